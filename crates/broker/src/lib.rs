@@ -1,0 +1,215 @@
+//! One trait for an event log, and its adapters.
+//!
+//! The rest of pinmill speaks of topics, partitions and offsets only through [`EventLog`]; what stands behind
+//! it (the embedded log, and later Kafka or Kinesis) is chosen by URL where the process is wired. Every adapter
+//! must pass the same public suite, [`conformance`].
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// One event as a client gave it. Payloads are opaque bytes to a log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Record {
+    /// The partitioning key; `None` is a record without a key.
+    pub key: Option<Bytes>,
+    /// The payload; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Headers in the order they were given; names may repeat.
+    pub headers: Vec<(String, Option<Bytes>)>,
+    /// Milliseconds since the Unix epoch; `None` lets the log stamp it when it is appended.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// A record as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Position in its partition; grows by at least one from record to record, gaps are allowed.
+    pub offset: u64,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// The partitioning key.
+    pub key: Option<Bytes>,
+    /// The payload; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Headers in the order they were given.
+    pub headers: Vec<(String, Option<Bytes>)>,
+}
+
+/// Half-open range of the offsets that a partition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// Offset of the oldest record still held (equal to `end` when there is none).
+    pub beginning: u64,
+    /// Offset that the next record will get.
+    pub end: u64,
+}
+
+/// What one read may return and how long it may wait for it.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimit {
+    /// Stop after about this many payload bytes; one record is always returned where there is one.
+    pub max_bytes: usize,
+    /// How long to wait for a first record at the end of the partition; zero returns at once.
+    pub max_wait: Duration,
+}
+
+/// A topic and where its partitions live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// The topic's name.
+    pub name: String,
+    /// Changes when a topic is deleted and made again, so that old positions are never taken for new ones.
+    pub generation: String,
+    /// Settings as the log reports them.
+    pub configs: BTreeMap<String, String>,
+    /// Its partitions, ascending by id.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// One partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// The partition's number, from 0.
+    pub partition: u32,
+    /// Broker id of the leader, -1 when there is none.
+    pub leader: i32,
+    /// Broker ids of the replicas, and whether each is in sync.
+    pub replicas: Vec<(i32, bool)>,
+}
+
+/// Whether the log takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Reads and writes work.
+    Writable,
+    /// Reads work, writes are refused for now; it recovers by itself (a full disk, a lost leader).
+    ReadOnly {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// Nothing more is acknowledged until a restart (a failed fsync).
+    Poisoned {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// What can go wrong between a caller and a log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The topic does not exist.
+    #[error("topic `{0}` does not exist")]
+    UnknownTopic(String),
+    /// The topic exists, the partition does not.
+    #[error("topic `{topic}` has no partition {partition}")]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The partition asked for.
+        partition: u32,
+    },
+    /// A topic of this name exists already.
+    #[error("topic `{0}` exists already")]
+    TopicExists(String),
+    /// The name is not one a topic may have.
+    #[error("`{name}` cannot name a topic: {reason}")]
+    InvalidTopic {
+        /// The name asked for.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The offset lies outside what the partition holds.
+    #[error("{topic}/{partition} holds offsets {beginning} to {end} (exclusive), not {offset}")]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        offset: u64,
+        /// First offset held.
+        beginning: u64,
+        /// Offset after the last one held.
+        end: u64,
+    },
+    /// The record is larger than the log takes.
+    #[error("a record of {bytes} bytes is over the limit of {limit}")]
+    RecordTooLarge {
+        /// Size of the record.
+        bytes: usize,
+        /// The log's limit.
+        limit: usize,
+    },
+    /// Writes are refused for now and nothing was stored; trying again later is right.
+    #[error("the log refuses writes for now: {0}")]
+    Unavailable(String),
+    /// Anything else; whether the records were stored is unknown.
+    #[error("the log failed: {0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// True where the same call may succeed later.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An event log: topics of partitions, each an ordered sequence of records.
+///
+/// Promises every adapter makes: an append that returned `Ok` is durable as its settings say; records of one
+/// append to one partition keep their order and get ascending offsets; a read returns records in offset order
+/// and never one whose append has not been made durable.
+#[async_trait]
+pub trait EventLog: Send + Sync + Debug {
+    /// Makes a topic. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::TopicExists`], [`Error::InvalidTopic`].
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<()>;
+
+    /// Names of all topics, ascending.
+    async fn topics(&self) -> Result<Vec<String>>;
+
+    /// A topic's partitions and settings.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    async fn describe(&self, topic: &str) -> Result<TopicDescription>;
+
+    /// Appends records to one partition, all or none, and returns the offset of each, in order.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::RecordTooLarge`], [`Error::Unavailable`],
+    /// [`Error::Failed`].
+    async fn append(&self, topic: &str, partition: u32, records: Vec<Record>) -> Result<Vec<u64>>;
+
+    /// Reads records from `offset` on, in order. Empty when there is none yet after the allowed wait.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] when `offset` was removed by retention or lies after the end.
+    async fn read(&self, topic: &str, partition: u32, offset: u64, limit: ReadLimit) -> Result<Vec<StoredRecord>>;
+
+    /// The offsets a partition holds.
+    async fn offsets(&self, topic: &str, partition: u32) -> Result<OffsetRange>;
+
+    /// The first offset whose record is not older than `timestamp_ms`; `None` when all are older.
+    async fn offset_at(&self, topic: &str, partition: u32, timestamp_ms: i64) -> Result<Option<u64>>;
+
+    /// The next offset that `reader` will read, where it has committed one.
+    async fn position(&self, reader: &str, topic: &str, partition: u32) -> Result<Option<u64>>;
+
+    /// Remembers durably that `reader` goes on at `next_offset`. Retention keeps what no registered reader has passed.
+    async fn commit_position(&self, reader: &str, topic: &str, partition: u32, next_offset: u64) -> Result<()>;
+
+    /// Whether writes are taken now. Cheap: it is asked by readiness checks.
+    fn health(&self) -> Health;
+}
