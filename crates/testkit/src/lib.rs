@@ -1,1 +1,120 @@
-//! testkit
+//! What tests of every crate share: seeds, free ports, temporary directories, child processes that die with the test,
+//! the folder of real sample rows, and real database servers. It depends on no other crate of the workspace.
+
+mod process;
+pub mod services;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+pub use process::KillOnDrop;
+
+/// The root of the workspace (the folder of the top `Cargo.toml`).
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// The folder with real rows and golden answers: `PINMILL_SHARED`, else `shared` beside the workspace root.
+///
+/// `None` when there is none, as in a stranger's clone; the test then returns, and this has said on stderr that it was
+/// left out and why. The folder has `data/{pin,geo,user}.jsonl` and `golden/*.json`.
+#[expect(
+    clippy::print_stderr,
+    reason = "a test that is left out must say so where the reader of its output looks"
+)]
+pub fn shared_dir() -> Option<PathBuf> {
+    let dir = match std::env::var_os("PINMILL_SHARED") {
+        Some(dir) => PathBuf::from(dir),
+        None => workspace_root().parent()?.join("shared"),
+    };
+    if dir.join("data/pin.jsonl").is_file() {
+        return Some(dir);
+    }
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    eprintln!(
+        "{test}: left out, because there are no real rows in {} (PINMILL_SHARED names their folder)",
+        dir.display()
+    );
+    None
+}
+
+/// The seed of a randomised test: `PINMILL_SEED` when it is set, else a fresh one. It is printed, and so shown when the
+/// test fails.
+///
+/// # Panics
+/// When `PINMILL_SEED` is set to something that is no `u64`.
+#[expect(clippy::print_stderr, reason = "a failing randomised test is of no use without its seed")]
+#[expect(clippy::panic, reason = "a mistyped seed must not be replaced by another one in silence")]
+pub fn seed() -> u64 {
+    let seed = match std::env::var("PINMILL_SEED") {
+        Ok(text) => text.trim().parse().unwrap_or_else(|_| {
+            panic!("PINMILL_SEED is `{text}`, but it must be a whole number from 0 to 2^64-1")
+        }),
+        Err(_) => rand::random(),
+    };
+    let thread = std::thread::current();
+    eprintln!("{}: PINMILL_SEED={seed}", thread.name().unwrap_or("a test"));
+    seed
+}
+
+/// A random number generator that starts from [`seed`].
+pub fn rng() -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed())
+}
+
+/// A TCP port of the loopback address that was free a moment ago.
+///
+/// Prefer to bind port 0 and ask for the address; this is for programs that take only a number.
+///
+/// # Panics
+/// When the system has no free port.
+#[expect(
+    clippy::expect_used,
+    reason = "a test cannot go on without a port, and the system's error says why there is none"
+)]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port of the loopback address");
+    listener.local_addr().expect("the address of a bound listener").port()
+}
+
+/// A fresh temporary directory, removed when the value is dropped.
+///
+/// # Panics
+/// When the system's temporary directory cannot be written.
+#[expect(
+    clippy::expect_used,
+    reason = "a test cannot go on without its directory, and the system's error says why"
+)]
+pub fn temp_dir() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("pinmill-test-").tempdir().expect("a temporary directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workspace_root_holds_the_top_manifest() {
+        let manifest = std::fs::read_to_string(workspace_root().join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("[workspace]"));
+    }
+
+    #[test]
+    fn a_free_port_can_be_bound() {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    }
+
+    #[test]
+    fn a_temporary_directory_goes_with_its_value() {
+        let dir = temp_dir();
+        let path = dir.path().to_path_buf();
+        assert!(path.is_dir());
+        drop(dir);
+        assert!(!path.exists());
+    }
+}
