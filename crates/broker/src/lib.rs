@@ -3,6 +3,14 @@
 //! The rest of pinmill speaks of topics, partitions and offsets only through [`EventLog`]; what stands behind
 //! it (the embedded log, and later Kafka or Kinesis) is chosen by URL where the process is wired. Every adapter
 //! must pass the same public suite, [`conformance`].
+//!
+//! | adapter | keeps records | use |
+//! | --- | --- | --- |
+//! | [`MemoryLog`] | until the process ends | tests: it can be told to refuse, poison or limit writes |
+
+pub mod conformance;
+mod memory;
+mod name;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -10,6 +18,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use memory::MemoryLog;
+pub use name::{MAX_TOPIC_NAME, check_topic_name};
 
 /// One event as a client gave it. Payloads are opaque bytes to a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -196,7 +207,13 @@ pub trait EventLog: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`Error::OffsetOutOfRange`] when `offset` was removed by retention or lies after the end.
-    async fn read(&self, topic: &str, partition: u32, offset: u64, limit: ReadLimit) -> Result<Vec<StoredRecord>>;
+    async fn read(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<StoredRecord>>;
 
     /// The offsets a partition holds.
     async fn offsets(&self, topic: &str, partition: u32) -> Result<OffsetRange>;
@@ -208,7 +225,18 @@ pub trait EventLog: Send + Sync + Debug {
     async fn position(&self, reader: &str, topic: &str, partition: u32) -> Result<Option<u64>>;
 
     /// Remembers durably that `reader` goes on at `next_offset`. Retention keeps what no registered reader has passed.
-    async fn commit_position(&self, reader: &str, topic: &str, partition: u32, next_offset: u64) -> Result<()>;
+    async fn commit_position(
+        &self,
+        reader: &str,
+        topic: &str,
+        partition: u32,
+        next_offset: u64,
+    ) -> Result<()>;
+
+    /// Ids of the brokers behind the log, ascending. A log of one process is broker 0.
+    async fn brokers(&self) -> Result<Vec<i32>> {
+        Ok(vec![0])
+    }
 
     /// Whether writes are taken now. Cheap: it is asked by readiness checks.
     fn health(&self) -> Health;
