@@ -1,0 +1,244 @@
+//! Clean + answer from a raw archive, cold, against DuckDB doing the same from the same files on the same two cores.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::report::{Report, Target};
+use super::{Context, Cost, measure, pinmill, text};
+use crate::command::{root, run as run_command};
+use crate::{Result, services};
+
+/// Records of one archive object; pinmill's own default.
+const RECORDS_AN_OBJECT: u64 = 100_000;
+
+/// Which events are in the archive.
+#[derive(Clone, Copy)]
+enum Draw {
+    /// Ids drawn with replacement from those of the reference, as its emulator does.
+    Replacement,
+    /// Every event another id.
+    Distinct,
+}
+
+/// 1,000,000 drawn events.
+pub(super) fn drawn(context: &Context) -> Result<Report> {
+    large(context, Draw::Replacement)
+}
+
+/// 1,000,000 different events.
+pub(super) fn distinct(context: &Context) -> Result<Report> {
+    large(context, Draw::Distinct)
+}
+
+fn large(context: &Context, draw: Draw) -> Result<Report> {
+    let bench = Setup::new(context, draw, context.scaled(1_000_000))?;
+    let mut report = Report::default();
+    report.add("raw JSON", bench.raw_bytes()? / 1e6, "MB", Target::None);
+
+    let duckdb = bench.duckdb()?;
+    let first = bench.pinmill(&bench.archive)?;
+    bench.same_answers()?;
+    report.add("DuckDB, clean + answer", duckdb.seconds, "s", Target::None);
+    report.add("pinmill, clean + answer", first.seconds, "s", Target::None);
+    report.add("pinmill / DuckDB", first.seconds / duckdb.seconds, "", Target::AtMost(1.0));
+    report.add("DuckDB, most memory", duckdb.max_rss_bytes / 1048576.0, "MiB", Target::None);
+    report.add("pinmill, most memory", first.max_rss_bytes / 1048576.0, "MiB", Target::AtMost(2048.0));
+
+    let second = bench.pinmill(&bench.archive_with_more)?;
+    report.add("pinmill, a second run with 1 % more", second.seconds, "s", Target::None);
+    report.add("second run / first run", second.seconds / first.seconds, "", Target::AtMost(0.1));
+    Ok(report)
+}
+
+/// 11,154 events: what a process costs that has little to do.
+pub(super) fn small(context: &Context) -> Result<Report> {
+    let bench = Setup::new(context, Draw::Distinct, 11_154)?;
+    let mut report = Report::default();
+    let mut runs = Vec::new();
+    for _ in 0..5 {
+        let duckdb = bench.duckdb()?;
+        let ours = bench.pinmill(&bench.archive)?;
+        bench.same_answers()?;
+        runs.push((ours.seconds, duckdb.seconds));
+    }
+    let middle = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let ours = middle(runs.iter().map(|run| run.0).collect());
+    let duckdb = middle(runs.iter().map(|run| run.1).collect());
+    report.add("DuckDB, clean + answer, middle of 5", duckdb, "s", Target::None);
+    report.add("pinmill, clean + answer, middle of 5", ours, "s", Target::AtMost(0.5));
+    Ok(report)
+}
+
+/// The files of one comparison.
+struct Setup {
+    program: PathBuf,
+    archive: PathBuf,
+    /// The same objects and one more of each topic, with a hundredth of the records.
+    archive_with_more: PathBuf,
+    work: PathBuf,
+}
+
+impl Setup {
+    fn new(context: &Context, draw: Draw, events: u64) -> Result<Self> {
+        let program = pinmill()?;
+        let kind = match draw {
+            Draw::Replacement => "drawn",
+            Draw::Distinct => "distinct",
+        };
+        let folder = context.data.join(format!("{kind}-{events}"));
+        let archive = folder.join("archive");
+        let archive_with_more = folder.join("archive-with-more");
+        // Made last, so it is there only where all is.
+        if !archive_with_more.is_dir() {
+            let rows = folder.join("rows");
+            dump(&program, draw, events + events / 100, &rows)?;
+            let unfinished = folder.join("unfinished");
+            make_archive(&rows, events, &archive, &unfinished)?;
+            fs::rename(&unfinished, &archive_with_more)
+                .map_err(|e| format!("{}: {e}", unfinished.display()))?;
+            let _ = fs::remove_dir_all(&rows);
+        }
+        // Both sides find the files in the page cache.
+        for object in objects(&archive_with_more)? {
+            fs::read(&object).map_err(|e| format!("{}: {e}", object.display()))?;
+        }
+        Ok(Self { program, archive, archive_with_more, work: folder.join("work") })
+    }
+
+    fn raw_bytes(&self) -> Result<f64> {
+        let mut bytes = 0;
+        for object in objects(&self.archive)? {
+            bytes += fs::metadata(&object).map_err(|e| format!("{}: {e}", object.display()))?.len();
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a file of 2^53 bytes does not fit this bench")]
+        Ok(bytes as f64)
+    }
+
+    /// DuckDB into an empty folder.
+    fn duckdb(&self) -> Result<Cost> {
+        let tables = self.fresh("duckdb")?;
+        let python = services::python()?;
+        let script = root().join("bench/duckdb_batch.py");
+        let command = [text(&python)?, text(&script)?, text(&self.archive)?, text(&tables)?];
+        measure(&command, &self.answers_of("duckdb"))
+    }
+
+    /// pinmill: cold into an empty folder, or, with the longer archive, on top of what the run before left.
+    fn pinmill(&self, archive: &Path) -> Result<Cost> {
+        let data = if archive == self.archive { self.fresh("pinmill")? } else { self.work.join("pinmill") };
+        let program = text(&self.program)?;
+        let common = ["--data", text(&data)?, "--no-progress", "--quiet"];
+        let clean =
+            [&[program, "clean", "--archive", text(archive)?, "--format", "json"], &common[..]].concat();
+        let answer = [&[program, "answer", "--format", "json"], &common[..]].concat();
+        let cleaned = measure(&clean, &self.work.join("clean.json"))?;
+        Ok(cleaned.then(measure(&answer, &self.answers_of("pinmill"))?))
+    }
+
+    fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.work.join(name);
+        if folder.is_dir() {
+            fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        Ok(folder)
+    }
+
+    fn answers_of(&self, side: &str) -> PathBuf {
+        self.work.join(format!("{side}.json"))
+    }
+
+    /// A fast wrong answer is worth nothing.
+    fn same_answers(&self) -> Result {
+        let read = |side: &str| -> Result<Value> {
+            let path = self.answers_of(side);
+            let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let value: Value = serde_json::from_reader(BufReader::new(file))
+                .map_err(|e| format!("{}: {e}", path.display()))?;
+            Ok(value.get("answers").cloned().unwrap_or_default())
+        };
+        if read("pinmill")? == read("duckdb")? {
+            return Ok(());
+        }
+        Err(format!("the answers differ: see pinmill.json and duckdb.json in {}", self.work.display()))
+    }
+}
+
+/// The generator's rows as one file a dataset.
+fn dump(program: &Path, draw: Draw, events: u64, to: &Path) -> Result {
+    let _ = fs::remove_dir_all(to);
+    let events = events.to_string();
+    let mut command = std::process::Command::new(program);
+    command.args(["emulate", "--seed", "100", "--posts", &events, "--no-progress", "--dump"]).arg(to);
+    match draw {
+        Draw::Replacement => command.args(["--draw", "replacement"]),
+        Draw::Distinct => command.args(["--draw", "sequence", "--rows", &events]),
+    };
+    run_command(&mut command)
+}
+
+/// Cuts the rows into objects as an S3 sink would: the first `events` of each into `archive` and into `with_more`, the
+/// rest into one more object of `with_more`.
+fn make_archive(rows: &Path, events: u64, archive: &Path, with_more: &Path) -> Result {
+    for folder in [archive, with_more] {
+        let _ = fs::remove_dir_all(folder);
+    }
+    for dataset in ["pin", "geo", "user"] {
+        let rows = rows.join(format!("{dataset}.jsonl"));
+        cut(&rows, dataset, events, archive, with_more).map_err(|e| format!("{}: {e}", rows.display()))?;
+    }
+    Ok(())
+}
+
+fn cut(rows: &Path, dataset: &str, events: u64, archive: &Path, with_more: &Path) -> std::io::Result<()> {
+    let topic = format!("bench.{dataset}");
+    let partition = format!("topics/{topic}/partition=0");
+    fs::create_dir_all(archive.join(&partition))?;
+    fs::create_dir_all(with_more.join(&partition))?;
+    let mut rows = BufReader::with_capacity(1 << 20, File::open(rows)?);
+    let mut line = Vec::new();
+    let mut offset = 0;
+    while !rows.fill_buf()?.is_empty() {
+        let object = format!("{partition}/{topic}+0+{offset:010}.json");
+        let more = offset >= events;
+        let path = if more { with_more } else { archive }.join(&object);
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(&path)?);
+        let end = if more { u64::MAX } else { events.min(offset + RECORDS_AN_OBJECT) };
+        while offset < end {
+            line.clear();
+            if rows.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            file.write_all(&line)?;
+            offset += 1;
+        }
+        file.flush()?;
+        if !more {
+            fs::hard_link(&path, with_more.join(&object))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every object of an archive made here.
+fn objects(archive: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![archive.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        for entry in entries.flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,80 @@
+//! Starting other programs, and the few places that commands share.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Result;
+
+/// Features of the workspace that tests and lints turn on together, so that nothing is built twice.
+///
+/// All that need no more than Rust and a C compiler; a feature that needs another tool to build does not belong here.
+pub(crate) const FEATURES: &str = "failpoints";
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Where things are kept that take long to make and belong to no clone.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let dir = match std::env::var_os("PINMILL_CACHE") {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::home_dir()
+            .ok_or("there is no home directory: say in PINMILL_CACHE where things may be kept")?
+            .join(".cache/pinmill"),
+    };
+    std::fs::create_dir_all(&dir).map_err(|e| format!("{} cannot be made: {e}", dir.display()))?;
+    Ok(dir)
+}
+
+/// True where a variable says yes (`1`, `true`).
+pub(crate) fn says_yes(variable: &str) -> bool {
+    matches!(std::env::var(variable).as_deref(), Ok("1" | "true" | "TRUE" | "yes"))
+}
+
+/// `cargo` as it was called, at the root of the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// A command line as a person would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let mut line = program.to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}
+
+/// Runs a command with the terminal's own output; its failure is ours.
+pub(crate) fn run(command: &mut Command) -> Result {
+    println!("\n$ {}", shown(command));
+    let status = command.stdin(Stdio::null()).status().map_err(|e| cannot_start(command, &e))?;
+    if status.success() { Ok(()) } else { Err(format!("`{}` failed: {status}", shown(command))) }
+}
+
+/// Runs a command and gives its standard output; its failure is ours, with what it said on standard error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|e| cannot_start(command, &e))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("`{}` failed: {}\n{}", shown(command), output.status, said.trim_end()));
+    }
+    String::from_utf8(output.stdout).map_err(|_| format!("`{}` printed what is no text", shown(command)))
+}
+
+/// True where a command ends well, whatever it prints.
+pub(crate) fn works(command: &mut Command) -> bool {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
+/// The message of a program that is not there or cannot be started.
+pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> String {
+    format!("`{}` cannot be started: {error}", shown(command))
+}
