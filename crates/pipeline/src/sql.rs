@@ -1,0 +1,192 @@
+//! The pipeline's SQL language: Apache Spark's, as sqlparser reads it.
+
+use sqlparser::ast::{Expr, Statement};
+use sqlparser::dialect::{Dialect, SparkSqlDialect};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+use std::any::TypeId;
+
+/// Spark SQL with its string literals: backslash escapes, and `"…"` as a string.
+///
+/// `''` inside a literal is one quote here, as in Spark 4; write `\'` to be understood everywhere.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Spark;
+
+/// Hands a method on to sqlparser's own Spark dialect.
+macro_rules! as_spark {
+    ($($method:ident),* $(,)?) => { $(fn $method(&self) -> bool { SparkSqlDialect.$method() })* };
+}
+
+impl Dialect for Spark {
+    // The parser asks for the dialect by type in places; there we are Spark.
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<SparkSqlDialect>()
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '`'
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        SparkSqlDialect.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        SparkSqlDialect.is_identifier_part(ch)
+    }
+
+    fn supports_string_literal_backslash_escape(&self) -> bool {
+        true
+    }
+
+    as_spark!(
+        supports_filter_during_aggregation,
+        supports_group_by_expr,
+        supports_group_by_with_modifier,
+        supports_lambda_functions,
+        supports_select_wildcard_except,
+        supports_struct_literal,
+        supports_nested_comments,
+        supports_long_type_as_bigint,
+        supports_values_as_table_factor,
+        require_interval_qualifier,
+        supports_bang_not_operator,
+        supports_select_item_multi_column_alias,
+        supports_cte_without_as,
+        supports_map_literal_with_angle_brackets,
+    );
+
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        SparkSqlDialect.parse_infix(parser, expr, precedence)
+    }
+
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        // Without this, `DIV` after a term would end the expression.
+        match &parser.peek_token_ref().token {
+            Token::Word(word) if word.keyword == Keyword::DIV => {
+                Some(Ok(self.prec_value(sqlparser::dialect::Precedence::MulDivModOp)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where and why a text is not SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// Line and column from 1, where known.
+    pub position: Option<(usize, usize)>,
+    /// What the parser says.
+    pub message: String,
+}
+
+/// Parses one statement, a semicolon after it allowed.
+///
+/// # Errors
+/// [`SyntaxError`] when the text is not one statement of Spark SQL.
+pub fn parse_statement(text: &str) -> Result<Statement, SyntaxError> {
+    let mut statements = Parser::new(&Spark)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| syntax_error(&error))?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        (None, _) => Err(SyntaxError { position: Some((1, 1)), message: "there is no query in it".into() }),
+        (Some(_), false) => {
+            Err(SyntaxError { position: None, message: "there is more than one statement in it".into() })
+        }
+    }
+}
+
+/// Parses a condition or any other expression, all of `text`.
+///
+/// # Errors
+/// [`SyntaxError`] when the text is not one expression of Spark SQL.
+pub fn parse_expression(text: &str) -> Result<Expr, SyntaxError> {
+    let mut parser = Parser::new(&Spark)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .try_with_sql(text)
+        .map_err(|error| syntax_error(&error))?;
+    let expr = parser.parse_expr().map_err(|error| syntax_error(&error))?;
+    parser.expect_token(&Token::EOF).map_err(|error| syntax_error(&error))?;
+    Ok(expr)
+}
+
+/// How deep an expression may nest: above what people write, below what the stack holds.
+const RECURSION_LIMIT: usize = 100;
+
+/// Takes the ` at Line: 1, Column: 2` apart that sqlparser puts at the end of a message.
+fn syntax_error(error: &ParserError) -> SyntaxError {
+    let text = match error {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+        ParserError::RecursionLimitExceeded => "it nests too deeply".to_owned(),
+    };
+    let Some((message, place)) = text.rsplit_once(" at Line: ") else {
+        return SyntaxError { position: None, message: text };
+    };
+    let position = place
+        .split_once(", Column: ")
+        .and_then(|(line, column)| Some((line.parse().ok()?, column.trim().parse().ok()?)));
+    SyntaxError { position, message: message.to_owned() }
+}
+
+/// The comment that a text begins with, its lines joined by blanks; empty when it begins with something else.
+pub fn leading_comment(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        match line.trim().strip_prefix("--") {
+            Some(comment) => lines.push(comment.trim_start_matches('-').trim()),
+            None if line.trim().is_empty() && lines.is_empty() => {}
+            None => break,
+        }
+    }
+    lines.retain(|line| !line.is_empty());
+    lines.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_read_as_spark_reads_them() {
+        for (sql, expected) in [
+            (r"'a\tb'", "a\tb"),
+            (r"'\\d'", r"\d"),
+            (r"'it\'s'", "it's"),
+            ("'it''s'", "it's"),
+            (r#""double""#, "double"),
+        ] {
+            let found = match parse_expression(sql).unwrap() {
+                Expr::Value(value) => value.value.into_string().unwrap(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_says_line_and_column() {
+        let error = parse_statement("SELECT 1\nFROM t WHERE").unwrap_err();
+        assert_eq!(error.position.map(|p| p.0), Some(2), "{error:?}");
+        let error = parse_statement("SELECT 'open").unwrap_err();
+        assert!(error.position.is_some(), "{error:?}");
+        assert!(parse_statement("SELECT 1; SELECT 2").is_err());
+        assert!(parse_statement("-- nothing").is_err());
+        assert!(parse_statement(&format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000))).is_err());
+    }
+
+    #[test]
+    fn integer_division_is_an_operator() {
+        assert_eq!(parse_expression("7 div 2 + 1").unwrap().to_string(), "7 DIV 2 + 1");
+    }
+
+    #[test]
+    fn the_title_is_the_comment_on_top() {
+        assert_eq!(leading_comment("-- The most\n--   popular\n\nSELECT 1 -- no"), "The most popular");
+        assert_eq!(leading_comment("\n\n-- a\nSELECT"), "a");
+        assert_eq!(leading_comment("SELECT 1 -- no"), "");
+    }
+}
