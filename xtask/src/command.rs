@@ -8,7 +8,7 @@ use crate::Result;
 /// Features of the workspace that tests and lints turn on together, so that nothing is built twice.
 ///
 /// All that need no more than Rust and a C compiler; a feature that needs another tool to build does not belong here.
-pub(crate) const FEATURES: &str = "failpoints";
+pub(crate) const FEATURES: &str = "databases,failpoints,sim";
 
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {

@@ -4,6 +4,8 @@
 mod process;
 pub mod services;
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -22,10 +24,6 @@ pub fn workspace_root() -> PathBuf {
 ///
 /// `None` when there is none, as in a stranger's clone; the test then returns, and this has said on stderr that it was
 /// left out and why. The folder has `data/{pin,geo,user}.jsonl` and `golden/*.json`.
-#[expect(
-    clippy::print_stderr,
-    reason = "a test that is left out must say so where the reader of its output looks"
-)]
 pub fn shared_dir() -> Option<PathBuf> {
     let dir = match std::env::var_os("PINMILL_SHARED") {
         Some(dir) => PathBuf::from(dir),
@@ -34,13 +32,39 @@ pub fn shared_dir() -> Option<PathBuf> {
     if dir.join("data/pin.jsonl").is_file() {
         return Some(dir);
     }
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    eprintln!(
-        "{test}: left out, because there are no real rows in {} (PINMILL_SHARED names their folder)",
-        dir.display()
-    );
+    left_out("there are no real rows here (PINMILL_SHARED names their folder)");
     None
+}
+
+/// The Python that has `duckdb` and `requests`: `PINMILL_PYTHON`, which `cargo xtask test` sets.
+///
+/// `None` when it is not set; the test then returns, and this has said that it was left out.
+pub fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("PINMILL_PYTHON").map(PathBuf::from);
+    if python.is_none() {
+        left_out("it needs a Python with duckdb and requests (`cargo xtask test` makes one)");
+    }
+    python
+}
+
+/// Says that the calling test is left out, and why.
+///
+/// The line goes to stderr and to the file named by `PINMILL_LEFT_OUT`, from which `cargo xtask test` repeats it at its
+/// end: cargo shows what a test prints only when the test fails.
+#[expect(
+    clippy::print_stderr,
+    reason = "a test that is left out must say so where the reader of its output looks"
+)]
+pub fn left_out(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("{}: left out, because {why}", thread.name().unwrap_or("a test"));
+    eprintln!("{line}");
+    if let Some(file) = std::env::var_os("PINMILL_LEFT_OUT") {
+        let said = OpenOptions::new().create(true).append(true).open(&file);
+        if let Err(error) = said.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())) {
+            eprintln!("{} cannot be written: {error}", Path::new(&file).display());
+        }
+    }
 }
 
 /// The seed of a randomised test: `PINMILL_SEED` when it is set, else a fresh one. It is printed, and so shown when the
