@@ -56,6 +56,8 @@ pub async fn run(log: Log, prefix: &str) {
         concurrent_appends_keep_each_record_once_and_each_writer_in_order,
         time_stamps_never_go_back_and_find_offsets,
         positions_are_kept_for_each_reader,
+        a_topic_grows_and_keeps_what_it_has,
+        a_deleted_topic_is_gone_and_its_namesake_starts_anew,
     );
     assert_eq!(log.health(), Health::Writable, "a log that took every append says that it takes writes");
 }
@@ -317,6 +319,47 @@ pub async fn positions_are_kept_for_each_reader(log: &Log, topic: &str) {
     assert_eq!(log.position(&one, topic, 0).await.unwrap(), Some(5));
     assert_eq!(log.position(&two, topic, 0).await.unwrap(), Some(7));
     assert_eq!(log.position(&one, topic, 1).await.unwrap(), None);
+}
+
+/// New partitions are empty, old ones keep records and offsets, and asking for fewer changes nothing.
+pub async fn a_topic_grows_and_keeps_what_it_has(log: &Log, topic: &str) {
+    let unknown = log.add_partitions(topic, 2).await.unwrap_err();
+    assert!(matches!(&unknown, Error::UnknownTopic(name) if name == topic), "{unknown}");
+    log.create_topic(topic, 1).await.unwrap();
+    log.append(topic, 0, vec![text("old")]).await.unwrap();
+    let generation = log.describe(topic).await.unwrap().generation;
+
+    for (total, expected) in [(3, 3), (3, 3), (1, 3)] {
+        log.add_partitions(topic, total).await.unwrap();
+        let described = log.describe(topic).await.unwrap();
+        assert_eq!(described.partitions.len(), expected);
+        assert_eq!(described.generation, generation, "a topic that grew is the same topic");
+    }
+    assert_eq!(read_all(log, topic, 0).await.into_iter().map(as_given).collect::<Vec<_>>(), [text("old")]);
+    let fresh = log.offsets(topic, 2).await.unwrap();
+    assert_eq!(fresh.beginning, fresh.end);
+    log.append(topic, 2, vec![text("new")]).await.unwrap();
+    assert_eq!(read_all(log, topic, 2).await.into_iter().map(as_given).collect::<Vec<_>>(), [text("new")]);
+}
+
+/// Deleting takes records and positions along; a topic of the same name is another one.
+pub async fn a_deleted_topic_is_gone_and_its_namesake_starts_anew(log: &Log, topic: &str) {
+    let unknown = log.delete_topic(topic).await.unwrap_err();
+    assert!(matches!(&unknown, Error::UnknownTopic(name) if name == topic), "{unknown}");
+    log.create_topic(topic, 2).await.unwrap();
+    log.append(topic, 1, vec![text("old")]).await.unwrap();
+    log.commit_position(&format!("{topic}.reader"), topic, 1, 1).await.unwrap();
+    let old = log.describe(topic).await.unwrap().generation;
+
+    log.delete_topic(topic).await.unwrap();
+    assert!(!log.topics().await.unwrap().contains(&topic.to_owned()));
+    for call in every_call(log, topic, 1).await {
+        assert!(matches!(&call, Error::UnknownTopic(name) if name == topic), "{call}");
+    }
+    log.create_topic(topic, 2).await.unwrap();
+    assert_ne!(log.describe(topic).await.unwrap().generation, old);
+    assert!(read_all(log, topic, 1).await.is_empty());
+    assert_eq!(log.position(&format!("{topic}.reader"), topic, 1).await.unwrap(), None);
 }
 
 fn text(value: &str) -> Record {

@@ -187,6 +187,19 @@ pub trait EventLog: Send + Sync + Debug {
     /// [`Error::TopicExists`], [`Error::InvalidTopic`].
     async fn create_topic(&self, topic: &str, partitions: u32) -> Result<()>;
 
+    /// Grows a topic to `total` partitions; the new ones are empty. Durable when it returns. Nothing changes where it
+    /// has as many already, so that the call can be repeated after a crash.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    async fn add_partitions(&self, topic: &str, total: u32) -> Result<()>;
+
+    /// Deletes a topic with its records and its readers' positions. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    async fn delete_topic(&self, topic: &str) -> Result<()>;
+
     /// Names of all topics, ascending.
     async fn topics(&self) -> Result<Vec<String>>;
 
@@ -232,6 +245,11 @@ pub trait EventLog: Send + Sync + Debug {
         partition: u32,
         next_offset: u64,
     ) -> Result<()>;
+
+    /// Largest record the log takes, in bytes of key, value and headers together.
+    fn max_record_bytes(&self) -> usize {
+        usize::MAX
+    }
 
     /// Ids of the brokers behind the log, ascending. A log of one process is broker 0.
     async fn brokers(&self) -> Result<Vec<i32>> {

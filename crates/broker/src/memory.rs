@@ -68,13 +68,6 @@ impl MemoryLog {
         self.lock().max_record_bytes = bytes;
     }
 
-    /// Deletes a topic with its records and positions; nothing happens where there is none.
-    pub fn delete_topic(&self, topic: &str) {
-        let mut state = self.lock();
-        state.topics.remove(topic);
-        state.positions.retain(|(_, name, _), _| name != topic);
-    }
-
     /// All records of a topic, by partition; empty where there is no such topic.
     pub fn records(&self, topic: &str) -> Vec<Vec<StoredRecord>> {
         self.lock().topics.get(topic).map(|topic| topic.partitions.clone()).unwrap_or_default()
@@ -160,6 +153,25 @@ impl EventLog for MemoryLog {
         let generation = state.generations;
         let partitions = (0..partitions).map(|_| Vec::new()).collect();
         state.topics.insert(topic.to_owned(), Topic { generation, partitions });
+        Ok(())
+    }
+
+    async fn add_partitions(&self, topic: &str, total: u32) -> Result<()> {
+        let mut state = self.lock();
+        let unknown = || Error::UnknownTopic(topic.to_owned());
+        let found = state.topics.get_mut(topic).ok_or_else(unknown)?;
+        let total = found.partitions.len().max(total as usize);
+        found.partitions.resize_with(total, Vec::new);
+        Ok(())
+    }
+
+    async fn delete_topic(&self, topic: &str) -> Result<()> {
+        let mut state = self.lock();
+        state.topics.remove(topic).ok_or_else(|| Error::UnknownTopic(topic.to_owned()))?;
+        state.positions.retain(|(_, name, _), _| name != topic);
+        drop(state);
+        // A read that waits on the topic must learn that it is gone.
+        self.appended.notify_waiters();
         Ok(())
     }
 
@@ -277,6 +289,10 @@ impl EventLog for MemoryLog {
         }
         state.positions.insert((reader.to_owned(), topic.to_owned(), partition), next_offset);
         Ok(())
+    }
+
+    fn max_record_bytes(&self) -> usize {
+        self.lock().max_record_bytes
     }
 
     fn health(&self) -> Health {

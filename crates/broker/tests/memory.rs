@@ -42,7 +42,7 @@ async fn a_deleted_topic_comes_back_as_another_generation() {
     let log = MemoryLog::new();
     log.create_topic("t", 1).await.unwrap();
     let old = log.describe("t").await.unwrap().generation;
-    log.delete_topic("t");
+    log.delete_topic("t").await.unwrap();
     log.create_topic("t", 1).await.unwrap();
     assert_ne!(log.describe("t").await.unwrap().generation, old);
 }
