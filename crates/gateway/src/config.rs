@@ -1,0 +1,165 @@
+//! What a gateway is told: where it listens, what it lets strangers do, and how much.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::{Error, Result};
+
+/// Deepest nesting that [`Limits::json_depth`] may be set to: serde_json itself stops at 128.
+const MAX_JSON_DEPTH: usize = 120;
+/// hyper's smallest buffer.
+const MIN_HEADER_BYTES: usize = 8 * 1024;
+
+/// Settings of a [`Gateway`](crate::Gateway). The default listens on 127.0.0.1:8082 and makes topics on first use.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Lets `listen` be an address that other machines can reach, though nobody is asked who they are.
+    pub allow_unauthenticated_remote: bool,
+    /// Makes a topic when something is posted to it that does not exist yet.
+    pub auto_create_topics: bool,
+    /// Partitions of a topic made on first use.
+    pub default_partitions: u32,
+    /// How many topics there may be before no more are made on first use.
+    pub max_topics: usize,
+    /// Which web pages may call.
+    pub cors: Cors,
+    /// How much one client may ask for.
+    pub limits: Limits,
+    /// How long requests in flight have to end once the gateway is told to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8082)),
+            allow_unauthenticated_remote: false,
+            auto_create_topics: true,
+            default_partitions: 1,
+            max_topics: 1_000,
+            cors: Cors::AnyOrigin,
+            limits: Limits::default(),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Cross-origin requests: whose web pages may call from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cors {
+    /// Every page, as the API Gateway stage that is replaced allowed. No credentials are ever allowed with it.
+    AnyOrigin,
+    /// Pages of these origins (`https://example.org`), compared byte by byte.
+    Origins(Vec<String>),
+    /// None: browsers keep pages of other origins out.
+    Off,
+}
+
+/// Bounds on everything that a stranger can make grow.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest request body, in bytes; over it the answer is 413.
+    pub body_bytes: usize,
+    /// Largest record, in bytes of key and value as they are stored; over it the record alone is refused.
+    pub record_bytes: usize,
+    /// Most records in one request; over it the answer is 422.
+    pub records_per_request: usize,
+    /// Deepest nesting of arrays and objects in a key or a value (at most 120); over it the answer is 422.
+    pub json_depth: usize,
+    /// Largest request head, in bytes (at least 8 KiB); over it the answer is 431. Also the read buffer of a connection.
+    pub header_bytes: usize,
+    /// How long a request head may take, and how long an idle connection is kept; then the answer is 408, or none
+    /// when nothing of a request came.
+    pub header_timeout: Duration,
+    /// How long a request body may take; then the answer is 408.
+    pub body_timeout: Duration,
+    /// How long a client may read nothing of an answer that is waiting for it; then the connection is closed.
+    pub write_timeout: Duration,
+    /// Connections open at once. More wait, unaccepted, until one closes. It is lowered to three quarters of the file
+    /// descriptors that the process may open, so that the log is never left without one.
+    pub connections: usize,
+    /// Bytes of bodies over 64 KiB that may be in memory at once, over all connections; further ones wait, unread.
+    pub body_memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 10 * 1024 * 1024,
+            record_bytes: 1024 * 1024,
+            records_per_request: 100_000,
+            json_depth: 64,
+            header_bytes: 64 * 1024,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            connections: 4_096,
+            body_memory: 256 * 1024 * 1024,
+        }
+    }
+}
+
+impl GatewayConfig {
+    /// Checks what can be known to be wrong before anything is bound.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.listen.ip().is_loopback() && !self.allow_unauthenticated_remote {
+            return Err(Error::RemoteWithoutAuthentication(self.listen));
+        }
+        let limits = &self.limits;
+        let wrong = |setting, reason: String| Err(Error::Config { setting, reason });
+        if self.default_partitions == 0 {
+            return wrong("default_partitions", "a topic needs at least one partition".to_owned());
+        }
+        if limits.json_depth == 0 || limits.json_depth > MAX_JSON_DEPTH {
+            return wrong("json_depth", format!("it is {}, not 1 to {MAX_JSON_DEPTH}", limits.json_depth));
+        }
+        if limits.header_bytes < MIN_HEADER_BYTES {
+            return wrong("header_bytes", format!("it is {}, below {MIN_HEADER_BYTES}", limits.header_bytes));
+        }
+        if limits.body_memory < limits.body_bytes {
+            return wrong(
+                "body_memory",
+                "it is below body_bytes, so the largest body could never be read".to_owned(),
+            );
+        }
+        if limits.connections == 0 || limits.records_per_request == 0 {
+            return wrong("connections or records_per_request", "0 would serve nobody".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_sound_and_on_loopback() {
+        GatewayConfig::default().check().unwrap();
+    }
+
+    #[test]
+    fn listening_for_other_machines_without_authentication_needs_a_flag_that_says_so() {
+        let mut config = GatewayConfig { listen: "0.0.0.0:8082".parse().unwrap(), ..Default::default() };
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("0.0.0.0:8082") && error.contains("allow_unauthenticated_remote"), "{error}");
+        config.allow_unauthenticated_remote = true;
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_refused_by_name() {
+        let with = |change: fn(&mut GatewayConfig)| {
+            let mut config = GatewayConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(with(|c| c.limits.json_depth = 121).contains("json_depth"));
+        assert!(with(|c| c.limits.header_bytes = 100).contains("header_bytes"));
+        assert!(with(|c| c.limits.body_memory = 1).contains("body_memory"));
+        assert!(with(|c| c.default_partitions = 0).contains("default_partitions"));
+        assert!(with(|c| c.limits.connections = 0).contains("connections"));
+    }
+}

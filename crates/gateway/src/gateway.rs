@@ -1,0 +1,141 @@
+//! The gateway: the routes on a server, and what is done for every request alike.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use pinmill_broker::EventLog;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::config::{Cors, GatewayConfig};
+use crate::error::Result;
+use crate::metrics::{Metrics, Route};
+use crate::path;
+use crate::routes::{self, App};
+use crate::server::{Drained, Server};
+
+/// A gateway that is bound and not serving yet.
+#[derive(Debug)]
+pub struct Gateway {
+    server: Server,
+    config: GatewayConfig,
+    log: Arc<dyn EventLog>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gateway {
+    /// Listens, on the configured address, for records to put into `log`.
+    ///
+    /// # Errors
+    /// A setting that cannot work, an address that others can reach without a word that this is meant, or one that cannot
+    /// be listened on.
+    pub async fn bind(config: GatewayConfig, log: Arc<dyn EventLog>) -> Result<Self> {
+        config.check()?;
+        let metrics = Arc::new(Metrics::new());
+        let server = Server::with_metrics(
+            config.listen,
+            config.limits.clone(),
+            config.drain_timeout,
+            Arc::clone(&metrics),
+        )
+        .await?;
+        Ok(Self { server, config, log, metrics })
+    }
+
+    /// The address that is listened on, with the port that was taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Serves until `stop` is cancelled; then takes no more connections, lets requests in flight end, closes idle
+    /// connections, and returns at the latest after the drain time-out.
+    pub async fn serve(self, stop: CancellationToken) -> Drained {
+        let app = App::new(self.log, &self.config, Arc::clone(&self.metrics), stop.clone());
+        let front = Front {
+            router: routes::router(Arc::new(app)),
+            cors: Arc::new(self.config.cors),
+            metrics: self.metrics,
+        };
+        self.server.serve(front, stop).await
+    }
+}
+
+/// What stands before the routes: stages and slashes, and browsers' cross-origin rules.
+#[derive(Debug, Clone)]
+struct Front {
+    router: Router,
+    cors: Arc<Cors>,
+    metrics: Arc<Metrics>,
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        if request.method() == Method::OPTIONS {
+            self.metrics.answered(Route::Preflight, http::StatusCode::NO_CONTENT);
+            let answer = self.cors.preflight(request.headers());
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
+        to_route(request.uri_mut());
+        if !request.headers().contains_key(http::header::ORIGIN) {
+            return Box::pin(self.router.call(request));
+        }
+        let (cors, asked) = (Arc::clone(&self.cors), request.headers().clone());
+        let answer = self.router.call(request);
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            cors.allow(&asked, answer.headers_mut());
+            Ok(answer)
+        })
+    }
+}
+
+/// Rewrites a path to what the routes expect, where it is not that already.
+fn to_route(uri: &mut Uri) {
+    let canonical = path::canonical(uri.path());
+    if canonical.len() == uri.path().len() {
+        return;
+    }
+    let wanted = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{canonical}?{query}")),
+        None => PathAndQuery::try_from(canonical),
+    };
+    // A part of a valid path is a valid path; if it ever were not, the path stays and finds no route.
+    if let Ok(wanted) = wanted {
+        *uri = Uri::from(wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_cut_from_every_form_of_uri_and_the_query_stays() {
+        for (sent, expected) in [
+            ("/dev/topics/a%2Fb/?x=1&y=/z/", "/topics/a%2Fb?x=1&y=/z/"),
+            ("/topics/a?x", "/topics/a?x"),
+            ("http://host:80/dev/topics", "/topics"),
+            ("*", "*"),
+        ] {
+            let mut uri = sent.parse().unwrap();
+            to_route(&mut uri);
+            assert_eq!(uri.to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The routes of Kafka REST v2 that produce and describe, and those that operators ask.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::routing::{get, post};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use hyper::body::Body as _;
+use pinmill_broker::{EventLog, Health, PartitionDescription};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::body::BodyReader;
+use crate::config::{GatewayConfig, Limits};
+use crate::error::ApiError;
+use crate::metrics::{Metrics, Route};
+use crate::topics::Topics;
+use crate::{media, produce, store};
+
+type Answer = Result<Response<Body>, ApiError>;
+type Param<T> = Result<Path<T>, PathRejection>;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(crate) struct App {
+    log: Arc<dyn EventLog>,
+    topics: Topics,
+    bodies: BodyReader,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    /// Cancelled when the gateway is told to stop; from then on it is not ready.
+    stop: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(
+        log: Arc<dyn EventLog>,
+        config: &GatewayConfig,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Self {
+        // What the log would refuse anyway is refused record by record.
+        let record_bytes = config.limits.record_bytes.min(log.max_record_bytes());
+        Self {
+            topics: Topics::new(Arc::clone(&log), config),
+            bodies: BodyReader::new(&config.limits),
+            limits: Limits { record_bytes, ..config.limits.clone() },
+            log,
+            metrics,
+            stop,
+        }
+    }
+
+    fn answered(&self, route: Route, answer: Answer) -> Response<Body> {
+        let response = answer.unwrap_or_else(ApiError::into_response);
+        self.metrics.answered(route, response.status());
+        response
+    }
+}
+
+/// All routes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(Route::Topic.path(), get(topic).post(produce_to_topic))
+        .route(Route::Partition.path(), get(partition).post(produce_to_partition))
+        .route(Route::Partitions.path(), get(partitions))
+        .route(Route::Offsets.path(), get(offsets))
+        .route(Route::Topics.path(), get(topics))
+        .route(Route::Brokers.path(), get(brokers))
+        .route(Route::Root.path(), get(root).merge(post(root)))
+        .route(Route::Healthz.path(), get(healthz))
+        .route(Route::Readyz.path(), get(readyz))
+        .route(Route::Metrics.path(), get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(app)
+}
+
+async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    app.answered(Route::Other, Err(unread(&request, StatusCode::NOT_FOUND)))
+}
+
+async fn method_not_allowed(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    app.answered(Route::Other, Err(unread(&request, StatusCode::METHOD_NOT_ALLOWED)))
+}
+
+/// An error for a request whose body, where there is one, is not read.
+fn unread(request: &Request, status: StatusCode) -> ApiError {
+    let error = ApiError::generic(status);
+    if request.body().is_end_stream() { error } else { error.closing() }
+}
+
+async fn root(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
+    app.answered(Route::Root, media::acceptable(&headers).map(|media| respond(media, "{}")))
+}
+
+async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
+    app.answered(Route::Healthz, Ok(respond(media::JSON, r#"{"status":"ok"}"#)))
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
+    let ready = match app.log.health() {
+        _ if app.stop.is_cancelled() => Err("the gateway is stopping".to_owned()),
+        Health::Writable => Ok(respond(media::JSON, r#"{"status":"ready"}"#)),
+        Health::ReadOnly { reason } => Err(format!("the log refuses writes for now: {reason}")),
+        Health::Poisoned { reason } => Err(format!("the log refuses writes until a restart: {reason}")),
+    };
+    let not_ready = |reason| ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, reason);
+    app.answered(Route::Readyz, ready.map_err(not_ready))
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    app.answered(Route::Metrics, Ok(respond(text, app.metrics.render())))
+}
+
+async fn brokers(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
+    let answer = async {
+        let media = media::acceptable(&headers)?;
+        let brokers = app.log.brokers().await?;
+        json(media, &BTreeMap::from([("brokers", brokers)]))
+    };
+    app.answered(Route::Brokers, answer.await)
+}
+
+async fn topics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
+    let answer = async {
+        let media = media::acceptable(&headers)?;
+        json(media, &app.log.topics().await?)
+    };
+    app.answered(Route::Topics, answer.await)
+}
+
+async fn topic(State(app): State<Arc<App>>, headers: HeaderMap, name: Param<String>) -> Response<Body> {
+    let answer = async {
+        let media = media::acceptable(&headers)?;
+        let described = app.log.describe(&name.map_err(|rejection| unreadable(&rejection))?).await?;
+        json(
+            media,
+            &TopicAnswer {
+                name: &described.name,
+                configs: &described.configs,
+                partitions: described.partitions.iter().map(PartitionAnswer::from).collect(),
+            },
+        )
+    };
+    app.answered(Route::Topic, answer.await)
+}
+
+async fn partitions(State(app): State<Arc<App>>, headers: HeaderMap, name: Param<String>) -> Response<Body> {
+    let answer = async {
+        let media = media::acceptable(&headers)?;
+        let described = app.log.describe(&name.map_err(|rejection| unreadable(&rejection))?).await?;
+        let partitions: Vec<_> = described.partitions.iter().map(PartitionAnswer::from).collect();
+        json(media, &partitions)
+    };
+    app.answered(Route::Partitions, answer.await)
+}
+
+async fn partition(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    path: Param<(String, String)>,
+) -> Response<Body> {
+    let answer = async {
+        let media = media::acceptable(&headers)?;
+        let (name, partition) = topic_and_partition(path)?;
+        let described = app.log.describe(&name).await?;
+        let found = described.partitions.iter().find(|found| i64::from(found.partition) == partition);
+        json(media, &PartitionAnswer::from(found.ok_or_else(ApiError::partition_not_found)?))
+    };
+    app.answered(Route::Partition, answer.await)
+}
+
+async fn offsets(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    path: Param<(String, String)>,
+) -> Response<Body> {
+    let answer = async {
+        let media = media::acceptable(&headers)?;
+        let (name, partition) = topic_and_partition(path)?;
+        // A topic that does not exist is to be named before its partition.
+        app.log.describe(&name).await?;
+        let partition = u32::try_from(partition).map_err(|_| ApiError::partition_not_found())?;
+        let held = app.log.offsets(&name, partition).await?;
+        json(media, &OffsetsAnswer { beginning_offset: held.beginning, end_offset: held.end })
+    };
+    app.answered(Route::Offsets, answer.await)
+}
+
+async fn produce_to_topic(
+    State(app): State<Arc<App>>,
+    name: Param<String>,
+    request: Request,
+) -> Response<Body> {
+    let target = name.map(|Path(name)| (name, None)).map_err(|rejection| unreadable(&rejection));
+    app.answered(Route::Topic, produce(&app, target, request).await)
+}
+
+async fn produce_to_partition(
+    State(app): State<Arc<App>>,
+    path: Param<(String, String)>,
+    request: Request,
+) -> Response<Body> {
+    let target = topic_and_partition(path).map(|(name, partition)| (name, Some(partition)));
+    app.answered(Route::Partition, produce(&app, target, request).await)
+}
+
+fn unreadable(rejection: &PathRejection) -> ApiError {
+    ApiError::bad_request(rejection.body_text())
+}
+
+/// The parameters of a path; a partition that is no number is no route.
+fn topic_and_partition(path: Param<(String, String)>) -> Result<(String, i64), ApiError> {
+    let Path((name, partition)) = path.map_err(|rejection| unreadable(&rejection))?;
+    let partition = partition.parse().map_err(|_| ApiError::generic(StatusCode::NOT_FOUND))?;
+    Ok((name, partition))
+}
+
+/// Stores what a request posts. A refused record is an error in its own place of the answer; that nothing at all could be
+/// stored for now is a 503.
+async fn produce(app: &App, target: Result<(String, Option<i64>), ApiError>, request: Request) -> Answer {
+    let acceptable = media::acceptable(request.headers());
+    let embedded = media::embedded(request.headers());
+    // The body is read before anything is refused, so that the connection can be used again.
+    let body = app.bodies.read(request.into_body()).await?;
+    let since = Instant::now();
+    acceptable?;
+    let posted = produce::parse(&body.bytes, embedded?, &app.limits)?;
+    let (name, partition) = target?;
+    let topic = app.topics.for_produce(&name).await?;
+    let partition = match partition.map(u32::try_from) {
+        None => None,
+        Some(Ok(partition)) if partition < topic.partitions => Some(partition),
+        Some(_) => return Err(ApiError::partition_not_found()),
+    };
+    let sorted = store::sort(posted, &topic, partition, app.limits.record_bytes);
+    let stored = store::append(&app.log, &name, sorted).await?;
+    if stored.records < stored.outcomes.len() {
+        // It may be another topic by now; the next request looks again.
+        app.topics.forget(&name);
+    }
+    app.metrics.produced(stored.records, stored.outcomes.len() - stored.records, stored.bytes, since);
+    Ok(respond(media::KAFKA_V2, produce::answer(&stored.outcomes)))
+}
+
+fn respond(media: HeaderValue, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, media);
+    response
+}
+
+fn json<T: Serialize>(media: HeaderValue, answer: &T) -> Answer {
+    let failed =
+        |error| ApiError::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer is no JSON: {error}"));
+    serde_json::to_vec(answer).map(|body| respond(media, body)).map_err(failed)
+}
+
+/// `GET /topics/{topic}`, members in the proxy's order.
+#[derive(Serialize)]
+struct TopicAnswer<'a> {
+    name: &'a str,
+    configs: &'a BTreeMap<String, String>,
+    partitions: Vec<PartitionAnswer>,
+}
+
+#[derive(Serialize)]
+struct PartitionAnswer {
+    partition: u32,
+    leader: i32,
+    replicas: Vec<ReplicaAnswer>,
+}
+
+#[derive(Serialize)]
+struct ReplicaAnswer {
+    broker: i32,
+    leader: bool,
+    in_sync: bool,
+}
+
+#[derive(Serialize)]
+struct OffsetsAnswer {
+    beginning_offset: u64,
+    end_offset: u64,
+}
+
+impl From<&PartitionDescription> for PartitionAnswer {
+    fn from(described: &PartitionDescription) -> Self {
+        let leads = |broker| broker == described.leader;
+        let replica =
+            |&(broker, in_sync): &(i32, bool)| ReplicaAnswer { broker, leader: leads(broker), in_sync };
+        let replicas = described.replicas.iter().map(replica).collect();
+        Self { partition: described.partition, leader: described.leader, replicas }
+    }
+}
