@@ -1,0 +1,158 @@
+//! The log's housekeeper: one thread that applies retention, tidies positions and looks whether a full disk has room.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::disk::{Open, write_all_at};
+use crate::error::{IoContext, Result};
+use crate::health::{Health, lock};
+use crate::log::Inner;
+use crate::partition::Partition;
+use crate::positions::to_record;
+use crate::retention::{Candidate, Rule, removable};
+
+/// What must fit on a disk that was full before writes are taken again.
+const PROBE_BYTES: usize = 64 << 10;
+/// Positions written with one append when they are tidied.
+const TIDY_AT_ONCE: usize = 1_000;
+
+pub(crate) fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
+    let name = "log-keeper";
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || run(&inner))
+        .during("start thread", name.as_ref())
+}
+
+fn run(inner: &Inner) {
+    let config = &inner.shared.config;
+    let mut retained = Instant::now();
+    loop {
+        let until_retention = config.retention_interval.map(|every| every.saturating_sub(retained.elapsed()));
+        let wait = match until_retention {
+            _ if inner.shared.health.is_read_only() => Some(config.full_disk_probe),
+            other => other,
+        };
+        inner.shared.bell.wait(wait);
+        if inner.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let full = inner.shared.health.is_read_only();
+        let due = config.retention_interval.is_some_and(|every| retained.elapsed() >= every);
+        if full || due {
+            if let Err(error) = apply_retention(inner) {
+                tracing::warn!(%error, "retention not applied, it is tried again");
+            }
+            retained = Instant::now();
+        }
+        if full {
+            probe(inner);
+        } else if inner.positions.wants_tidying()
+            && let Err(error) = tidy_positions(inner)
+        {
+            tracing::warn!(%error, "positions not tidied, it is tried again");
+            inner.shared.bell.wait(Some(Duration::from_secs(1)));
+        }
+    }
+}
+
+/// Takes writes again where a small file fits.
+fn probe(inner: &Inner) {
+    let shared = &*inner.shared;
+    let path = shared.dir.join("~probe");
+    let written = shared.disk.open(&path, Open::Create).and_then(|file| {
+        write_all_at(&*file, 0, &mut [IoSlice::new(&[0; PROBE_BYTES])])?;
+        file.sync_data()
+    });
+    let removed = shared.disk.remove_file(&path);
+    if written.and(removed).is_ok() && shared.health.set(Health::Writable) {
+        tracing::info!(dir = %shared.dir.display(), "the disk has room again, writes are taken");
+    }
+}
+
+/// Applies retention to every partition; returns how many segments went.
+pub(crate) fn apply_retention(inner: &Inner) -> Result<u64> {
+    let config = &inner.shared.config;
+    if config.retention_bytes.is_none() && config.retention_age.is_none() {
+        return Ok(0);
+    }
+    let mut passed: BTreeMap<(String, u32, String), u64> = BTreeMap::new();
+    for (key, value) in inner.positions.all() {
+        let least = passed.entry((key.topic, key.partition, value.generation)).or_insert(value.next);
+        *least = value.next.min(*least);
+    }
+    let mut removed = 0;
+    for partition in inner.partitions() {
+        let generation = uuid::Uuid::from_bytes(partition.identity.generation).to_string();
+        let passed = passed.get(&(partition.topic.to_string(), partition.id, generation)).copied();
+        removed += retain(&partition, passed)?;
+    }
+    Ok(removed)
+}
+
+fn retain(partition: &Partition, passed: Option<u64>) -> Result<u64> {
+    let config = &partition.shared.config;
+    let age = config.retention_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    if age.is_some() {
+        partition.roll_if_old()?;
+    }
+    let rule = Rule {
+        keep_bytes: config.retention_bytes,
+        keep_from_ms: age.map(|age| config.clock.now_ms().saturating_sub(age)),
+        passed,
+    };
+    let count = {
+        let held = partition.held.read().unwrap_or_else(PoisonError::into_inner);
+        let pairs = held.segments.iter().zip(held.segments.iter().skip(1));
+        let complete: Vec<_> = pairs
+            .map(|(segment, next)| Candidate {
+                end: next.base,
+                bytes: segment.len(),
+                newest_ms: next.floor_ms,
+            })
+            .collect();
+        let newest_bytes = held.segments.last().map_or(0, |segment| segment.len());
+        removable(&complete, newest_bytes, &rule)
+    };
+    if count == 0 {
+        return Ok(0);
+    }
+    tracing::info!(topic = %partition.topic, partition = partition.id, segments = count, "retention lets segments go");
+    partition.remove_first(count)
+}
+
+/// Appends all positions once more, in a new segment, and lets the segments before it go.
+fn tidy_positions(inner: &Inner) -> Result<()> {
+    let positions = &inner.positions;
+    let _alone = positions.tidying.blocking_write();
+    let partition = &positions.partition;
+    {
+        let mut writer = lock(&partition.writer);
+        inner.shared.check_writable()?;
+        let next = writer.next;
+        partition.roll(&mut writer, next)?;
+    }
+    let before = partition.held.read().unwrap_or_else(PoisonError::into_inner).segments.len() - 1;
+    let (live, dead): (Vec<_>, Vec<_>) = positions
+        .all()
+        .into_iter()
+        .partition(|(key, value)| inner.has_generation(&key.topic, &value.generation));
+    for (key, _) in dead {
+        positions.apply(key, None, u64::MAX);
+    }
+    let name = Path::new("log-keeper");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().during("start", name)?;
+    for some in live.chunks(TIDY_AT_ONCE) {
+        let records: Vec<_> = some.iter().map(|(key, value)| to_record(key, Some(value))).collect();
+        let appended = runtime.block_on(inner.append(Arc::clone(partition), &records))?;
+        for ((key, value), offset) in some.iter().zip(appended.base_offset..) {
+            positions.apply(key.clone(), Some(value.clone()), offset);
+        }
+    }
+    partition.remove_first(before).map(|_| ())
+}

@@ -1,0 +1,496 @@
+//! The log as its callers see it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Semaphore, oneshot, watch};
+use uuid::Uuid;
+
+use crate::clean::{self, End};
+use crate::committer::Committers;
+use crate::config::LogConfig;
+use crate::disk::{Disk, LockGuard, RealDisk};
+use crate::error::{Error, IoContext, Result};
+use crate::folder::{self, Topic, place_of};
+use crate::format::encode;
+use crate::health::{Health, Stats, lock};
+use crate::keeper;
+use crate::partition::{Job, Partition};
+use crate::positions::{Key, Positions, ReaderPosition, Value, check_reader, to_record};
+use crate::record::{Appended, OffsetRange, Record, StoredRecord};
+use crate::recovery::{RecoveryReport, Skipped, open_partition};
+use crate::shared::Shared;
+use crate::topics::{self, TOPICS, TopicMeta};
+
+/// A durable log: topics of partitions, each an ordered sequence of records.
+///
+/// All methods may be called from any number of threads and tasks. Those that are not `async` do blocking I/O: call
+/// them where blocking is allowed. A log that is dropped without [`Log::close`] loses nothing that was acknowledged.
+#[derive(Debug)]
+pub struct Log {
+    pub(crate) inner: Arc<Inner>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the log and its keeper thread share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) topics: RwLock<BTreeMap<String, Topic>>,
+    pub(crate) positions: Positions,
+    pub(crate) closed: AtomicBool,
+    committers: Committers,
+    queue: Arc<Semaphore>,
+    /// Held by whoever makes, changes or deletes a topic.
+    admin: Mutex<()>,
+    guard: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl Log {
+    /// Opens the log in folder `dir`, making an empty one where there is none, and recovers what a crash left.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Corrupt`], [`Error::FormatTooNew`], [`Error::Io`].
+    pub fn open(dir: impl AsRef<Path>, config: LogConfig) -> Result<(Self, RecoveryReport)> {
+        Self::open_on(Arc::new(RealDisk), dir, config)
+    }
+
+    /// [`Log::open`] on another disk than the operating system's.
+    ///
+    /// # Errors
+    /// Those of [`Log::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: impl AsRef<Path>,
+        config: LogConfig,
+    ) -> Result<(Self, RecoveryReport)> {
+        let dir = dir.as_ref();
+        disk.create_dir_all(dir).during("create", dir)?;
+        let guard = folder::lock(&*disk, dir)?;
+        folder::initialise(&*disk, dir)?;
+        let shared = Arc::new(Shared::new(disk, dir, config));
+        let opened = folder::open(&shared)?;
+        let mut report = opened.report;
+        let inner = Arc::new(Inner {
+            positions: Positions::load(opened.positions)?,
+            topics: RwLock::new(opened.topics),
+            closed: AtomicBool::new(false),
+            committers: Committers::start(shared.config.committers)?,
+            queue: Arc::new(Semaphore::new(shared.config.queue_bytes.clamp(1, u32::MAX as usize >> 1))),
+            admin: Mutex::default(),
+            guard: Mutex::new(Some(guard)),
+            shared,
+        });
+        inner.skip_what_readers_passed(&mut report)?;
+        let keeper = keeper::start(Arc::clone(&inner))?;
+        Ok((Self { inner, keeper: Mutex::new(Some(keeper)) }, report))
+    }
+
+    /// Makes a topic. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::TopicExists`], [`Error::InvalidTopic`], [`Error::TooManyTopics`], [`Error::DiskFull`], [`Error::Io`].
+    pub fn create_topic(&self, name: &str, partitions: u32) -> Result<TopicMeta> {
+        let inner = &*self.inner;
+        topics::check_name(name)?;
+        inner.check_partitions(name, partitions)?;
+        let _admin = inner.begin_admin()?;
+        let count = {
+            let topics = inner.topics();
+            if topics.contains_key(name) {
+                return Err(Error::TopicExists(name.to_owned()));
+            }
+            topics.len()
+        };
+        let shared = &inner.shared;
+        if count >= shared.config.max_topics {
+            return Err(Error::TooManyTopics { limit: shared.config.max_topics });
+        }
+        let meta = TopicMeta {
+            name: name.to_owned(),
+            partitions,
+            generation: Uuid::new_v4().to_string(),
+            created_ms: shared.config.clock.now_ms(),
+        };
+        let folder = shared.dir.join(TOPICS);
+        topics::create(&*shared.disk, &folder, &meta).map_err(|error| inner.admin_error(error))?;
+        let partitions = inner.open_new(&meta, 0)?;
+        inner.topics_mut().insert(meta.name.clone(), Topic { meta: meta.clone(), partitions });
+        tracing::info!(topic = name, partitions = meta.partitions, "topic created");
+        Ok(meta)
+    }
+
+    /// Raises the number of a topic's partitions to `total`; fewer than there are is refused.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::InvalidTopic`], [`Error::DiskFull`], [`Error::Io`].
+    pub fn add_partitions(&self, name: &str, total: u32) -> Result<TopicMeta> {
+        let inner = &*self.inner;
+        inner.check_partitions(name, total)?;
+        let _admin = inner.begin_admin()?;
+        let meta = self.topic(name)?;
+        if total < meta.partitions {
+            let reason = format!("it has {} partitions already, they cannot become {total}", meta.partitions);
+            return Err(Error::InvalidTopic { name: name.to_owned(), reason });
+        }
+        let dir = inner.shared.dir.join(TOPICS).join(name);
+        let grown = topics::add_partitions(&*inner.shared.disk, &dir, &meta, total)
+            .map_err(|error| inner.admin_error(error))?;
+        let added = inner.open_new(&grown, meta.partitions)?;
+        if let Some(topic) = inner.topics_mut().get_mut(name) {
+            topic.meta = grown.clone();
+            topic.partitions.extend(added);
+        }
+        Ok(grown)
+    }
+
+    /// Removes a topic with all its records; positions in it are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::Io`].
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let inner = &*self.inner;
+        let _admin = inner.begin_admin()?;
+        let topic = inner.topics().get(name).cloned().ok_or_else(|| Error::UnknownTopic(name.to_owned()))?;
+        for partition in &topic.partitions {
+            // Under the writer's lock: what is being written is finished, what comes later is refused.
+            let _writer = lock(&partition.writer);
+            partition.deleted.store(true, Ordering::Release);
+        }
+        inner.topics_mut().remove(name);
+        for partition in &topic.partitions {
+            let held = partition.held.read().unwrap_or_else(PoisonError::into_inner);
+            held.segments.iter().for_each(|segment| inner.shared.files.forget(segment.id));
+        }
+        topics::delete(&*inner.shared.disk, &inner.shared.dir.join(TOPICS), name)?;
+        tracing::info!(topic = name, "topic deleted");
+        Ok(())
+    }
+
+    /// All topics, ascending by name.
+    pub fn topics(&self) -> Vec<TopicMeta> {
+        self.inner.topics().values().map(|topic| topic.meta.clone()).collect()
+    }
+
+    /// One topic.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub fn topic(&self, name: &str) -> Result<TopicMeta> {
+        let topics = self.inner.topics();
+        topics.get(name).map(|topic| topic.meta.clone()).ok_or_else(|| Error::UnknownTopic(name.to_owned()))
+    }
+
+    /// Appends records to one partition, all or none, in their order; answers when they are as durable as
+    /// [`LogConfig::durability`] says. Waits while too much waits to be written.
+    ///
+    /// Dropping the future once it waits for the disk does not take the append back.
+    ///
+    /// # Errors
+    /// Nothing was stored: [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::RecordTooLarge`],
+    /// [`Error::BatchTooLarge`], [`Error::DiskFull`], [`Error::WriteFailed`]. Unknown whether it was stored:
+    /// [`Error::Poisoned`], [`Error::Closed`].
+    pub async fn append(&self, topic: &str, partition: u32, records: Vec<Record>) -> Result<Appended> {
+        let partition = self.inner.partition(topic, partition)?;
+        self.inner.append(partition, &records).await
+    }
+
+    /// Records from `offset` on, in order: about `max_bytes` of payload, at least one record where there is one, none at
+    /// the end of the partition. One call stays within one segment.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`], [`Error::Corrupt`], [`Error::UnknownTopic`], [`Error::UnknownPartition`],
+    /// [`Error::Io`].
+    pub fn read(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredRecord>> {
+        self.inner.partition(topic, partition)?.read(offset, max_bytes)
+    }
+
+    /// The offsets a partition holds.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    pub fn offsets(&self, topic: &str, partition: u32) -> Result<OffsetRange> {
+        Ok(self.inner.partition(topic, partition)?.offsets())
+    }
+
+    /// The first offset whose record is not older than `timestamp_ms`; `None` when all are older.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Io`].
+    pub fn offset_at(&self, topic: &str, partition: u32, timestamp_ms: i64) -> Result<Option<u64>> {
+        let partition = self.inner.partition(topic, partition)?;
+        let beginning = partition.offsets().beginning;
+        Ok(partition.offset_at(timestamp_ms)?.map(|offset| offset.max(beginning)))
+    }
+
+    /// A partition's end, as it moves: the offset after the last durable record.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    pub fn subscribe(&self, topic: &str, partition: u32) -> Result<watch::Receiver<u64>> {
+        Ok(self.inner.partition(topic, partition)?.end.subscribe())
+    }
+
+    /// Remembers durably that `reader` goes on at offset `next`. From then on retention keeps what it has not passed.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] beyond the end, [`Error::InvalidReader`], and those of [`Log::append`].
+    pub async fn commit_position(&self, reader: &str, topic: &str, partition: u32, next: u64) -> Result<()> {
+        check_reader(reader)?;
+        let (meta, range) = (self.topic(topic)?, self.offsets(topic, partition)?);
+        if next > range.end {
+            let OffsetRange { beginning, end } = range;
+            let topic = topic.to_owned();
+            return Err(Error::OffsetOutOfRange { topic, partition, offset: next, beginning, end });
+        }
+        let key = Key { reader: reader.to_owned(), topic: topic.to_owned(), partition };
+        self.inner.set_position(key, Some(Value { generation: meta.generation, next })).await
+    }
+
+    /// The next offset that `reader` will read, where it has committed one.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    pub fn position(&self, reader: &str, topic: &str, partition: u32) -> Result<Option<u64>> {
+        let generation = self.topic(topic)?.generation;
+        self.inner.partition(topic, partition)?;
+        let key = Key { reader: reader.to_owned(), topic: topic.to_owned(), partition };
+        let known = self.inner.positions.get(&key);
+        Ok(known.filter(|value| value.generation == generation).map(|value| value.next))
+    }
+
+    /// All readers' positions in topics that exist, by reader, topic and partition.
+    pub fn positions(&self) -> Vec<ReaderPosition> {
+        let inner = &*self.inner;
+        let all = inner.positions.all().into_iter();
+        all.filter(|(key, value)| inner.has_generation(&key.topic, &value.generation))
+            .map(|(Key { reader, topic, partition }, Value { next, .. })| ReaderPosition {
+                reader,
+                topic,
+                partition,
+                next,
+            })
+            .collect()
+    }
+
+    /// Forgets a reader and all its positions, so that retention no longer waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Log::append`].
+    pub async fn forget_reader(&self, reader: &str) -> Result<()> {
+        for (key, _) in self.inner.positions.all() {
+            if key.reader == reader {
+                self.inner.set_position(key, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go what the settings allow and every registered reader has passed; returns how many segments went.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::DiskFull`] where a segment that is too old cannot be completed.
+    pub fn apply_retention(&self) -> Result<u64> {
+        keeper::apply_retention(&self.inner)
+    }
+
+    /// Whether writes are taken now. Cheap.
+    pub fn health(&self) -> Health {
+        self.inner.shared.health.get()
+    }
+
+    /// The health as it changes.
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.inner.shared.health.subscribe()
+    }
+
+    /// What the log has done since it was opened.
+    pub fn stats(&self) -> Stats {
+        let all = self.inner.shared.config.queue_bytes.clamp(1, u32::MAX as usize >> 1);
+        let waiting = all.saturating_sub(self.inner.queue.available_permits());
+        self.inner.shared.counters.snapshot(waiting as u64)
+    }
+
+    /// Bytes of the segments of a topic, over all its partitions.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    pub fn topic_bytes(&self, name: &str) -> Result<u64> {
+        let topics = self.inner.topics();
+        let topic = topics.get(name).ok_or_else(|| Error::UnknownTopic(name.to_owned()))?;
+        Ok(topic.partitions.iter().map(|partition| partition.bytes()).sum())
+    }
+
+    /// Writes what waits, refuses what comes later, notes that all is in good order and gives the folder free.
+    /// A second call does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] or [`Error::Io`]: what was acknowledged is safe, the next open has to recover.
+    pub fn close(&self) -> Result<()> {
+        if !self.stop() {
+            return Ok(());
+        }
+        let result = self.inner.mark_clean();
+        lock(&self.inner.guard).take();
+        result
+    }
+
+    /// Ends all threads; false where that was done before.
+    fn stop(&self) -> bool {
+        if self.inner.closed.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.inner.committers.stop();
+        self.inner.shared.bell.ring();
+        if lock(&self.keeper).take().is_some_and(|keeper| keeper.join().is_err()) {
+            tracing::error!("the keeper thread panicked");
+        }
+        true
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop();
+        lock(&self.inner.guard).take();
+    }
+}
+
+impl Inner {
+    fn topics(&self) -> RwLockReadGuard<'_, BTreeMap<String, Topic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Topic>> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All partitions of all topics.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.topics().values().flat_map(|topic| topic.partitions.iter().cloned()).collect()
+    }
+
+    /// True where the topic exists and is still the one that positions of that generation mean.
+    pub(crate) fn has_generation(&self, topic: &str, generation: &str) -> bool {
+        self.topics().get(topic).is_some_and(|topic| topic.meta.generation == generation)
+    }
+
+    fn partition(&self, topic: &str, partition: u32) -> Result<Arc<Partition>> {
+        let topics = self.topics();
+        let found = topics.get(topic).ok_or_else(|| Error::UnknownTopic(topic.to_owned()))?;
+        let place = usize::try_from(partition).ok().and_then(|place| found.partitions.get(place));
+        place.cloned().ok_or_else(|| Error::UnknownPartition { topic: topic.to_owned(), partition })
+    }
+
+    pub(crate) async fn append(&self, partition: Arc<Partition>, records: &[Record]) -> Result<Appended> {
+        if records.is_empty() {
+            return Ok(Appended { base_offset: partition.end(), count: 0 });
+        }
+        self.shared.check_writable()?;
+        let config = &self.shared.config;
+        let encoded = encode(records, config.max_record_bytes, config.max_batch_bytes)?;
+        let all = config.queue_bytes.clamp(1, u32::MAX as usize >> 1);
+        let permits = u32::try_from(encoded.bytes.len().min(all)).unwrap_or(u32::MAX);
+        let queue = Arc::clone(&self.queue);
+        let permit = queue.acquire_many_owned(permits).await.map_err(|_| Error::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        self.committers.push(Job { partition, encoded, answer, permit });
+        answered.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn set_position(&self, key: Key, value: Option<Value>) -> Result<()> {
+        let sharing = self.positions.tidying.read().await;
+        let record = to_record(&key, value.as_ref());
+        let appended = self.append(Arc::clone(&self.positions.partition), &[record]).await?;
+        self.positions.apply(key, value, appended.base_offset);
+        drop(sharing);
+        if self.positions.wants_tidying() {
+            self.shared.bell.ring();
+        }
+        Ok(())
+    }
+
+    fn check_partitions(&self, name: &str, partitions: u32) -> Result<()> {
+        let most = self.shared.config.max_partitions;
+        if (1..=most).contains(&partitions) {
+            return Ok(());
+        }
+        let reason = format!("it may have 1 to {most} partitions, not {partitions}");
+        Err(Error::InvalidTopic { name: name.to_owned(), reason })
+    }
+
+    fn begin_admin(&self) -> Result<std::sync::MutexGuard<'_, ()>> {
+        let guard = lock(&self.admin);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        Ok(guard)
+    }
+
+    /// Tells a full disk from other failures.
+    fn admin_error(&self, error: Error) -> Error {
+        match error {
+            Error::Io { source, path, .. } if crate::shared::is_disk_full(&source) => {
+                self.shared.refused(&path, std::io::ErrorKind::StorageFull.into())
+            }
+            other => other,
+        }
+    }
+
+    /// Opens the partitions of a topic from number `first` on, which were just made.
+    fn open_new(&self, meta: &TopicMeta, first: u32) -> Result<Vec<Arc<Partition>>> {
+        let mut cuts = Vec::new();
+        (first..meta.partitions)
+            .map(|id| open_partition(&self.shared, place_of(&self.shared, meta, id), None, &mut cuts))
+            .collect()
+    }
+
+    /// A reader's position beyond a partition's end proves that the disk lost what it had confirmed. Those offsets are
+    /// never given again, or the reader would pass over new records.
+    fn skip_what_readers_passed(&self, report: &mut RecoveryReport) -> Result<()> {
+        for (key, value) in self.positions.all() {
+            let topics = self.topics();
+            let Some(topic) = topics.get(&key.topic).filter(|t| t.meta.generation == value.generation) else {
+                continue;
+            };
+            let Some(partition) = topic.partitions.get(key.partition as usize) else { continue };
+            let mut writer = lock(&partition.writer);
+            if value.next > writer.next {
+                let skipped = Skipped {
+                    topic: key.topic.clone(),
+                    partition: key.partition,
+                    from: writer.next,
+                    to: value.next,
+                };
+                tracing::error!(?skipped, "records that were acknowledged are gone");
+                partition.roll(&mut writer, value.next)?;
+                report.skipped.push(skipped);
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_clean(&self) -> Result<()> {
+        if let Health::Poisoned { reason } = self.shared.health.get() {
+            return Err(Error::Poisoned { reason });
+        }
+        let mut partitions = self.partitions();
+        partitions.push(Arc::clone(&self.positions.partition));
+        let mut ends = clean::Ends::new();
+        for partition in partitions {
+            let mut writer = lock(&partition.writer);
+            partition.sync(&mut writer)?;
+            ends.insert(clean::name_of(&partition), End { next: writer.next, bytes: writer.len });
+        }
+        clean::write(&*self.shared.disk, &self.shared.dir, ends)
+    }
+}

@@ -1,0 +1,354 @@
+//! One partition: its segments, its writer, its published end.
+//!
+//! A partition is a folder of segments (`<first offset, 20 digits>.seg`), indexes beside them and the file `start`.
+//! All segments but the last are complete: they end with a seal. Only the last is written, by one committer.
+//!
+//! **Roll**, and what a crash leaves after each step:
+//! 1. the old segment is synced;
+//! 2. the new segment's header is written and synced, then its name — a new segment without records behind an old one
+//!    without a seal: recovery removes the new one and goes on in the old one;
+//! 3. the seal is written to the old segment and synced — a new, empty segment to go on in;
+//! 4. the old segment's index is written — missing ones are built when they are needed.
+//!
+//! Records are only written behind a sealed segment, so a sealed segment without a successor is a missing file, and a
+//! segment with records behind one without a seal is damage.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use crate::config::Durability;
+use crate::disk::{Disk, Open, write_all_at};
+use crate::error::{Error, IoContext, Result};
+use crate::format::{BatchHeader, Encoded, HEADER_LEN, Identity, SegmentHeader, segment_name};
+use crate::health::{Counters, lock};
+use crate::index::{Entry, Index};
+use crate::record::{Appended, OffsetRange};
+use crate::shared::{OpenSegment, Shared};
+use crate::start::Start;
+
+/// An append on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) encoded: Encoded,
+    pub(crate) answer: oneshot::Sender<Result<Appended>>,
+    /// The queue's bytes that this append takes, given back when it is answered.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// A segment file of a partition.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: u64,
+    pub(crate) base: u64,
+    pub(crate) path: PathBuf,
+    /// Newest time stamp before this segment.
+    pub(crate) floor_ms: i64,
+    /// Length of what is published, in bytes.
+    pub(crate) len: AtomicU64,
+    /// The index while records are added; `None` once the segment is complete.
+    pub(crate) growing: Mutex<Option<Index>>,
+}
+
+impl Segment {
+    pub(crate) fn new(shared: &Shared, dir: &Path, header: &SegmentHeader, len: u64, growing: bool) -> Self {
+        Self {
+            id: shared.new_id(),
+            base: header.base,
+            path: dir.join(segment_name(header.base)),
+            floor_ms: header.floor_ms,
+            len: AtomicU64::new(len),
+            growing: Mutex::new(growing.then(Index::default)),
+        }
+    }
+
+    pub(crate) fn open(&self, shared: &Shared) -> Result<Arc<OpenSegment>> {
+        let how = if lock(&self.growing).is_some() { Open::Write } else { Open::Read };
+        shared.files.get(&*shared.disk, self.id, &self.path, how)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn index_path(&self) -> PathBuf {
+        self.path.with_extension("idx")
+    }
+}
+
+/// Where the next batch goes.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) segment: Arc<Segment>,
+    /// Length of the segment up to the last good batch.
+    pub(crate) len: u64,
+    pub(crate) next: u64,
+    /// Newest time stamp of the partition.
+    pub(crate) last_ms: i64,
+    /// When the segment's first record was appended.
+    pub(crate) first_append_ms: Option<i64>,
+    /// Bytes were written that no fsync has confirmed (only with [`Durability::Os`]).
+    pub(crate) unsynced: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) start: Start,
+    /// Ascending, never empty.
+    pub(crate) segments: Vec<Arc<Segment>>,
+}
+
+/// One partition of a topic, or the log's own of reader positions.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) topic: Arc<str>,
+    pub(crate) id: u32,
+    pub(crate) identity: Identity,
+    pub(crate) salt: u32,
+    pub(crate) dir: PathBuf,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) segment_bytes: u64,
+    /// Which committer writes it.
+    pub(crate) committer: usize,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) held: RwLock<Held>,
+    /// End of what is durable and may be read.
+    pub(crate) end: watch::Sender<u64>,
+    pub(crate) deleted: AtomicBool,
+}
+
+/// Writes a segment's header into a new file and makes file and name durable.
+pub(crate) fn create_segment(disk: &dyn Disk, dir: &Path, header: &SegmentHeader) -> std::io::Result<()> {
+    let file = disk.open(&dir.join(segment_name(header.base)), Open::Create)?;
+    write_all_at(&*file, 0, &mut [IoSlice::new(&header.encode())])?;
+    file.sync_data()?;
+    disk.sync_dir(dir)
+}
+
+/// Makes the folder of a new, empty partition. The caller makes the folder's own name durable.
+pub(crate) fn create_partition(disk: &dyn Disk, dir: &Path, identity: Identity, start: u64) -> Result<()> {
+    disk.create_dir_all(dir).during("create", dir)?;
+    Start::create(disk, dir, start)?;
+    let header = SegmentHeader { identity, base: start, prev_end: start, floor_ms: i64::MIN };
+    create_segment(disk, dir, &header).during("create a segment in", dir)
+}
+
+impl Partition {
+    pub(crate) fn end(&self) -> u64 {
+        *self.end.borrow()
+    }
+
+    pub(crate) fn offsets(&self) -> OffsetRange {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        OffsetRange { beginning: held.start.offset, end: self.end() }
+    }
+
+    /// Bytes of its segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.segments.iter().map(|segment| segment.len()).sum()
+    }
+
+    /// Writes, flushes, publishes and answers appends in their order: as many at once as one segment takes.
+    pub(crate) fn commit(&self, jobs: Vec<Job>) {
+        let mut writer = lock(&self.writer);
+        let mut jobs = jobs;
+        while !jobs.is_empty() {
+            let now_ms = self.shared.config.clock.now_ms();
+            let written = self.prepare(&mut writer, &jobs, now_ms).and_then(|count| {
+                let chunk = jobs.get_mut(..count).unwrap_or_default();
+                self.write(&mut writer, chunk, now_ms).map(|base| (base, count))
+            });
+            match written {
+                Ok((base, count)) => answer(base, jobs.drain(..count)),
+                Err(error) => {
+                    for job in jobs.drain(..) {
+                        // The caller may have gone; that is its decision.
+                        let _ = job.answer.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the segment ready and says how many of the jobs go into it, at least one.
+    fn prepare(&self, writer: &mut Writer, jobs: &[Job], now_ms: i64) -> Result<usize> {
+        self.shared.check_writable()?;
+        if self.deleted.load(Ordering::Acquire) {
+            return Err(Error::UnknownTopic(self.topic.to_string()));
+        }
+        let first = jobs.first().map_or(0, |job| job.encoded.bytes.len() as u64);
+        let has_records = writer.len > HEADER_LEN as u64;
+        if has_records && (writer.len + first > self.segment_bytes || self.is_old(writer, now_ms)) {
+            self.roll(writer, writer.next)?;
+        }
+        let mut len = writer.len;
+        let fitting = jobs.iter().take_while(|job| {
+            len += job.encoded.bytes.len() as u64;
+            len <= self.segment_bytes
+        });
+        Ok(fitting.count().max(1))
+    }
+
+    fn is_old(&self, writer: &Writer, now_ms: i64) -> bool {
+        let age = i64::try_from(self.shared.config.segment_age.as_millis()).unwrap_or(i64::MAX);
+        writer.first_append_ms.is_some_and(|first| now_ms.saturating_sub(first) >= age)
+    }
+
+    /// Writes the jobs' batches behind one another, flushes once and publishes; returns their first offset.
+    /// Nothing is published, and the file is as before, where it fails without poisoning the log.
+    fn write(&self, writer: &mut Writer, jobs: &mut [Job], now_ms: i64) -> Result<u64> {
+        let base = writer.next;
+        let (mut next, mut last_ms, mut position) = (base, writer.last_ms, writer.len);
+        let mut entries = Vec::with_capacity(jobs.len());
+        for job in jobs.iter_mut() {
+            entries.push(Entry { offset: next, position, floor_ms: last_ms });
+            last_ms = job.encoded.settle(self.salt, next, base, last_ms, now_ms);
+            next += u64::from(job.encoded.count);
+            position += job.encoded.bytes.len() as u64;
+        }
+        let path = &writer.segment.path;
+        let open = writer.segment.open(&self.shared)?;
+        let mut slices: Vec<_> = jobs.iter().map(|job| IoSlice::new(&job.encoded.bytes)).collect();
+        if let Err(error) = write_all_at(&*open.file, writer.len, &mut slices) {
+            return Err(match open.file.truncate(writer.len) {
+                Ok(()) => self.shared.refused(path, error),
+                Err(worse) => self.shared.poison("take back a failed write to", path, &worse),
+            });
+        }
+        if self.shared.config.durability == Durability::Fsync {
+            open.file.sync_data().map_err(|error| self.shared.poison("sync", path, &error))?;
+        } else {
+            writer.unsynced = true;
+        }
+
+        let counters = &self.shared.counters;
+        Counters::add(&counters.bytes, position - writer.len);
+        Counters::add(&counters.records, next - base);
+        Counters::add(&counters.appends, jobs.len() as u64);
+        Counters::add(&counters.fsyncs, u64::from(!writer.unsynced));
+        if let Some(index) = lock(&writer.segment.growing).as_mut() {
+            let interval = self.shared.config.index_interval_bytes;
+            entries.into_iter().for_each(|entry| index.offer(entry, interval));
+        }
+        writer.first_append_ms.get_or_insert(now_ms);
+        (writer.next, writer.last_ms, writer.len) = (next, last_ms, position);
+        writer.segment.len.store(position, Ordering::Relaxed);
+        self.end.send_replace(next);
+        Ok(base)
+    }
+
+    /// Completes the segment and begins a new one at offset `base`. See the module's text for the crash points.
+    pub(crate) fn roll(&self, writer: &mut Writer, base: u64) -> Result<()> {
+        let shared = &*self.shared;
+        let old = Arc::clone(&writer.segment);
+        self.sync(writer)?;
+
+        let header =
+            SegmentHeader { identity: self.identity, base, prev_end: writer.next, floor_ms: writer.last_ms };
+        let new = Segment::new(shared, &self.dir, &header, HEADER_LEN as u64, true);
+        if let Err(error) = create_segment(&*shared.disk, &self.dir, &header) {
+            // Where the removal fails too, recovery removes it: no record can follow an unsealed segment.
+            let _ = shared.disk.remove_file(&new.path);
+            return Err(shared.refused(&new.path, error));
+        }
+
+        let open = old.open(shared)?;
+        let seal = BatchHeader::seal(writer.next, writer.last_ms).encode(self.salt);
+        if let Err(error) = write_all_at(&*open.file, writer.len, &mut [IoSlice::new(&seal)]) {
+            let _ = shared.disk.remove_file(&new.path);
+            return Err(match open.file.truncate(writer.len) {
+                Ok(()) => shared.refused(&old.path, error),
+                Err(worse) => shared.poison("take back a failed write to", &old.path, &worse),
+            });
+        }
+        open.file.sync_data().map_err(|error| shared.poison("sync", &old.path, &error))?;
+
+        let len = writer.len + HEADER_LEN as u64;
+        old.len.store(len, Ordering::Relaxed);
+        if let Some(index) = lock(&old.growing).take() {
+            write_index(shared, &old, &index, self.salt, len);
+        }
+        shared.files.forget(old.id);
+        let new = Arc::new(new);
+        writer.segment = Arc::clone(&new);
+        writer.len = HEADER_LEN as u64;
+        writer.next = base;
+        writer.first_append_ms = None;
+        self.held.write().unwrap_or_else(PoisonError::into_inner).segments.push(new);
+        self.end.send_replace(base);
+        Ok(())
+    }
+
+    /// Flushes what [`Durability::Os`] left to the system.
+    pub(crate) fn sync(&self, writer: &mut Writer) -> Result<()> {
+        if writer.unsynced {
+            let path = &writer.segment.path;
+            let open = writer.segment.open(&self.shared)?;
+            open.file.sync_data().map_err(|error| self.shared.poison("sync", path, &error))?;
+            writer.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Completes a segment whose first record is too old, so that retention can let it go.
+    pub(crate) fn roll_if_old(&self) -> Result<()> {
+        let mut writer = lock(&self.writer);
+        if self.is_old(&writer, self.shared.config.clock.now_ms()) {
+            self.shared.check_writable()?;
+            let next = writer.next;
+            self.roll(&mut writer, next)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the first `count` segments go: the new start first, durably, then the files.
+    pub(crate) fn remove_first(&self, count: usize) -> Result<u64> {
+        let shared = &*self.shared;
+        let removed: Vec<_> = {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            let count = count.min(held.segments.len() - 1);
+            let Some(first_kept) = held.segments.get(count).map(|segment| segment.base) else { return Ok(0) };
+            if count == 0 {
+                return Ok(0);
+            }
+            held.start.advance(&*shared.disk, &self.dir, first_kept)?;
+            held.segments.drain(..count).collect()
+        };
+        for segment in &removed {
+            shared.files.forget(segment.id);
+            let _ = shared.disk.remove_file(&segment.index_path());
+            shared.disk.remove_file(&segment.path).during("remove", &segment.path)?;
+        }
+        shared.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        Ok(removed.len() as u64)
+    }
+}
+
+fn answer(base: u64, jobs: impl Iterator<Item = Job>) {
+    let mut next = base;
+    for job in jobs {
+        let appended = Appended { base_offset: next, count: job.encoded.count };
+        next += u64::from(job.encoded.count);
+        drop(job.permit);
+        // The caller may have gone; that is its decision.
+        let _ = job.answer.send(Ok(appended));
+    }
+}
+
+/// Writes the index of a complete segment. A failure costs a scan later, nothing else.
+pub(crate) fn write_index(shared: &Shared, segment: &Segment, index: &Index, salt: u32, len: u64) {
+    let path = segment.index_path();
+    let bytes = index.encode(salt, segment.base, len);
+    let written = shared
+        .disk
+        .open(&path, Open::Create)
+        .and_then(|file| write_all_at(&*file, 0, &mut [IoSlice::new(&bytes)]));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "index not written, it will be built when it is needed");
+    }
+}

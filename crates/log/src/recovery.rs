@@ -1,0 +1,353 @@
+//! Opens a partition after any death: tells a torn, unacknowledged tail from damage, and cuts only the former.
+//!
+//! The last segment is walked from front to back. Where something is not the batch that should be there, the rest of
+//! the file decides:
+//!
+//! - a later batch that is right and says that the log was durable *beyond* the bad place when it was written:
+//!   acknowledged records are damaged. That is an error; nothing is touched.
+//! - no such batch: what stands here was written after the last flush that anybody was told of. It is cut.
+//!
+//! Batches of one group commit say the same durable end, so pages of the last group that reached the disk in another
+//! order than they were written are a torn tail, too. After a clean shutdown nothing may be torn: the marker `CLEAN` says
+//! where each partition ended (checked by [`crate::Log::open`]).
+//!
+//! Every step may be repeated: dying during recovery leaves what the next recovery starts from. What is kept of the
+//! last group is written once more and synced before it is published: after a kill it may be in memory only, and after
+//! a failed fsync the system may believe pages clean that never reached the disk.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use tokio::sync::watch;
+
+use crate::clean::{self, End, Ends};
+use crate::disk::{DiskFile, Open, read_full_at, write_all_at};
+use crate::error::{Error, IoContext, Result};
+use crate::format::{
+    BadHeader, BatchHeader, FORMAT_VERSION, HEADER_LEN, Identity, SegmentHeader, base_of, check_header,
+    segment_name,
+};
+use crate::health::lock;
+use crate::index::{Entry, Index};
+use crate::partition::{Held, Partition, Segment, Writer};
+use crate::scan::{Scanner, Step};
+use crate::shared::Shared;
+use crate::start::Start;
+
+/// Bytes that recovery cut from the end of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment file.
+    pub file: PathBuf,
+    /// Where the cut was made, in bytes.
+    pub position: u64,
+    /// How many bytes were cut.
+    pub bytes: u64,
+    /// The offset that stood there and will be given again.
+    pub offset: u64,
+    /// What made them unreadable.
+    pub reason: String,
+}
+
+/// Offsets that readers have passed and the log no longer holds: the disk lost what it had confirmed, or, with
+/// [`crate::Durability::Os`], the power failed. They are left out, never given again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// First offset lost.
+    pub from: u64,
+    /// The offset at which the partition goes on.
+    pub to: u64,
+}
+
+/// What was found when a log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The log had been closed in good order.
+    pub clean: bool,
+    /// Topics found.
+    pub topics: usize,
+    /// Partitions found, the log's own among them.
+    pub partitions: usize,
+    /// Torn tails that were cut.
+    pub cuts: Vec<Cut>,
+    /// Offsets that were left out.
+    pub skipped: Vec<Skipped>,
+}
+
+/// What one partition is called and where it lives.
+pub(crate) struct Place<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) id: u32,
+    pub(crate) identity: Identity,
+    pub(crate) dir: PathBuf,
+    pub(crate) segment_bytes: u64,
+}
+
+/// First offsets of the segments in a folder, ascending.
+pub(crate) fn list_segments(shared: &Shared, dir: &Path) -> Result<Vec<u64>> {
+    let entries = shared.disk.list(dir).during("list", dir)?;
+    Ok(entries.iter().filter_map(|entry| base_of(&entry.name)).collect())
+}
+
+/// The first 64 bytes of a file, and its length.
+pub(crate) fn read_header(file: &dyn DiskFile) -> std::io::Result<(Result<SegmentHeader, BadHeader>, u64)> {
+    let mut bytes = [0; HEADER_LEN];
+    let filled = read_full_at(file, 0, &mut bytes)?;
+    let parsed = if filled == HEADER_LEN { SegmentHeader::parse(&bytes) } else { Err(BadHeader::Damaged) };
+    Ok((parsed, file.len()?))
+}
+
+/// The seal at the end of a segment, where there is one.
+fn read_seal(file: &dyn DiskFile, len: u64, salt: u32) -> std::io::Result<Option<BatchHeader>> {
+    let Some(position) = len.checked_sub(HEADER_LEN as u64) else { return Ok(None) };
+    let mut bytes = [0; HEADER_LEN];
+    read_full_at(file, position, &mut bytes)?;
+    Ok(BatchHeader::parse(&bytes, salt).filter(BatchHeader::is_seal))
+}
+
+/// Opens a partition, cutting a torn tail.
+pub(crate) fn open_partition(
+    shared: &Arc<Shared>,
+    place: Place<'_>,
+    clean: Option<&Ends>,
+    cuts: &mut Vec<Cut>,
+) -> Result<Arc<Partition>> {
+    let disk = &*shared.disk;
+    let salt = place.identity.salt();
+    let start = Start::open(disk, &place.dir)?;
+    let mut bases = list_segments(shared, &place.dir)?;
+    remove_what_retention_left(shared, &place.dir, &mut bases, start.offset)?;
+    remove_unused_successor(shared, &place, &mut bases)?;
+
+    let mut segments: Vec<Segment> = Vec::with_capacity(bases.len());
+    // Where the segment before ends, as its seal says.
+    let mut sealed_end = None;
+    for (number, &base) in bases.iter().enumerate() {
+        let path = place.dir.join(segment_name(base));
+        let is_last = number + 1 == bases.len();
+        let file = disk.open(&path, Open::Read).during("open", &path)?;
+        let (parsed, len) = read_header(&*file).during("read", &path)?;
+        let header = check_header(&path, parsed, &place.identity, base)?;
+        let before = sealed_end.unwrap_or(start.offset);
+        if (number > 0 && header.prev_end != before) || (number == 0 && base > start.offset) {
+            let missing = format!("a segment with the offsets from {before} on is missing before this one");
+            return Err(Error::corrupt(&path, 0, missing));
+        }
+        let seal = read_seal(&*file, len, salt).during("read", &path)?;
+        match seal {
+            Some(seal) if !is_last => sealed_end = Some(seal.base),
+            None if !is_last => {
+                return Err(Error::corrupt(&path, len, "the segment is cut short: its seal is not there"));
+            }
+            Some(seal) => {
+                let next = place.dir.join(segment_name(seal.base));
+                return Err(Error::corrupt(
+                    &next,
+                    0,
+                    format!("the segment after offset {} is missing", seal.base),
+                ));
+            }
+            None => {}
+        }
+        segments.push(Segment::new(shared, &place.dir, &header, len, is_last));
+    }
+    let Some(last) = segments.pop() else {
+        let path = place.dir.join(segment_name(start.offset));
+        return Err(Error::corrupt(&path, 0, "the partition has no segment"));
+    };
+
+    let last = Arc::new(last);
+    let clean_end = clean.and_then(|ends| ends.get(&clean::name(place.topic, place.id)));
+    let (writer, cut) = recover_tail(shared, Arc::clone(&last), salt, clean_end)?;
+    if let Some(cut) = cut {
+        tracing::warn!(
+            file = %cut.file.display(), position = cut.position, bytes = cut.bytes, offset = cut.offset,
+            reason = %cut.reason, "torn tail cut: it was never acknowledged"
+        );
+        cuts.push(cut);
+    }
+    if writer.next < start.offset {
+        let what = format!("it ends at offset {}, the partition begins at {}", writer.next, start.offset);
+        return Err(Error::corrupt(&last.path, writer.len, what));
+    }
+    let mut segments: Vec<_> = segments.into_iter().map(Arc::new).collect();
+    segments.push(last);
+    Ok(Arc::new(Partition {
+        topic: place.topic.into(),
+        id: place.id,
+        identity: place.identity,
+        salt,
+        dir: place.dir,
+        segment_bytes: place.segment_bytes,
+        committer: usize::try_from(shared.new_id()).unwrap_or_default(),
+        end: watch::Sender::new(writer.next),
+        writer: Mutex::new(writer),
+        held: RwLock::new(Held { start, segments }),
+        deleted: AtomicBool::new(false),
+        shared: Arc::clone(shared),
+    }))
+}
+
+/// Segments before the start: retention had let them go and died before it removed them all.
+fn remove_what_retention_left(shared: &Shared, dir: &Path, bases: &mut Vec<u64>, start: u64) -> Result<()> {
+    let gone = bases.partition_point(|base| *base <= start).saturating_sub(1);
+    for base in bases.drain(..gone) {
+        let path = dir.join(segment_name(base));
+        let _ = shared.disk.remove_file(&path.with_extension("idx"));
+        shared.disk.remove_file(&path).during("remove", &path)?;
+    }
+    if gone > 0 {
+        shared.disk.sync_dir(dir).during("sync", dir)?;
+    }
+    Ok(())
+}
+
+/// A last segment without records behind a segment without a seal: a roll that did not come to its end.
+fn remove_unused_successor(shared: &Shared, place: &Place<'_>, bases: &mut Vec<u64>) -> Result<()> {
+    let disk = &*shared.disk;
+    let [.., before, last] = bases.as_slice() else { return Ok(()) };
+    let (before, last) = (place.dir.join(segment_name(*before)), place.dir.join(segment_name(*last)));
+    let last_len = disk.open(&last, Open::Read).and_then(|file| file.len()).during("open", &last)?;
+    let file = disk.open(&before, Open::Read).during("open", &before)?;
+    let before_len = file.len().during("read", &before)?;
+    let seal = read_seal(&*file, before_len, place.identity.salt()).during("read", &before)?;
+    if seal.is_none() && last_len <= HEADER_LEN as u64 {
+        disk.remove_file(&last).during("remove", &last)?;
+        disk.sync_dir(&place.dir).during("sync", &place.dir)?;
+        tracing::info!(file = %last.display(), "empty segment of an unfinished roll removed");
+        bases.pop();
+    }
+    Ok(())
+}
+
+/// What a walk over the last segment found.
+struct Tail {
+    /// Where the good batches end, in bytes and as an offset.
+    len: u64,
+    next: u64,
+    last_ms: i64,
+    first_append_ms: Option<i64>,
+    /// Where the last group commit begins, in bytes.
+    group: u64,
+    bad: Option<String>,
+    file_len: u64,
+}
+
+/// Walks the last segment; an error where acknowledged records are damaged.
+fn walk_tail(file: &dyn DiskFile, segment: &Segment, salt: u32, interval: u64) -> Result<Tail> {
+    let path = &segment.path;
+    let mut scanner = Scanner::new(file, salt, segment.base).during("read", path)?;
+    let mut index = Index::default();
+    let mut tail = Tail {
+        len: scanner.position,
+        next: segment.base,
+        last_ms: segment.floor_ms,
+        first_append_ms: None,
+        group: scanner.position,
+        bad: None,
+        file_len: scanner.len,
+    };
+    loop {
+        match scanner.step().during("read", path)? {
+            Step::End => break,
+            Step::Batch(header) if header.is_seal() => {
+                // A seal that is not at the end of the file: the caller has looked there.
+                return Err(Error::corrupt(path, tail.len, "there are bytes behind the segment's seal"));
+            }
+            Step::Batch(header) => {
+                if header.durable_end == header.base {
+                    tail.group = tail.len;
+                }
+                let entry = Entry { offset: tail.next, position: tail.len, floor_ms: tail.last_ms };
+                index.offer(entry, interval);
+                tail.first_append_ms.get_or_insert(header.append_ms);
+                (tail.len, tail.next, tail.last_ms) = (scanner.position, header.end(), header.last_ms);
+            }
+            Step::Bad(reason) => {
+                refuse_damage(&mut scanner, path, &tail, &reason)?;
+                tail.bad = Some(reason);
+                break;
+            }
+        }
+    }
+    *lock(&segment.growing) = Some(index);
+    Ok(tail)
+}
+
+/// An error where a later batch proves that the bad place had been acknowledged.
+fn refuse_damage(scanner: &mut Scanner<'_>, path: &Path, tail: &Tail, reason: &str) -> Result<()> {
+    while let Some((position, header)) = scanner.next_header().during("read", path)? {
+        if header.durable_end > tail.next {
+            let what = format!(
+                "the records from offset {} on were acknowledged and are damaged ({reason}); offset {} at byte {position} is whole",
+                tail.next, header.base
+            );
+            return Err(Error::corrupt(path, tail.len, what));
+        }
+        scanner.position = position;
+    }
+    Ok(())
+}
+
+/// Cuts what is torn, makes durable what is kept.
+fn recover_tail(
+    shared: &Shared,
+    segment: Arc<Segment>,
+    salt: u32,
+    clean_end: Option<&End>,
+) -> Result<(Writer, Option<Cut>)> {
+    let path = &segment.path;
+    let file = shared.disk.open(path, Open::Write).during("open", path)?;
+    let tail = walk_tail(&*file, &segment, salt, shared.config.index_interval_bytes)?;
+    if let Some(end) = clean_end {
+        let found = End { next: tail.next, bytes: tail.file_len };
+        if tail.bad.is_some() || found != *end {
+            let reason = tail.bad.unwrap_or_else(|| "records are gone or were added".into());
+            let what = format!(
+                "the log was closed in good order with offset {} at byte {}, now it ends with offset {}: {reason}",
+                end.next, end.bytes, tail.next
+            );
+            return Err(Error::corrupt(path, tail.len, what));
+        }
+    }
+    let cut = tail.bad.map(|reason| Cut {
+        file: path.clone(),
+        position: tail.len,
+        bytes: tail.file_len - tail.len,
+        offset: tail.next,
+        reason,
+    });
+    if cut.is_some() {
+        file.truncate(tail.len).during("cut the torn tail of", path)?;
+    }
+    if clean_end.is_none() && tail.file_len > HEADER_LEN as u64 {
+        let mut group = vec![0; usize::try_from(tail.len - tail.group).unwrap_or(usize::MAX)];
+        read_full_at(&*file, tail.group, &mut group).during("read", path)?;
+        write_all_at(&*file, tail.group, &mut [IoSlice::new(&group)]).during("write", path)?;
+        file.sync_data().during("sync", path)?;
+    }
+    segment.len.store(tail.len, Ordering::Relaxed);
+    let writer = Writer {
+        len: tail.len,
+        next: tail.next,
+        last_ms: tail.last_ms,
+        first_append_ms: tail.first_append_ms,
+        unsynced: false,
+        segment,
+    };
+    Ok((writer, cut))
+}
+
+/// Refuses files of a newer version.
+pub(crate) fn check_version(file: &Path, found: u32) -> Result<()> {
+    if found == FORMAT_VERSION {
+        return Ok(());
+    }
+    Err(Error::FormatTooNew { file: file.to_path_buf(), found, known: FORMAT_VERSION })
+}

@@ -1,0 +1,158 @@
+//! What all partitions of a log share: disk, settings, health, counters and the open files.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::config::LogConfig;
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::{Error, IoContext, Result};
+use crate::health::{Counters, Health, HealthCell, lock};
+use crate::index::Index;
+
+/// What all partitions of a log share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) config: LogConfig,
+    pub(crate) health: HealthCell,
+    pub(crate) counters: Counters,
+    pub(crate) files: FileCache,
+    /// Calls the keeper: there is something to look after.
+    pub(crate) bell: Bell,
+    next_id: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> Self {
+        Self {
+            files: FileCache { capacity: config.max_open_files.max(8), open: Mutex::default() },
+            disk,
+            dir: dir.to_path_buf(),
+            config,
+            health: HealthCell::default(),
+            counters: Counters::default(),
+            bell: Bell::default(),
+            next_id: AtomicU64::new(0),
+        }
+    }
+
+    /// A number that no other segment object of this process has.
+    pub(crate) fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The error that says why writes are refused now.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.health.get() {
+            Health::Writable => Ok(()),
+            Health::ReadOnly { .. } => Err(Error::DiskFull { dir: self.dir.clone() }),
+            Health::Poisoned { reason } => Err(Error::Poisoned { reason }),
+        }
+    }
+
+    /// Stops all writes until a restart. After a failed fsync the system may have dropped the very pages that it
+    /// could not write, so a second fsync that succeeds would prove nothing.
+    pub(crate) fn poison(&self, action: &str, path: &Path, error: &io::Error) -> Error {
+        let reason = format!("could not {action} {}: {error}", path.display());
+        if self.health.set(Health::Poisoned { reason: reason.clone() }) {
+            tracing::error!(path = %path.display(), %error, "log poisoned, a restart is needed");
+        }
+        Error::Poisoned { reason }
+    }
+
+    /// Names a failed write whose bytes were taken back; a full disk makes the log read-only for now.
+    pub(crate) fn refused(&self, path: &Path, error: io::Error) -> Error {
+        if !is_disk_full(&error) {
+            tracing::warn!(path = %path.display(), %error, "write failed and was taken back");
+            return Error::WriteFailed { path: path.to_path_buf(), source: Arc::new(error) };
+        }
+        let reason = format!("the disk of {} is full", self.dir.display());
+        if self.health.set(Health::ReadOnly { reason }) {
+            self.bell.ring();
+            tracing::warn!(dir = %self.dir.display(), "disk full, writes are refused until there is room");
+        }
+        Error::DiskFull { dir: self.dir.clone() }
+    }
+}
+
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// An open segment file, with the index of a complete one once it was needed.
+#[derive(Debug)]
+pub(crate) struct OpenSegment {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) index: OnceLock<Index>,
+}
+
+/// Segment files held open, the least recently used closed first.
+#[derive(Debug)]
+pub(crate) struct FileCache {
+    capacity: usize,
+    open: Mutex<Recency>,
+}
+
+#[derive(Debug, Default)]
+struct Recency {
+    files: HashMap<u64, (Arc<OpenSegment>, u64)>,
+    tick: u64,
+}
+
+impl FileCache {
+    /// The open file of segment `id`, opened where it is not.
+    pub(crate) fn get(&self, disk: &dyn Disk, id: u64, path: &Path, how: Open) -> Result<Arc<OpenSegment>> {
+        let mut open = lock(&self.open);
+        open.tick += 1;
+        let tick = open.tick;
+        if let Some((file, used)) = open.files.get_mut(&id) {
+            *used = tick;
+            return Ok(Arc::clone(file));
+        }
+        let file = disk.open(path, how).during("open", path)?;
+        let opened = Arc::new(OpenSegment { file, index: OnceLock::new() });
+        open.files.insert(id, (Arc::clone(&opened), tick));
+        if open.files.len() > self.capacity {
+            let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
+            oldest.and_then(|oldest| open.files.remove(&oldest));
+        }
+        Ok(opened)
+    }
+
+    /// Closes the file of segment `id` as soon as nobody uses it.
+    pub(crate) fn forget(&self, id: u64) {
+        lock(&self.open).files.remove(&id);
+    }
+}
+
+/// Wakes one waiting thread; a ring while nobody waits is remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        *lock(&self.rung) = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for a ring, at most `longest`.
+    pub(crate) fn wait(&self, longest: Option<Duration>) {
+        let rung = lock(&self.rung);
+        let quiet = |rung: &mut bool| !*rung;
+        let mut rung = match longest {
+            None => self.changed.wait_while(rung, quiet).unwrap_or_else(PoisonError::into_inner),
+            Some(time) => {
+                self.changed.wait_timeout_while(rung, time, quiet).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        *rung = false;
+    }
+}
