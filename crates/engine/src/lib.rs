@@ -1,1 +1,118 @@
-//! engine
+//! SQL: raw JSON to Arrow, Arrow to clean rows, clean rows to answers.
+//!
+//! An [`Engine`] runs a pipeline's SQL, which is Spark SQL, over tables it is given. [`EmbeddedEngine`] is
+//! DataFusion in this process. A [`Decoder`] turns raw records into Arrow, a [`Cleaner`] turns those into clean rows.
+
+mod clean;
+mod current;
+mod decode;
+mod diagnose;
+mod embedded;
+mod error;
+mod functions;
+mod rewrite;
+mod session;
+mod steps;
+mod table;
+mod validate;
+
+use std::fmt::Debug;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems};
+
+pub use self::decode::{
+    Decoded, Decoder, Drift, DriftKind, POSITION_COLUMNS, Position, ROW_COLUMN, RawValue, Rejected,
+    raw_schema, timestamp_type,
+};
+pub use self::embedded::{EmbeddedEngine, EngineConfig};
+pub use self::error::{Error, Result};
+pub use self::table::{ParquetFile, Rows, Table};
+
+/// What a [`Cleaner`] made of a batch of raw rows.
+#[derive(Debug)]
+pub struct Cleaned {
+    /// The clean rows, in the order of the raw ones: the columns of the clean SELECT without those that begin with
+    /// `_`, then `_partition` INT, `_offset` BIGINT, `_ingested_at` TIMESTAMP.
+    pub rows: RecordBatch,
+    /// Rows that could not be cleaned or violate an expectation, ascending by the number of their push.
+    pub rejected: Vec<Rejected>,
+    /// Expectations with `action = "warn"` that were violated, and by how many rows.
+    pub warned: Vec<(String, u64)>,
+}
+
+/// A dataset's cleaning, planned once and run over many batches.
+pub trait Cleaner: Send + Debug {
+    /// Cleans a batch that a [`Decoder`] of the same dataset made. A raw row gives one clean row or is rejected.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where an expectation says so, [`Error::Shape`] for a batch of another shape. A row that
+    /// fails, or panics, is not an error: it is rejected with the reason.
+    fn clean(&mut self, raw: &RecordBatch) -> Result<Cleaned>;
+
+    /// Schema of the clean rows.
+    fn schema(&self) -> SchemaRef;
+}
+
+/// What runs a pipeline's SQL.
+#[async_trait]
+pub trait Engine: Send + Sync + Debug {
+    /// Plans a dataset's cleaning.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every problem of the dataset's SQL and expectations.
+    async fn cleaner(&self, dataset: &Dataset) -> Result<Box<dyn Cleaner>>;
+
+    /// Plans everything of a pipeline against its declared types, without data, and names all that is wrong.
+    async fn validate(&self, pipeline: &Pipeline) -> Problems;
+
+    /// Registers a table under its name, in place of one of the same name.
+    ///
+    /// # Errors
+    /// [`Error::Query`] when the engine cannot take it.
+    async fn register(&self, table: Table) -> Result<()>;
+
+    /// Registers a dataset's clean records as `<dataset>_all`, and the newest record of each key as `<dataset>`:
+    /// of those of one partition the one with the greatest offset, of several partitions' the latest
+    /// `_ingested_at`; of equals the greater partition. Records without a key belong to no view.
+    ///
+    /// # Errors
+    /// [`Error::Query`] when the engine cannot take it.
+    async fn register_dataset(&self, dataset: &Dataset, schema: SchemaRef, rows: Rows) -> Result<()>;
+
+    /// Runs a query over what is registered.
+    ///
+    /// # Errors
+    /// [`Error::Query`] when it cannot be planned; the stream ends with one when it fails later.
+    async fn query(&self, sql: &str) -> Result<QueryResult>;
+
+    /// Runs an answer's query over what is registered.
+    ///
+    /// # Errors
+    /// [`Error::Query`], naming the answer.
+    async fn answer(&self, answer: &Answer) -> Result<RecordBatch>;
+
+    /// Makes the current views ready that these answers read, once for all of them. Only what fits the engine's
+    /// memory is kept; answers are the same without this call.
+    ///
+    /// # Errors
+    /// [`Error::Query`] when a view cannot be read.
+    async fn prepare(&self, answers: &[&Answer]) -> Result<()>;
+}
+
+/// A running query.
+pub struct QueryResult {
+    /// Schema of the batches.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
+impl Debug for QueryResult {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QueryResult").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}

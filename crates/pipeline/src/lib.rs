@@ -18,6 +18,6 @@ mod pattern;
 mod problem;
 pub mod sql;
 
-pub use model::*;
 pub use load::Files;
+pub use model::*;
 pub use problem::{Error, Problem, Problems, Result, nearest};

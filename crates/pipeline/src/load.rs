@@ -88,7 +88,8 @@ fn read_folder(folder: &Path) -> Result<Files> {
             Err(source) => return Err(Error::Io { action: "list", path: dir, source }),
         };
         for entry in entries {
-            let path = entry.map_err(|source| Error::Io { action: "list", path: dir.clone(), source })?.path();
+            let path =
+                entry.map_err(|source| Error::Io { action: "list", path: dir.clone(), source })?.path();
             let wanted = path.extension().is_some_and(|e| extensions.iter().any(|wanted| e == *wanted));
             if let (true, Some(name)) = (wanted, path.file_name()) {
                 files.insert(format!("{sub}/{}", name.to_string_lossy()), read_text(&path)?);
@@ -127,8 +128,12 @@ fn assemble(files: &Files, problems: &mut Problems) -> Option<Pipeline> {
         match files.get(&path) {
             Some(text) => dataset.clean.text.clone_from(text),
             None => problems.0.push(
-                Problem::new(&manifest.path, dataset.position, format!("dataset `{}` has no {path}", dataset.name))
-                    .with_hint(format!("write SELECT … FROM {} into it", dataset.raw_table())),
+                Problem::new(
+                    &manifest.path,
+                    dataset.position,
+                    format!("dataset `{}` has no {path}", dataset.name),
+                )
+                .with_hint(format!("write SELECT … FROM {} into it", dataset.raw_table())),
             ),
         }
     }
@@ -147,7 +152,9 @@ fn assemble(files: &Files, problems: &mut Problems) -> Option<Pipeline> {
 /// Names files under `clean/` that belong to no dataset: they would be left out without a word.
 fn orphans(files: &Files, datasets: &[&str], problems: &mut Problems) {
     for path in files.keys() {
-        let Some(stem) = path.strip_prefix("clean/").and_then(|name| name.strip_suffix(".sql")) else { continue };
+        let Some(stem) = path.strip_prefix("clean/").and_then(|name| name.strip_suffix(".sql")) else {
+            continue;
+        };
         if !datasets.contains(&stem) {
             let hint = match nearest(stem, datasets.iter().copied()) {
                 Some(meant) => format!("did you mean clean/{meant}.sql?"),

@@ -187,7 +187,8 @@ impl Check<'_> {
             let message = format!("`{text}` cannot be {what}");
             self.at(name.span().start, message, Some("use letters, digits and `_`, a letter first".into()));
         } else if reserved {
-            let message = format!("`{text}` cannot be {what}: names with a leading `_` are the pipeline's own");
+            let message =
+                format!("`{text}` cannot be {what}: names with a leading `_` are the pipeline's own");
             let hint = format!("call it `{}` and give `{text}` as an alias", text.trim_start_matches('_'));
             self.at(name.span().start, message, Some(hint));
         }

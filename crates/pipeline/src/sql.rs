@@ -57,7 +57,12 @@ impl Dialect for Spark {
         supports_map_literal_with_angle_brackets,
     );
 
-    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
         SparkSqlDialect.parse_infix(parser, expr, precedence)
     }
 

@@ -1,0 +1,298 @@
+//! One record's bytes to the cells of a row.
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek};
+use pinmill_pipeline::{DriftPolicy, RawType};
+
+use super::columns::Cell;
+use super::drift::{DriftCounts, DriftKind};
+use super::fields::{FieldTable, Slot};
+use super::text::Text;
+
+/// How often a record may be packed into a JSON string or base64 before its object comes.
+const MAX_WRAPPINGS: usize = 4;
+/// How much of a value a reason shows.
+const SHOWN_CHARS: usize = 60;
+
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, LENIENT);
+
+/// The row being read, and all that reading it changes.
+pub(super) struct Row<'a> {
+    pub(super) fields: &'a mut FieldTable,
+    pub(super) cells: &'a mut [Cell],
+    /// Rank of the name that filled each cell, and whether a name was there twice.
+    pub(super) ranks: &'a mut [u8],
+    pub(super) text: &'a mut Text,
+    pub(super) drift: &'a mut DriftCounts,
+    pub(super) policy: DriftPolicy,
+}
+
+/// Rank of a cell that no member filled.
+pub(super) const UNFILLED: u8 = u8::MAX;
+
+impl Row<'_> {
+    /// Reads a record; `origin` is where `bytes` begin in the current chunk, if they lie in it.
+    pub(super) fn read(
+        &mut self,
+        bytes: &[u8],
+        origin: Option<usize>,
+        tape: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let mut owned: Vec<u8>;
+        let (mut bytes, mut origin) = (bytes, origin);
+        for _ in 0..=MAX_WRAPPINGS {
+            let first = bytes.iter().copied().find(|b| !b.is_ascii_whitespace());
+            match first {
+                Some(b'{') => return self.read_object(bytes, origin, tape),
+                Some(_) => owned = unwrap(bytes)?,
+                None => return Err("the record is empty".to_owned()),
+            }
+            (bytes, origin) = (&owned, None);
+        }
+        Err(format!("the record is packed more than {MAX_WRAPPINGS} times into strings or base64"))
+    }
+
+    fn read_object(&mut self, bytes: &[u8], origin: Option<usize>, tape: &mut Vec<u8>) -> Result<(), String> {
+        let mut json = Jiter::with_tape(bytes, std::mem::take(tape));
+        let read = self.members(&mut json, bytes, origin);
+        *tape = json.into_tape();
+        read
+    }
+
+    fn members(&mut self, json: &mut Jiter<'_>, bytes: &[u8], origin: Option<usize>) -> Result<(), String> {
+        let source = Source { bytes, origin };
+        let mut key = json.next_object().map_err(|error| not_json(&error))?;
+        let mut place = 0;
+        let mut unknown_names: Vec<String> = Vec::new();
+        while let Some(name) = key {
+            match self.fields.find(place, name) {
+                Some(slot) => {
+                    let wanted = self.admit(slot, name)?;
+                    let cell = self.cell(json, slot, &source)?;
+                    if let (true, Some(place)) = (wanted, self.cells.get_mut(slot.field)) {
+                        *place = cell;
+                    }
+                }
+                None => {
+                    let name = name.to_owned();
+                    self.unknown(&name, &mut unknown_names)?;
+                    json.next_skip().map_err(|error| not_json(&error))?;
+                }
+            }
+            place += 1;
+            key = json.next_key().map_err(|error| not_json(&error))?;
+        }
+        json.finish().map_err(|error| not_json(&error))
+    }
+
+    /// Whether a member's value is to be taken: its name is the most preferred so far.
+    fn admit(&mut self, slot: Slot, name: &str) -> Result<bool, String> {
+        let Some(rank) = self.ranks.get_mut(slot.field) else { return Ok(false) };
+        if *rank == slot.rank {
+            return Err(format!("member `{}` is there twice", shown(name)));
+        }
+        if *rank != UNFILLED {
+            self.drift.add(name, DriftKind::Shadowed);
+        }
+        let wanted = slot.rank < *rank;
+        *rank = slot.rank.min(*rank);
+        Ok(wanted)
+    }
+
+    fn unknown(&mut self, name: &str, seen: &mut Vec<String>) -> Result<(), String> {
+        if seen.iter().any(|other| other == name) {
+            return Err(format!("member `{}` is there twice", shown(name)));
+        }
+        self.drift.add(name, DriftKind::Unknown);
+        seen.push(name.to_owned());
+        match self.policy {
+            DriftPolicy::Quarantine => Err(format!("member `{}` is not declared", shown(name))),
+            DriftPolicy::Warn | DriftPolicy::Stop => Ok(()),
+        }
+    }
+
+    fn cell(&mut self, json: &mut Jiter<'_>, slot: Slot, source: &Source<'_>) -> Result<Cell, String> {
+        let peek = json.peek().map_err(|error| not_json(&error))?;
+        match (peek, slot.data_type) {
+            (Peek::Null, _) => {
+                json.known_null().map_err(|error| not_json(&error))?;
+                Ok(Cell::Null)
+            }
+            (Peek::String, RawType::String) => {
+                let text = json.known_str().map_err(|error| not_json(&error))?;
+                self.view(text.as_bytes(), source).map(Cell::Text)
+            }
+            (Peek::String, data_type) => {
+                let text = json.known_str().map_err(|error| not_json(&error))?;
+                from_text(text, data_type)
+                    .ok_or_else(|| self.mismatch(slot, &format!("string \"{}\"", shown(text))))
+            }
+            (_, RawType::String) => {
+                let raw = raw_text(json, peek, source)?;
+                if peek == Peek::Array || peek == Peek::Object {
+                    let name = self.fields.name(slot).to_owned();
+                    self.drift.add(&name, DriftKind::Nested);
+                }
+                self.view(raw.as_bytes(), source).map(Cell::Text)
+            }
+            (Peek::True | Peek::False, RawType::Boolean) => {
+                json.known_bool(peek).map(Cell::Boolean).map_err(|error| not_json(&error))
+            }
+            (Peek::True | Peek::False | Peek::Array | Peek::Object, _) => {
+                let raw = raw_text(json, peek, source)?;
+                Err(self.mismatch(slot, &format!("{} {}", kind(peek), shown(raw))))
+            }
+            (_, data_type) => {
+                let start = json.current_index();
+                let number = json.known_number(peek).map_err(|error| not_json(&error))?;
+                let raw = String::from_utf8_lossy(json.slice_to_current(start));
+                from_number(number, data_type)
+                    .ok_or_else(|| self.mismatch(slot, &format!("number {}", shown(&raw))))
+            }
+        }
+    }
+
+    fn mismatch(&self, slot: Slot, got: &str) -> String {
+        format!("field `{}`: expected {}, got {got}", self.fields.name(slot), slot.data_type)
+    }
+
+    /// A view of text, in the chunk where it lies there and as a copy otherwise.
+    fn view(&mut self, text: &[u8], source: &Source<'_>) -> Result<u128, String> {
+        match source.offset_of(text) {
+            Some(offset) => self.text.view_in_chunk(text, offset),
+            None => self.text.view_of_copy(text),
+        }
+    }
+}
+
+/// The record's bytes, and where they begin in the chunk.
+struct Source<'a> {
+    bytes: &'a [u8],
+    origin: Option<usize>,
+}
+
+impl Source<'_> {
+    /// Where in the chunk a slice begins; `None` when it does not lie there.
+    fn offset_of(&self, part: &[u8]) -> Option<usize> {
+        let offset = (part.as_ptr() as usize).checked_sub(self.bytes.as_ptr() as usize)?;
+        (offset + part.len() <= self.bytes.len()).then_some(self.origin? + offset)
+    }
+}
+
+fn raw_text<'a>(json: &mut Jiter<'_>, peek: Peek, source: &Source<'a>) -> Result<&'a str, String> {
+    let start = json.current_index();
+    json.known_skip(peek).map_err(|error| not_json(&error))?;
+    let raw = source.bytes.get(start..json.current_index()).unwrap_or_default();
+    std::str::from_utf8(raw).map_err(|error| format!("not UTF-8 at byte {}", start + error.valid_up_to()))
+}
+
+fn from_text(text: &str, data_type: RawType) -> Option<Cell> {
+    let text = text.trim();
+    match data_type {
+        RawType::String => None,
+        RawType::Int => text.parse().ok().map(Cell::Int),
+        RawType::BigInt => text.parse().ok().map(Cell::BigInt),
+        RawType::Double => {
+            // Rust also reads "inf" and "nan", which are no numbers in JSON or in the data.
+            let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
+            Some(Cell::Double(number))
+        }
+        RawType::Boolean => match text.to_ascii_lowercase().as_str() {
+            "true" | "1" => Some(Cell::Boolean(true)),
+            "false" | "0" => Some(Cell::Boolean(false)),
+            _ => None,
+        },
+    }
+}
+
+fn from_number(number: NumberAny, data_type: RawType) -> Option<Cell> {
+    let integer = match &number {
+        NumberAny::Int(NumberInt::Int(value)) => Some(*value),
+        // Beyond 2^53 a float no longer says which integer was meant.
+        NumberAny::Float(value) if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => {
+            #[allow(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+            let value = *value as i64;
+            Some(value)
+        }
+        _ => None,
+    };
+    match data_type {
+        RawType::String => None,
+        RawType::Int => integer.and_then(|value| i32::try_from(value).ok()).map(Cell::Int),
+        RawType::BigInt => integer.map(Cell::BigInt),
+        RawType::Double => Some(f64::from(number)).filter(|value| value.is_finite()).map(Cell::Double),
+        RawType::Boolean => match integer {
+            Some(0) => Some(Cell::Boolean(false)),
+            Some(1) => Some(Cell::Boolean(true)),
+            _ => None,
+        },
+    }
+}
+
+/// What is inside of a record that is not an object: the text of a JSON string, or what base64 stands for.
+fn unwrap(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let bytes = bytes.trim_ascii();
+    if bytes.first() != Some(&b'"') {
+        return from_base64(bytes).ok_or_else(|| not_an_object(bytes));
+    }
+    let mut json = Jiter::new(bytes);
+    let text = json.next_str().map_err(|error| not_json(&error))?.to_owned();
+    json.finish().map_err(|error| not_json(&error))?;
+    match text.trim_start().as_bytes().first() {
+        Some(b'{' | b'"') => Ok(text.into_bytes()),
+        _ => from_base64(text.trim().as_bytes()).ok_or_else(|| {
+            format!(
+                "expected a JSON object, got string \"{}\" that holds neither JSON nor base64 of it",
+                shown(&text)
+            )
+        }),
+    }
+}
+
+/// What base64 stands for, if it stands for a JSON object or string.
+fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let decoded = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?;
+    matches!(decoded.trim_ascii_start().first(), Some(b'{' | b'"')).then_some(decoded)
+}
+
+fn not_an_object(bytes: &[u8]) -> String {
+    let mut json = Jiter::new(bytes);
+    let found =
+        json.peek().and_then(|peek| json.known_skip(peek).and_then(|()| json.finish()).map(|()| peek));
+    match found {
+        Ok(peek) => {
+            format!("expected a JSON object, got {} {}", kind(peek), shown(&String::from_utf8_lossy(bytes)))
+        }
+        Err(error) => not_json(&error),
+    }
+}
+
+fn not_json(error: &JiterError) -> String {
+    format!("not valid JSON: {} at byte {}", error.error_type.to_string().to_lowercase(), error.index)
+}
+
+fn kind(peek: Peek) -> &'static str {
+    match peek {
+        Peek::Null => "null",
+        Peek::True | Peek::False => "boolean",
+        Peek::String => "string",
+        Peek::Array => "array",
+        Peek::Object => "object",
+        _ => "number",
+    }
+}
+
+/// The beginning of a text, for a reason.
+fn shown(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut start: String = chars.by_ref().take(SHOWN_CHARS).collect();
+    if chars.next().is_some() {
+        start.push('…');
+    }
+    start
+}

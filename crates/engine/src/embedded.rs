@@ -1,0 +1,151 @@
+//! The engine in this process: DataFusion.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
+use datafusion::datasource::MemTable;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::SessionContext;
+use futures::{StreamExt, TryStreamExt};
+use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems, sql};
+
+use crate::clean::{CleanPlan, SqlCleaner};
+use crate::error::{Error, Result};
+use crate::table::{Rows, Table};
+use crate::{Cleaner, Engine, QueryResult, session};
+
+/// What an [`EmbeddedEngine`] may use.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Memory for queries, in bytes; what needs more is spilled to files. Default 1 GiB.
+    pub memory_bytes: usize,
+    /// Where spilled files go; `None` is the system's folder for temporary files.
+    pub spill_dir: Option<PathBuf>,
+    /// How many threads a query may keep busy; `None` is one a core.
+    pub parallelism: Option<usize>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { memory_bytes: 1 << 30, spill_dir: None, parallelism: None }
+    }
+}
+
+/// DataFusion with Spark's functions, bounded memory, and spilling.
+pub struct EmbeddedEngine {
+    context: SessionContext,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl std::fmt::Debug for EmbeddedEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedEngine").finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedEngine {
+    /// An engine without tables.
+    ///
+    /// # Errors
+    /// [`Error::Query`] when the spill folder cannot be used.
+    pub fn new(config: &EngineConfig) -> Result<Self> {
+        let spill = match &config.spill_dir {
+            Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
+            None => DiskManagerMode::OsTmpDirectory,
+        };
+        let failed = |error| Error::query("cannot set up the engine", error);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
+            .build_arc()
+            .map_err(failed)?;
+        let parallelism =
+            config.parallelism.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+        let state = session::spark_state(Arc::clone(&runtime), parallelism.unwrap_or(1)).map_err(failed)?;
+        Ok(Self { context: SessionContext::new_with_state(state), runtime })
+    }
+
+    fn put(&self, name: &str, provider: Arc<dyn TableProvider>) -> Result<()> {
+        let failed = |error| Error::query(format!("cannot register table `{name}`"), error);
+        let reference = datafusion::common::TableReference::bare(name);
+        self.context.deregister_table(reference.clone()).map_err(failed)?;
+        self.context.register_table(reference, provider).map_err(failed)?;
+        Ok(())
+    }
+
+    fn provider(&self, schema: SchemaRef, rows: Rows) -> Result<Arc<dyn TableProvider>> {
+        match rows {
+            Rows::Memory(batches) => {
+                let table = MemTable::try_new(schema, vec![batches])
+                    .map_err(|error| Error::query("cannot take a table from memory", error))?;
+                Ok(Arc::new(table))
+            }
+            Rows::Parquet { url, store, files } => {
+                self.runtime.register_object_store(&url, store);
+                crate::table::parquet(schema, &url, files)
+            }
+        }
+    }
+
+    async fn run(&self, text: &str, what: &str) -> Result<QueryResult> {
+        let failed = |error| Error::query(what, error);
+        let statement =
+            sql::parse_statement(text).map_err(|error| failed(DataFusionError::Plan(error.message)))?;
+        let state = self.context.state();
+        let plan = session::plan(&state, statement).await.map_err(failed)?;
+        let frame = self.context.execute_logical_plan(plan).await.map_err(failed)?;
+        let stream = frame.execute_stream().await.map_err(failed)?;
+        let what = what.to_owned();
+        let schema = stream.schema();
+        let batches = stream.map_err(move |error| Error::query(what.clone(), error)).boxed();
+        Ok(QueryResult { schema, batches })
+    }
+}
+
+#[async_trait]
+impl Engine for EmbeddedEngine {
+    async fn cleaner(&self, dataset: &Dataset) -> Result<Box<dyn Cleaner>> {
+        let state = session::spark_state(Arc::clone(&self.runtime), 1)
+            .map_err(|error| Error::query("cannot set up the cleaner", error))?;
+        let plan = CleanPlan::new(state, dataset).await.map_err(Error::Invalid)?;
+        Ok(Box::new(SqlCleaner::new(plan)))
+    }
+
+    async fn validate(&self, pipeline: &Pipeline) -> Problems {
+        crate::validate::validate(&self.runtime, pipeline).await
+    }
+
+    async fn register(&self, table: Table) -> Result<()> {
+        self.put(&table.name, self.provider(table.schema, table.rows)?)
+    }
+
+    async fn register_dataset(&self, dataset: &Dataset, schema: SchemaRef, rows: Rows) -> Result<()> {
+        let all = self.provider(Arc::clone(&schema), rows)?;
+        self.put(&dataset.all_view(), Arc::clone(&all))?;
+        let current = crate::current::view(&self.context, dataset, all)?;
+        self.put(&dataset.name, current)
+    }
+
+    async fn query(&self, sql: &str) -> Result<QueryResult> {
+        self.run(sql, "the query failed").await
+    }
+
+    async fn answer(&self, answer: &Answer) -> Result<RecordBatch> {
+        let result = self.run(&answer.source.text, &format!("answer {} failed", answer.name)).await?;
+        let schema = result.schema;
+        let batches: Vec<RecordBatch> = result.batches.try_collect().await?;
+        Ok(concat_batches(&schema, &batches)?)
+    }
+
+    async fn prepare(&self, _answers: &[&Answer]) -> Result<()> {
+        Ok(())
+    }
+}

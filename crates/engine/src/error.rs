@@ -1,0 +1,69 @@
+//! What can go wrong in an engine.
+
+use datafusion::common::DataFusionError;
+use pinmill_pipeline::Problems;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pipeline's SQL or expectations are wrong; every problem found is listed.
+    #[error("{0}")]
+    Invalid(Problems),
+    /// A dataset's policy for unknown fields is `stop`, and there was one.
+    #[error(
+        "dataset `{dataset}` stops at unknown fields, and a record of partition {partition}, offset {offset} has `{field}`; \
+         declare it in pipeline.toml or choose another policy"
+    )]
+    UnknownField {
+        /// The dataset.
+        dataset: String,
+        /// The member that no field declares.
+        field: String,
+        /// Where the record is.
+        partition: i32,
+        /// Where the record is.
+        offset: i64,
+    },
+    /// An expectation with `action = "stop"` was violated.
+    #[error(
+        "dataset `{dataset}` stops where `{expectation}` is violated: {reason} (partition {partition}, offset {offset})"
+    )]
+    Stopped {
+        /// The dataset.
+        dataset: String,
+        /// The expectation's name.
+        expectation: String,
+        /// Its reason, filled in for the row.
+        reason: String,
+        /// Where the record is.
+        partition: i32,
+        /// Where the record is.
+        offset: i64,
+    },
+    /// A query failed.
+    #[error("{what}: {source}")]
+    Query {
+        /// Which query.
+        what: String,
+        /// Why.
+        source: Box<DataFusionError>,
+    },
+    /// A batch did not have the shape that was agreed.
+    #[error("{0}")]
+    Shape(String),
+}
+
+impl Error {
+    pub(crate) fn query(what: impl Into<String>, source: DataFusionError) -> Self {
+        Self::Query { what: what.into(), source: Box::new(source) }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::Shape(error.to_string())
+    }
+}
