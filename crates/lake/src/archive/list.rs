@@ -1,0 +1,141 @@
+//! Which objects an archive has.
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+
+use super::name::{directory, parse_partition};
+use super::{Archive, Compression, ObjectName};
+use crate::{Error, Result};
+
+/// An object of one topic partition, as a listing tells it: 32 bytes, so that a partition of a million objects
+/// lists in 32 MB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchivedObject {
+    /// Offset of its first record, from its name.
+    pub first_offset: u64,
+    /// Stored size in bytes.
+    pub size: u64,
+    /// Last-modified time in microseconds since the Unix epoch.
+    pub modified_us: i64,
+    /// From its name.
+    pub compression: Compression,
+}
+
+impl ArchivedObject {
+    /// The object's name.
+    pub fn name(&self, topic: &str, partition: u32) -> ObjectName {
+        let Self { first_offset, compression, .. } = *self;
+        ObjectName { topic: topic.to_owned(), partition, first_offset, compression }
+    }
+}
+
+impl Archive {
+    /// All topic partitions that have a directory, ascending. Directories of other kinds (`year=2022`) are named
+    /// in the log and passed over.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn partitions(&self) -> Result<Vec<(String, u32)>> {
+        let root = self.lake.path(&self.config.topics_dir);
+        let mut found = Vec::new();
+        for topic in self.directories(&root).await? {
+            let name = topic.filename().unwrap_or_default().to_owned();
+            if name.starts_with('_') {
+                continue;
+            }
+            for directory in self.directories(&topic).await? {
+                match parse_partition(directory.filename().unwrap_or_default()) {
+                    Some(partition) => found.push((name.clone(), partition)),
+                    None => tracing::debug!(%directory, "not a directory of a partition, passed over"),
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    async fn directories(&self, of: &Path) -> Result<Vec<Path>> {
+        match self.lake.store().list_with_delimiter(Some(of)).await {
+            Ok(listing) => Ok(listing.common_prefixes),
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(Error::store("list", of, error)),
+        }
+    }
+
+    /// The objects that may hold records at `from` or after it, ascending by first offset.
+    ///
+    /// Where an object begins at `from`, as it does after every run that read whole objects, only the names from
+    /// there on are listed; otherwise all are, and the object that begins last before `from` comes first.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn objects(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<ArchivedObject>> {
+        // Names sort by offset only while offsets have 10 digits.
+        if (1..10_u64.pow(10)).contains(&from) {
+            let newer = self.list(topic, partition, from).await?;
+            if newer.first().is_some_and(|object| object.first_offset == from) {
+                return Ok(newer);
+            }
+        }
+        let mut all = self.list(topic, partition, 0).await?;
+        let later = all.partition_point(|object| object.first_offset <= from);
+        all.drain(..later.saturating_sub(1));
+        Ok(all)
+    }
+
+    /// Lists one partition's objects from an offset on, sorted by number.
+    async fn list(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<ArchivedObject>> {
+        let dir = self.lake.path(&format!("{}/{}", self.config.topics_dir, directory(topic, partition)));
+        let is_ours = |path: &Path| {
+            let name = ObjectName::parse(path.filename()?)?;
+            (name.topic == topic && name.partition == partition).then_some(name)
+        };
+        let mut objects = Vec::new();
+        let mut listing = self.list_from(&dir, topic, partition, from);
+        while let Some(meta) = listing.try_next().await.map_err(|e| Error::store("list", &dir, e))? {
+            let Some(name) = is_ours(&meta.location).filter(|name| name.first_offset >= from) else {
+                continue;
+            };
+            objects.push(ArchivedObject {
+                first_offset: name.first_offset,
+                size: meta.size,
+                modified_us: meta.last_modified.timestamp_micros(),
+                compression: name.compression,
+            });
+        }
+        objects.sort_unstable_by_key(|object| (object.first_offset, object.compression));
+        Ok(objects)
+    }
+
+    /// First offsets of the objects that have a manifest, ascending.
+    pub(super) async fn manifests(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<u64>> {
+        let dir =
+            self.lake.path(&format!("_pinmill/{}/{}", self.config.topics_dir, directory(topic, partition)));
+        let mut firsts = Vec::new();
+        let mut listing = self.list_from(&dir, topic, partition, from);
+        while let Some(meta) = listing.try_next().await.map_err(|e| Error::store("list", &dir, e))? {
+            let name = meta.location.filename().and_then(|name| name.strip_suffix(".manifest"));
+            firsts.extend(name.and_then(ObjectName::parse).map(|name| name.first_offset));
+        }
+        firsts.sort_unstable();
+        Ok(firsts)
+    }
+
+    /// The names of a directory that sort at or after the first one of `from`; all of them for 0.
+    fn list_from(
+        &self,
+        dir: &Path,
+        topic: &str,
+        partition: u32,
+        from: u64,
+    ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
+        match from {
+            0 => self.lake.store().list(Some(dir)),
+            // Without its extension a name sorts before itself.
+            from => {
+                let after = dir.clone().join(format!("{topic}+{partition}+{from:010}"));
+                self.lake.store().list_with_offset(Some(dir), &after)
+            }
+        }
+    }
+}

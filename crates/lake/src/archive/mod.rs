@@ -1,0 +1,92 @@
+//! The raw archive: every record exactly as received, one line each, in the layout of Confluent's S3 sink.
+//!
+//! # Layout
+//!
+//! ```text
+//! topics/<topic>/partition=<p>/<topic>+<p>+<first offset, 10 digits>.json[.gz|.zst]    one record a line
+//! _pinmill/topics/<topic>/partition=<p>/<the same name>.manifest                       offsets, times, hash
+//! ```
+//!
+//! Lines: [`line`]. Manifests: [`manifest`]. What reads Confluent's objects reads these.
+//!
+//! # Invariants
+//!
+//! - An object appears whole or not at all, and never changes: it is put under its name only where there is none.
+//! - The name follows from the first offset alone, and an archiver starts an object where the last one ended.
+//!   So a replay after a crash comes to the same name, finds the object, and adopts it instead of writing the
+//!   records twice, wherever a time or a setting would have rolled this time.
+//!
+//! # Crash points of a put
+//!
+//! | the process dies | then |
+//! | --- | --- |
+//! | before the data put | nothing is visible; the replay writes the object |
+//! | between the data put and the manifest put | the replay finds data without manifest, compares every byte with its own records, and writes the manifest of what is there |
+//! | between the manifest put and the caller's saving of its position | the replay finds the manifest, compares count and hash with its own records, and tells the caller to move on |
+//!
+//! When what is there differs, nothing is written and [`crate::Error::ArchiveConflict`] stops the archiver.
+//!
+//! An archive without manifests (Confluent's, one record an object, tens of thousands of objects) is read as it is:
+//! offsets count up from the name's, and the time a record was taken in is the object's last-modified time.
+
+mod cut;
+mod line;
+mod list;
+mod manifest;
+mod name;
+mod read;
+mod split;
+mod write;
+
+use object_store::path::Path;
+
+pub use list::ArchivedObject;
+pub use manifest::Manifest;
+pub use name::{Compression, ObjectName};
+pub use read::{ArchiveReader, Chunk, Gap, ReadOptions, ReadReport, RecordAt};
+pub use write::{ObjectBuilder, Put, Stored};
+
+use crate::Lake;
+
+/// How an archive is laid out and written.
+#[derive(Debug, Clone)]
+pub struct ArchiveConfig {
+    /// Directory of the topics within the lake, `topics` by default; empty for none, as with Confluent's sink.
+    pub topics_dir: String,
+    /// How new objects are compressed. Objects are read whatever their compression.
+    pub compression: Compression,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self { topics_dir: "topics".into(), compression: Compression::None }
+    }
+}
+
+/// The archive of a lake. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    lake: Lake,
+    config: ArchiveConfig,
+}
+
+impl Archive {
+    /// The archive of `lake`; nothing is read or made yet.
+    pub fn new(lake: &Lake, config: ArchiveConfig) -> Self {
+        Self { lake: lake.clone(), config }
+    }
+
+    /// The lake it is in.
+    pub fn lake(&self) -> &Lake {
+        &self.lake
+    }
+
+    /// The store's path of an object.
+    pub fn object_path(&self, name: &ObjectName) -> Path {
+        self.lake.path(&format!("{}/{}", self.config.topics_dir, name.path()))
+    }
+
+    pub(crate) fn manifest_path(&self, name: &ObjectName) -> Path {
+        self.lake.path(&format!("_pinmill/{}/{}.manifest", self.config.topics_dir, name.path()))
+    }
+}

@@ -1,0 +1,256 @@
+//! Where a lake is: a local directory or an object store URL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use url::Url;
+
+use crate::durable::{DurableLocal, create_dirs_durably};
+use crate::{Error, Result};
+
+/// How a lake is opened.
+#[derive(Debug, Clone)]
+pub struct LakeOptions {
+    /// Local directories: true (the default) has every object on disk before a put returns.
+    pub fsync: bool,
+}
+
+impl Default for LakeOptions {
+    fn default() -> Self {
+        Self { fsync: true }
+    }
+}
+
+/// A place that holds an archive, tables and a quarantine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    /// Rooted at the root of the storage system, as Delta wants it; `prefix` leads to the lake.
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    url: Url,
+    local: Option<PathBuf>,
+    /// True where files may be read past the store: it is our own and local.
+    direct: bool,
+}
+
+impl Lake {
+    /// Opens a directory (made when it is missing) or an object store URL.
+    ///
+    /// # Errors
+    /// [`Error::Location`] when it is neither, or when support for the URL's scheme is not compiled in.
+    pub fn open(location: &str) -> Result<Self> {
+        Self::open_with(location, &LakeOptions::default())
+    }
+
+    /// [`Lake::open`] with options.
+    ///
+    /// # Errors
+    /// As [`Lake::open`].
+    pub fn open_with(location: &str, options: &LakeOptions) -> Result<Self> {
+        let dir = match local_dir(location)? {
+            Some(dir) => dir,
+            None => return Err(not_compiled_in(location)),
+        };
+        let wrong = |reason: String| Error::Location { location: location.to_owned(), reason };
+        create_dirs_durably(&dir).map_err(|e| wrong(format!("the directory cannot be made: {e}")))?;
+        let dir = std::fs::canonicalize(&dir).map_err(|e| wrong(e.to_string()))?;
+        let url = Url::from_directory_path(&dir).map_err(|()| wrong("not an absolute path".into()))?;
+        let store: Arc<dyn ObjectStore> = match options.fsync {
+            true => Arc::new(DurableLocal::new()),
+            false => Arc::new(LocalFileSystem::new()),
+        };
+        Ok(Self { direct: true, ..Self::on(store, &url)? })
+    }
+
+    /// A lake on a store of the caller's, at the path of `url` within it. The store is rooted at the root of its
+    /// storage system (the file system's root, the bucket), not at the lake.
+    ///
+    /// # Errors
+    /// [`Error::Location`] when the URL's path is not one an object store can have.
+    pub fn on(store: Arc<dyn ObjectStore>, url: &Url) -> Result<Self> {
+        let wrong = |reason: String| Error::Location { location: redacted(url), reason };
+        let mut url = url.clone();
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        let prefix = Path::from_url_path(url.path()).map_err(|e| wrong(e.to_string()))?;
+        let local = match url.scheme() {
+            "file" => Some(url.to_file_path().map_err(|()| wrong("not a local path".into()))?),
+            _ => None,
+        };
+        Ok(Self { store, prefix, url, local, direct: false })
+    }
+
+    /// The lake as a URL that ends in `/`.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The directory, where the lake is one.
+    pub fn local_dir(&self) -> Option<&std::path::Path> {
+        self.local.as_deref()
+    }
+
+    /// The store, rooted at the root of its storage system: use it with paths from [`Lake::path`].
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The store's path of something in the lake, given relative to the lake with `/` between parts.
+    pub fn path(&self, relative: &str) -> Path {
+        relative
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
+    /// The local file of a store path, where the lake is a directory.
+    pub fn local_file(&self, path: &Path) -> Option<PathBuf> {
+        let dir = self.local.as_ref()?;
+        let mut file = dir.clone();
+        file.extend(path.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()));
+        Some(file)
+    }
+
+    /// True where [`Lake::local_file`] may be read instead of the store.
+    pub(crate) fn direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Path relative to the lake, for messages and manifests.
+    pub(crate) fn relative(&self, path: &Path) -> String {
+        match path.prefix_match(&self.prefix) {
+            Some(parts) => Path::from_iter(parts).to_string(),
+            None => path.to_string(),
+        }
+    }
+
+    /// Reads a whole object; `None` when there is none.
+    pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
+        let read = async { self.store.get(path).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::store("read", path, error)),
+        }
+    }
+
+    /// Writes an object unless one of this name is there; false when there is.
+    ///
+    /// Not idempotent: when the answer to a put is lost, a retry within the store may say "already there" of our
+    /// own object. The caller must look at what is there rather than take false for a loss.
+    pub(crate) async fn put_if_absent(&self, path: &Path, bytes: Bytes) -> Result<bool> {
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        match self.store.put_opts(path, bytes.into(), options).await {
+            Ok(_) => Ok(true),
+            // Some stores answer a lost condition with 412, and some with 409 that maps to either.
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(false)
+            }
+            Err(error) => Err(Error::store("write", path, error)),
+        }
+    }
+}
+
+/// The directory that `location` names; `None` when it is a URL of another kind.
+fn local_dir(location: &str) -> Result<Option<PathBuf>> {
+    let wrong = |reason: &str| Error::Location { location: location.to_owned(), reason: reason.to_owned() };
+    if location.is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    if !location.contains("://") {
+        return std::path::absolute(location).map(Some).map_err(|e| wrong(&e.to_string()));
+    }
+    let url = Url::parse(location).map_err(|e| wrong(&e.to_string()))?;
+    match url.scheme() {
+        "file" => url.to_file_path().map(Some).map_err(|()| wrong("a file URL is file:///absolute/path")),
+        _ => Ok(None),
+    }
+}
+
+fn not_compiled_in(location: &str) -> Error {
+    let scheme = location.split("://").next().unwrap_or_default();
+    let feature = match scheme {
+        "s3" | "s3a" => Some("s3"),
+        "gs" => Some("gcs"),
+        "az" | "abfs" | "abfss" | "adl" => Some("azure"),
+        _ => None,
+    };
+    let reason = match feature {
+        Some(name) => format!("this build has no `{scheme}://`; it comes with the Cargo feature `{name}`"),
+        None => format!(
+            "`{scheme}://` is not a kind of object store that pinmill knows; use a directory or file:///…"
+        ),
+    };
+    let location = Url::parse(location).map_or_else(|_| scheme.to_owned(), |url| redacted(&url));
+    Error::Location { location, reason }
+}
+
+/// A URL without its credentials: user, password and query.
+fn redacted(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    // Both fail only for URLs that cannot carry credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_and_found_again_by_path_and_by_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("a lake/höher%2F~");
+        let lake = Lake::open(place.to_str().unwrap()).unwrap();
+        assert!(place.is_dir());
+        let again = Lake::open(lake.url().as_str()).unwrap();
+        assert_eq!(again.url(), lake.url());
+        assert_eq!(again.local_dir(), lake.local_dir());
+    }
+
+    #[tokio::test]
+    async fn objects_land_below_the_directory_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let lake = Lake::open(dir.path().join("a lake/100% höher~#1").to_str().unwrap()).unwrap();
+        let path = lake.path("topics/a.pin/partition=0/a.pin+0+0000000000.json");
+        assert!(lake.put_if_absent(&path, Bytes::from_static(b"x")).await.unwrap());
+        assert!(!lake.put_if_absent(&path, Bytes::from_static(b"y")).await.unwrap());
+        let file = lake.local_dir().unwrap().join("topics/a.pin/partition=0/a.pin+0+0000000000.json");
+        assert_eq!(lake.local_file(&path).unwrap(), file);
+        assert_eq!(std::fs::read(file).unwrap(), b"x");
+        assert_eq!(lake.relative(&path), "topics/a.pin/partition=0/a.pin+0+0000000000.json");
+    }
+
+    #[test]
+    fn a_store_that_is_not_compiled_in_is_named_with_its_feature() {
+        for (location, words) in [
+            ("s3://bucket/prefix", "Cargo feature `s3`"),
+            ("gs://bucket", "Cargo feature `gcs`"),
+            ("abfss://c@a.dfs.core.windows.net/x", "Cargo feature `azure`"),
+            ("ftp://host/x", "not a kind of object store"),
+        ] {
+            let error = Lake::open(location).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_not_repeated() {
+        let error = Lake::open("s3://KEY:SECRET@bucket/x?token=SECRET").unwrap_err().to_string();
+        assert!(!error.contains("SECRET") && error.contains("bucket/x"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_location_is_refused() {
+        assert!(Lake::open("").is_err());
+        assert!(Lake::open("file://host/x").is_err());
+    }
+}

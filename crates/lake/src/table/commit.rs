@@ -1,0 +1,249 @@
+//! Committing: the guard around Delta's own commit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use deltalake_core::DeltaTableError;
+use deltalake_core::checkpoints::{cleanup_metadata, create_checkpoint};
+use deltalake_core::kernel::transaction::{
+    CommitBuilder, CommitProperties, TableReference, TransactionError,
+};
+use deltalake_core::kernel::{Action, Add, Transaction};
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use uuid::Uuid;
+
+use super::ledger::{self, Ledger};
+use super::plan::{CommitPlan, Conflict, ConflictReason, Decision, check, decide};
+use super::{Table, WrittenFile};
+use crate::{Error, Result};
+
+/// How often a commit is tried against others before it gives up.
+const ATTEMPTS: u32 = 12;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// It is in the table by this call.
+    Committed {
+        /// As which version.
+        version: u64,
+        /// How many attempts it took.
+        attempts: u32,
+    },
+    /// The very same ranges were in the table already. The plan's files are not part of it, the rows are.
+    AlreadyCommitted,
+}
+
+impl Table {
+    /// Commits files and the positions they move, exactly once.
+    ///
+    /// Safe to call again after any error with a plan of the same ranges, also from another process.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when another writer moved a position: stop. [`Error::Generation`] when a topic was made
+    /// anew. [`Error::Contention`] after many attempts; it may even then have landed, which the next call finds
+    /// out. [`Error::TableLog`] for a plan that does not add up. [`Error::Delta`].
+    pub async fn commit(&mut self, plan: &CommitPlan) -> Result<Committed> {
+        check(plan).map_err(|reason| self.log_error(format!("refused a commit: {reason}")))?;
+        let adds: Vec<Action> = plan.files.iter().map(WrittenFile::add).collect();
+        self.commit_actions(plan, SaveMode::Append, |_| Ok(adds.clone())).await
+    }
+
+    /// The loop: look, decide, try; after an error look again. `actions` makes the file actions for the version
+    /// at hand.
+    pub(crate) async fn commit_actions(
+        &mut self,
+        plan: &CommitPlan,
+        mode: SaveMode,
+        actions: impl Fn(&Self) -> Result<Vec<Action>>,
+    ) -> Result<Committed> {
+        let commit = Uuid::new_v4().to_string();
+        let mut last = String::new();
+        for attempt in 1..=ATTEMPTS {
+            if attempt > 1 {
+                tokio::time::sleep(pause(attempt, rand::random())).await;
+            }
+            let before = self.version();
+            if let Err(error) = self.refresh().await {
+                if attempt == 1 {
+                    return Err(error);
+                }
+                // The outcome of the attempt before is unknown as yet: look again.
+                last = error_chain(&error);
+                continue;
+            }
+            if attempt > 1
+                && let Some(version) = self.landed(&commit, before).await?
+            {
+                return Ok(Committed::Committed { version, attempts: attempt - 1 });
+            }
+            match self.decide(plan).await? {
+                Decision::Commit => {}
+                Decision::AlreadyCommitted => return Ok(Committed::AlreadyCommitted),
+                Decision::Conflict(conflict) => return Err(self.conflict(conflict)),
+            }
+            match self.attempt(plan, &mode, &commit, actions(self)?).await {
+                Ok(version) => return Ok(Committed::Committed { version, attempts: attempt }),
+                Err(error) => {
+                    tracing::warn!(table = self.name, attempt, %error, "a commit failed; looking whether it landed");
+                    last = error.to_string();
+                    if !may_pass(&error) {
+                        return self.after_refusal(&commit, before, attempt, error).await;
+                    }
+                }
+            }
+        }
+        Err(Error::Contention { table: self.name.clone(), attempts: ATTEMPTS, last })
+    }
+
+    async fn decide(&mut self, plan: &CommitPlan) -> Result<Decision> {
+        let mut found = Vec::with_capacity(plan.ranges.len());
+        for range in &plan.ranges {
+            found.push(self.position(&range.topic, range.partition).await?);
+        }
+        Ok(decide(&plan.ranges, &found, &self.totals().await?))
+    }
+
+    /// One put of the next version, without Delta's own retries: each attempt must pass the guard.
+    async fn attempt(
+        &mut self,
+        plan: &CommitPlan,
+        mode: &SaveMode,
+        commit: &str,
+        mut actions: Vec<Action>,
+    ) -> Result<u64, DeltaTableError> {
+        let generic = |reason: String| DeltaTableError::Generic(reason);
+        let entry = Ledger::next(self.ledger.as_ref().and_then(Option::as_ref), plan, commit.to_owned());
+        for range in &plan.ranges {
+            let version = i64::try_from(range.sum.last).map_err(|e| generic(e.to_string()))?;
+            // Without `lastUpdated`, so that no reader's setting lets an idle partition's position expire.
+            actions.push(Action::Txn(Transaction::new(Self::app_id(&range.topic, range.partition), version)));
+        }
+        let info = HashMap::from([(ledger::KEY.to_owned(), entry.to_value().map_err(generic)?)]);
+        let operation = DeltaOperation::Write { mode: *mode, partition_by: None, predicate: None };
+        let properties = CommitProperties::default()
+            .with_metadata(info)
+            .with_max_retries(0)
+            .with_create_checkpoint(false)
+            .with_cleanup_expired_logs(Some(false));
+        fail::fail_point!("lake::table::before_commit", |_| Err(generic("failpoint".into())));
+        let state = self.delta.snapshot()?;
+        let done = CommitBuilder::from(properties)
+            .with_actions(actions.clone())
+            .build(Some(state as &dyn TableReference), self.delta.log_store(), operation)
+            .await?;
+        fail::fail_point!("lake::table::after_commit", |_| Err(generic("failpoint".into())));
+        let version = done.version();
+        self.delta.state = Some(done.snapshot());
+        for action in actions {
+            if let Action::Txn(txn) = action {
+                self.txns.insert(txn.app_id, Some(txn.version));
+            }
+        }
+        self.ledger = Some(Some(entry));
+        self.keep_house(version).await;
+        Ok(version)
+    }
+
+    /// After an error that another attempt would only repeat: did this attempt land all the same?
+    async fn after_refusal(
+        &mut self,
+        commit: &str,
+        before: u64,
+        attempts: u32,
+        error: DeltaTableError,
+    ) -> Result<Committed> {
+        if self.refresh().await.is_ok()
+            && let Some(version) = self.landed(commit, before).await?
+        {
+            return Ok(Committed::Committed { version, attempts });
+        }
+        Err(self.delta_error("commit", error))
+    }
+
+    /// The version that a commit of ours landed as, if it did, after version `before`.
+    async fn landed(&self, commit: &str, before: u64) -> Result<Option<u64>> {
+        for version in (before..=self.version()).rev() {
+            let Some(actions) = self.actions(version).await? else { break };
+            if self.ledger_in(version, &actions)?.is_some_and(|ledger| ledger.commit == commit) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    fn conflict(&self, conflict: Conflict) -> Error {
+        let Conflict { topic, partition, reason } = conflict;
+        match reason {
+            ConflictReason::Generation { given, found } => {
+                Error::Generation { place: format!("table {}", self.name), topic, found, given }
+            }
+            reason => {
+                Error::Fenced { table: self.name.clone(), topic, partition, reason: reason.to_string() }
+            }
+        }
+    }
+
+    /// Checkpoint and log clean-up, each so many commits. The commit stands whatever becomes of them.
+    async fn keep_house(&self, version: u64) {
+        let interval = match self.delta.snapshot() {
+            Ok(state) => state.table_config().checkpoint_interval.map_or(100, |interval| interval.get()),
+            Err(_) => return,
+        };
+        if !(version + 1).is_multiple_of(interval) {
+            return;
+        }
+        let house = async {
+            fail::fail_point!("lake::table::before_checkpoint", |_| Err(DeltaTableError::Generic(
+                "failpoint".into()
+            )));
+            create_checkpoint(&self.delta, None).await?;
+            cleanup_metadata(&self.delta, None).await
+        };
+        if let Err(error) = house.await {
+            tracing::warn!(table = self.name, version, %error, "no checkpoint of the table's log this time");
+        }
+    }
+}
+
+impl WrittenFile {
+    /// The Add action of a data file.
+    pub(crate) fn add(&self) -> Action {
+        Action::Add(Add {
+            path: self.path.clone(),
+            partition_values: HashMap::new(),
+            size: self.size as i64,
+            modification_time: chrono::Utc::now().timestamp_millis(),
+            data_change: true,
+            stats: Some(self.stats.clone()),
+            tags: None,
+            deletion_vector: None,
+            base_row_id: None,
+            default_row_commit_version: None,
+            clustering_provider: None,
+        })
+    }
+}
+
+/// Errors that another attempt may pass: a lost race, and whatever the store says.
+fn may_pass(error: &DeltaTableError) -> bool {
+    matches!(
+        error,
+        DeltaTableError::VersionAlreadyExists(_)
+            | DeltaTableError::ObjectStore { .. }
+            | DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) }
+    )
+}
+
+/// How long to wait before an attempt: doubling, with jitter (`random` is from 0 to 1) so that rivals part.
+fn pause(attempt: u32, random: f64) -> Duration {
+    let longest = FIRST_PAUSE.saturating_mul(1 << attempt.min(16)).min(LONGEST_PAUSE);
+    longest.mul_f64(0.5 + random / 2.0)
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,62 @@
+//! What pinmill writes into a commit's `commitInfo`, under the key `pinmill`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::plan::{CommitPlan, CoveredRange, PartitionTotals, RecordId, Totals, advance};
+
+/// The key in `commitInfo`.
+pub(super) const KEY: &str = "pinmill";
+const VERSION: u32 = 1;
+
+/// One commit's entry: who made it, what it covers, and the totals with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ledger {
+    version: u32,
+    /// Made anew for every commit: by it a commit whose answer was lost is known again.
+    pub(super) commit: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ranges: Vec<CoveredRange>,
+    totals: Vec<PartitionTotals>,
+    /// Records that the latest replay took over from the quarantine. Kept by later commits until they are known to be
+    /// gone from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) replayed: Vec<RecordId>,
+}
+
+impl Ledger {
+    /// The entry of a commit that follows `before`.
+    pub(super) fn next(before: Option<&Self>, plan: &CommitPlan, commit: String) -> Self {
+        let totals = advance(&before.map(Self::totals).unwrap_or_default(), plan);
+        let replayed = match (plan.replayed.is_empty(), before) {
+            (false, _) | (_, None) => plan.replayed.clone(),
+            (true, Some(before)) => before.replayed.clone(),
+        };
+        Self {
+            version: VERSION,
+            commit,
+            run: plan.run.clone(),
+            ranges: plan.ranges.clone(),
+            totals: totals.into_values().collect(),
+            replayed,
+        }
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.totals.iter().map(|totals| ((totals.topic.clone(), totals.partition), totals.clone())).collect()
+    }
+
+    pub(super) fn to_value(&self) -> Result<Value, String> {
+        serde_json::to_value(self).map_err(|e| e.to_string())
+    }
+
+    pub(super) fn from_value(value: &Value) -> Result<Self, String> {
+        let ledger = Self::deserialize(value).map_err(|e| format!("commitInfo.{KEY}: {e}"))?;
+        match ledger.version {
+            VERSION => Ok(ledger),
+            other => Err(format!("commitInfo.{KEY} has version {other}; this pinmill knows {VERSION}")),
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! Delta tables: each record's row once, whatever dies when.
+//!
+//! # What a commit holds
+//!
+//! One Delta commit carries the data files, one `txn` action a topic partition (app id
+//! `pinmill/<topic>/<partition>`, version = last offset covered), and in its `commitInfo` under the key `pinmill`:
+//!
+//! ```text
+//! {"version":1, "commit":"<uuid>", "run":"…"?,
+//!  "ranges":[{"topic","partition","generation"?,"after","first","last","count","hash","clean","quarantined"}],
+//!  "totals":[{"topic","partition","generation"?,"first","last","count","hash","clean","quarantined","latest":{…}}],
+//!  "replayed":[{"topic","partition","offset"}]?}
+//! ```
+//!
+//! `ranges` is what this commit covers, `totals` what all commits have covered together. The position is the
+//! `txn` version: it lives in checkpoints too and every Delta writer keeps it. The rest lives as long as the
+//! commit's JSON does.
+//!
+//! # Invariants
+//!
+//! - Rows and position move in one atomic put of `_delta_log/<version>.json`, which fails when there is one.
+//! - Delta does not refuse a `txn` version that is in the table already, so the table's position is compared with
+//!   where the plan starts before each attempt, and again after any error ([`decide`]).
+//! - A commit whose answer was lost is known again by its `commit` id.
+//! - Data files are never deleted here after a commit was tried: it may have landed. What a crash leaves behind is
+//!   seen by no reader, and [`Table::vacuum`] takes it once it is older than the retention.
+//!
+//! # Crash points
+//!
+//! | the process dies | then |
+//! | --- | --- |
+//! | while data files are written, or before the commit's put | the files are orphans; the next run reads the position and does the work again |
+//! | after the put, before its answer is seen | the rows are in, once; the next run reads the position and goes on behind it |
+//! | while a checkpoint is written or old log files are removed | the commit stands; Delta readers take the commits, or the checkpoint before |
+
+mod commit;
+mod ledger;
+mod overwrite;
+mod plan;
+mod schema;
+mod stats;
+mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use deltalake_core::kernel::{Action, LogicalFileView, Version};
+use deltalake_core::logstore::{LogStore, LogStoreRef, StorageConfig, get_actions, logstore_with};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::SaveMode;
+use deltalake_core::{DeltaTable, DeltaTableError, TableProperty};
+use object_store::path::Path;
+
+pub use commit::Committed;
+pub use overwrite::Vacuumed;
+pub use plan::{
+    CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, RecordId, Totals, decide,
+};
+pub use schema::{system_columns, table_schema, timestamp};
+pub use writer::{TableWriter, WriterOptions, WrittenFile};
+
+use crate::{Error, Lake, Result};
+use ledger::Ledger;
+use schema::Evolution;
+
+/// A checkpoint of the log is written each this many commits, so that opening a table reads no more than that.
+const CHECKPOINT_INTERVAL: &str = "50";
+
+/// A Delta table of a lake, as of the version it was last brought to.
+pub struct Table {
+    lake: Lake,
+    /// Relative to the lake.
+    name: String,
+    root: Path,
+    delta: DeltaTable,
+    schema: SchemaRef,
+    /// `txn` versions known at the table's version; an app id that is not in it was not asked for yet.
+    txns: HashMap<String, Option<i64>>,
+    /// The latest `commitInfo` of pinmill's; the outer `None` is not looked for yet.
+    ledger: Option<Option<Ledger>>,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("version", &self.delta.version())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A data file of a table, for an engine to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// Path in [`Lake::store`].
+    pub path: Path,
+    /// The same as a local file, where the lake is a directory.
+    pub file: Option<PathBuf>,
+    /// Bytes.
+    pub size: u64,
+    /// Rows, where the writer counted them.
+    pub rows: Option<u64>,
+}
+
+impl Table {
+    /// Opens a table, or makes it. `name` is its path in the lake (`batch/pin`). Columns that the table lacks are
+    /// added; the table's schema is `schema` in the form of [`table_schema`].
+    ///
+    /// # Errors
+    /// [`Error::Schema`] when the table has a column that `schema` lacks or has with another type; [`Error::Delta`].
+    pub async fn open_or_create(lake: &Lake, name: &str, schema: &Schema) -> Result<Self> {
+        let wanted = table_schema(schema).map_err(|reason| schema_error(name, reason))?;
+        let mut table = match Self::open(lake, name).await? {
+            Some(table) => table,
+            None => match Self::create(lake, name, &wanted).await {
+                Ok(table) => table,
+                // Another process may have made it at the same time.
+                Err(error) => Self::open(lake, name).await?.ok_or(error)?,
+            },
+        };
+        table.evolve(&wanted).await?;
+        Ok(table)
+    }
+
+    /// Opens a table; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Delta`] when its log cannot be read.
+    pub async fn open(lake: &Lake, name: &str) -> Result<Option<Self>> {
+        let log_store = log_store(lake, name)?;
+        if !log_store
+            .is_delta_table_location()
+            .await
+            .map_err(|e| delta_error(name, "look for the table", e))?
+        {
+            return Ok(None);
+        }
+        let mut delta = DeltaTable::new(log_store);
+        delta.load().await.map_err(|e| delta_error(name, "read the table's log", e))?;
+        Self::of(lake, name, delta).map(Some)
+    }
+
+    async fn create(lake: &Lake, name: &str, schema: &Schema) -> Result<Self> {
+        let columns = schema::to_delta(schema).map_err(|reason| schema_error(name, reason))?;
+        let create = CreateBuilder::new()
+            .with_log_store(log_store(lake, name)?)
+            .with_save_mode(SaveMode::Ignore)
+            .with_columns(columns)
+            .with_configuration_property(TableProperty::CheckpointInterval, Some(CHECKPOINT_INTERVAL));
+        let delta = create.await.map_err(|e| delta_error(name, "create the table", e))?;
+        Self::of(lake, name, delta)
+    }
+
+    fn of(lake: &Lake, name: &str, delta: DeltaTable) -> Result<Self> {
+        let root = lake.path(name);
+        let empty = Arc::new(Schema::empty());
+        let (lake, name) = (lake.clone(), name.to_owned());
+        let mut table = Self { lake, name, root, delta, schema: empty, txns: HashMap::new(), ledger: None };
+        table.read_schema()?;
+        Ok(table)
+    }
+
+    fn read_schema(&mut self) -> Result<()> {
+        let delta = self.delta.snapshot().map_err(|e| self.delta_error("read the schema", e))?.schema();
+        self.schema = schema::to_arrow(&delta).map_err(|reason| schema_error(&self.name, reason))?;
+        Ok(())
+    }
+
+    /// Adds the columns that rows of this schema have and the table has not.
+    async fn evolve(&mut self, rows: &Schema) -> Result<()> {
+        match schema::evolution(&self.schema, rows).map_err(|reason| schema_error(&self.name, reason))? {
+            Evolution::Same => Ok(()),
+            Evolution::Add(columns) => {
+                let columns =
+                    schema::to_delta(&Schema::new(columns)).map_err(|e| schema_error(&self.name, e))?;
+                let added = self.delta.clone().add_columns().with_fields(columns).await;
+                self.delta = added.map_err(|e| self.delta_error("add columns", e))?;
+                self.forget();
+                self.read_schema()
+            }
+        }
+    }
+
+    /// Path relative to the lake.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The columns, in the form of [`table_schema`].
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The Delta version this is a view of.
+    pub fn version(&self) -> u64 {
+        self.delta.version().unwrap_or_default()
+    }
+
+    /// Brings the view to the newest version.
+    ///
+    /// # Errors
+    /// [`Error::Delta`]; the view stays as it was.
+    pub async fn refresh(&mut self) -> Result<()> {
+        let before = self.version();
+        self.delta.update_incremental(None).await.map_err(|e| self.delta_error("read the table's log", e))?;
+        if self.version() == before {
+            return Ok(());
+        }
+        self.read_schema()?;
+        for version in before + 1..=self.version() {
+            match self.actions(version).await? {
+                Some(actions) => self.follow(version, &actions)?,
+                None => {
+                    self.forget();
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The actions of one commit; `None` when its file was cleaned up.
+    async fn actions(&self, version: Version) -> Result<Option<Vec<Action>>> {
+        let entry = self.delta.log_store().read_commit_entry(version).await;
+        let Some(bytes) = entry.map_err(|e| self.delta_error("read a commit", e))? else { return Ok(None) };
+        get_actions(version, &bytes).map(Some).map_err(|e| self.delta_error("read a commit", e))
+    }
+
+    /// Keeps what is known of positions and totals up with one commit.
+    fn follow(&mut self, version: Version, actions: &[Action]) -> Result<()> {
+        for action in actions {
+            if let Action::Txn(txn) = action {
+                self.txns.insert(txn.app_id.clone(), Some(txn.version));
+            }
+        }
+        if let Some(ledger) = self.ledger_in(version, actions)? {
+            self.ledger = Some(Some(ledger));
+        }
+        Ok(())
+    }
+
+    fn ledger_in(&self, version: Version, actions: &[Action]) -> Result<Option<Ledger>> {
+        let value = actions.iter().find_map(|action| match action {
+            Action::CommitInfo(info) => info.info.get(ledger::KEY),
+            _ => None,
+        });
+        let read = value.map(Ledger::from_value).transpose();
+        read.map_err(|reason| Error::TableLog { table: self.name.clone(), version, reason })
+    }
+
+    fn forget(&mut self) {
+        self.txns.clear();
+        self.ledger = None;
+    }
+
+    /// The last offset that the table covers of a topic partition, as of this view; `None` when it covers nothing.
+    ///
+    /// # Errors
+    /// [`Error::Delta`]; [`Error::TableLog`] for a position that is no offset.
+    pub async fn position(&mut self, topic: &str, partition: u32) -> Result<Option<u64>> {
+        let app_id = Self::app_id(topic, partition);
+        let version = match self.txns.get(&app_id) {
+            Some(&version) => version,
+            None => {
+                let log_store = self.delta.log_store();
+                let state = self.delta.snapshot().map_err(|e| self.delta_error("read a position", e))?;
+                let version = state.transaction_version(log_store.as_ref(), &app_id).await;
+                let version = version.map_err(|e| self.delta_error("read a position", e))?;
+                self.txns.insert(app_id.clone(), version);
+                version
+            }
+        };
+        let offset = version.map(u64::try_from).transpose();
+        offset.map_err(|_| self.log_error(format!("txn `{app_id}` has the negative version {version:?}")))
+    }
+
+    /// What all commits together have covered, as of this view.
+    ///
+    /// # Errors
+    /// [`Error::Delta`], [`Error::TableLog`].
+    pub async fn totals(&mut self) -> Result<Totals> {
+        Ok(self.ledger().await?.map(|ledger| ledger.totals()).unwrap_or_default())
+    }
+
+    /// Records that the latest replay took from the quarantine and that may still be there.
+    ///
+    /// # Errors
+    /// As [`Table::totals`].
+    pub async fn replayed(&mut self) -> Result<Vec<RecordId>> {
+        Ok(self.ledger().await?.map(|ledger| ledger.replayed.clone()).unwrap_or_default())
+    }
+
+    /// The newest entry of pinmill's, looked for backwards.
+    async fn ledger(&mut self) -> Result<Option<&Ledger>> {
+        if self.ledger.is_none() {
+            let mut found = None;
+            for version in (0..=self.version()).rev() {
+                let Some(actions) = self.actions(version).await? else { break };
+                found = self.ledger_in(version, &actions)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+            self.ledger = Some(found);
+        }
+        Ok(self.ledger.as_ref().and_then(Option::as_ref))
+    }
+
+    /// The data files of this view.
+    ///
+    /// # Errors
+    /// [`Error::Delta`].
+    pub fn files(&self) -> Result<Vec<DataFile>> {
+        let state = self.delta.snapshot().map_err(|e| self.delta_error("list the files", e))?;
+        Ok(state.log_data().iter().map(|view| self.data_file(&view)).collect())
+    }
+
+    /// A writer of new data files. Needs a tokio runtime.
+    pub fn writer(&self, options: WriterOptions) -> TableWriter {
+        let (store, root) = (Arc::clone(self.lake.store()), self.root.clone());
+        TableWriter::new(&self.name, store, root, Arc::clone(&self.schema), options)
+    }
+
+    /// The `txn` app id of a topic partition.
+    pub(crate) fn app_id(topic: &str, partition: u32) -> String {
+        format!("pinmill/{topic}/{partition}")
+    }
+
+    /// Positions that were asked for at this version before; one that was not is left out.
+    pub(crate) fn known_positions<'a>(
+        &self,
+        of: impl Iterator<Item = &'a (String, u32)>,
+    ) -> BTreeMap<(String, u32), Option<u64>> {
+        let known = |key: &'a (String, u32)| {
+            let version = *self.txns.get(&Self::app_id(&key.0, key.1))?;
+            Some((key.clone(), version.and_then(|version| u64::try_from(version).ok())))
+        };
+        of.filter_map(known).collect()
+    }
+
+    /// The data files that may hold rows whose `offset` is `from` or more.
+    pub(crate) fn files_from_offset(&self, from: u64) -> Result<Vec<DataFile>> {
+        let state = self.delta.snapshot().map_err(|e| self.delta_error("list the files", e))?;
+        let highest = |view: &LogicalFileView| {
+            let stats: serde_json::Value = serde_json::from_str(&view.stats()?).ok()?;
+            stats.get("maxValues")?.get("offset")?.as_u64()
+        };
+        let may = |view: &LogicalFileView| highest(view).is_none_or(|highest| highest >= from);
+        Ok(state.log_data().iter().filter(may).map(|view| self.data_file(&view)).collect())
+    }
+
+    /// Remove actions of the files that `which` says yes to.
+    pub(crate) fn removes(&self, which: impl Fn(&LogicalFileView) -> bool) -> Result<Vec<Action>> {
+        let state = self.delta.snapshot().map_err(|e| self.delta_error("replace rows", e))?;
+        let remove = |view: LogicalFileView| Action::Remove(view.remove_action(true));
+        Ok(state.log_data().iter().filter(|view| which(view)).map(remove).collect())
+    }
+
+    fn data_file(&self, view: &LogicalFileView) -> DataFile {
+        let path = view.object_store_path().parts().fold(self.root.clone(), |path, part| path.join(part));
+        let file = self.lake.local_file(&path);
+        DataFile { path, file, size: view.size().unsigned_abs(), rows: view.num_records().map(|n| n as u64) }
+    }
+
+    fn delta_error(&self, doing: &'static str, source: DeltaTableError) -> Error {
+        delta_error(&self.name, doing, source)
+    }
+
+    fn log_error(&self, reason: String) -> Error {
+        Error::TableLog { table: self.name.clone(), version: self.version(), reason }
+    }
+}
+
+fn log_store(lake: &Lake, name: &str) -> Result<LogStoreRef> {
+    let url = lake.url().join(&format!("{name}/"));
+    let url = url.map_err(|e| Error::Location { location: name.to_owned(), reason: e.to_string() })?;
+    logstore_with(Arc::clone(lake.store()), &url, StorageConfig::default())
+        .map_err(|e| delta_error(name, "open the table", e))
+}
+
+fn delta_error(table: &str, doing: &'static str, source: DeltaTableError) -> Error {
+    Error::Delta { table: table.to_owned(), doing, source: Box::new(source) }
+}
+
+fn schema_error(table: &str, reason: String) -> Error {
+    Error::Schema { table: table.to_owned(), reason }
+}

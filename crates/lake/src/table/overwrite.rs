@@ -1,0 +1,92 @@
+//! Tables that are replaced as a whole (answers), and taking away what no version in use needs.
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use chrono::TimeDelta;
+use deltalake_core::kernel::Action;
+use deltalake_core::operations::vacuum::VacuumMode;
+use deltalake_core::protocol::SaveMode;
+
+use super::{CommitPlan, Committed, Table, WriterOptions, WrittenFile, table_schema};
+use crate::{Lake, Result};
+
+/// What a vacuum took away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vacuumed {
+    /// Files, relative to the table.
+    pub files: Vec<String>,
+}
+
+impl Table {
+    /// Replaces all rows in one commit, the schema too where it differs; readers see the old rows or the new ones.
+    /// The table is made when there is none. The files of the old rows stay until a vacuum.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] for columns that a table cannot have; [`Error::Delta`], [`Error::Store`],
+    /// [`Error::Contention`].
+    pub async fn overwrite(
+        lake: &Lake,
+        name: &str,
+        schema: &Schema,
+        batches: &[RecordBatch],
+    ) -> Result<Self> {
+        let wanted = table_schema(schema).map_err(|reason| super::schema_error(name, reason))?;
+        let mut table = match Self::open(lake, name).await? {
+            Some(table) => table,
+            None => Self::open_or_create(lake, name, &wanted).await?,
+        };
+        let other_schema = table.schema.fields() != wanted.fields();
+        table.schema = wanted.clone();
+        let mut writer = table.writer(WriterOptions::default());
+        for batch in batches {
+            writer.write(batch).await?;
+        }
+        let files = writer.finish().await?;
+        let actions = |table: &Self| {
+            let mut actions = table.removes(|_| true)?;
+            if other_schema {
+                actions.push(table.metadata_with(&wanted)?);
+            }
+            actions.extend(files.iter().map(WrittenFile::add));
+            Ok(actions)
+        };
+        let done = table.commit_actions(&CommitPlan::default(), SaveMode::Overwrite, actions).await?;
+        debug_assert!(
+            matches!(done, Committed::Committed { .. }),
+            "a plan without ranges is never found committed"
+        );
+        table.read_schema()?;
+        Ok(table)
+    }
+
+    /// The table's metadata with another schema.
+    fn metadata_with(&self, schema: &Schema) -> Result<Action> {
+        use deltalake_core::kernel::{MetadataExt, StructType};
+        let columns = super::schema::to_delta(schema).map_err(|e| super::schema_error(&self.name, e))?;
+        let columns =
+            StructType::try_new(columns).map_err(|e| super::schema_error(&self.name, e.to_string()))?;
+        let state = self.delta.snapshot().map_err(|e| self.delta_error("read the schema", e))?;
+        let metadata = state.metadata().clone().with_schema(&columns);
+        metadata.map(Action::Metadata).map_err(|e| self.delta_error("change the schema", e.into()))
+    }
+
+    /// Deletes the files that no version needs that is younger than `retention`, and those that never became part
+    /// of the table and are older than it. Not shorter than the longest run or query: what is younger may be in use.
+    ///
+    /// # Errors
+    /// [`Error::Delta`].
+    pub async fn vacuum(&mut self, retention: Duration) -> Result<Vacuumed> {
+        self.refresh().await?;
+        let retention = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
+        let vacuum = self.delta.clone().vacuum();
+        let vacuum = vacuum
+            .with_retention_period(retention)
+            .with_mode(VacuumMode::Full)
+            .with_enforce_retention_duration(false);
+        let (_, metrics) = vacuum.await.map_err(|e| self.delta_error("vacuum", e))?;
+        self.refresh().await?;
+        Ok(Vacuumed { files: metrics.files_deleted })
+    }
+}
