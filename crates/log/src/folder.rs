@@ -24,7 +24,7 @@ use crate::recovery::{Place, RecoveryReport, check_version, open_partition};
 use crate::shared::Shared;
 use crate::topics::{self, TOPICS, TopicMeta};
 
-const LOCK: &str = "LOCK";
+pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const FORMAT: &str = "FORMAT";
 
 #[derive(Serialize, Deserialize)]
@@ -87,10 +87,19 @@ pub(crate) fn initialise(disk: &dyn Disk, dir: &Path) -> Result<()> {
         return Err(Error::corrupt(&dir.join(FORMAT), 0, "the file is missing though there are topics"));
     }
     create_partition(disk, &positions, IDENTITY, 0)?;
-    write_format(disk, dir)?;
-    // The folder's own name; a parent that may not be opened does not keep us from working.
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        disk.sync_dir(parent).during("sync", parent)?;
+    sync_ancestors(disk, dir)?;
+    write_format(disk, dir)
+}
+
+/// Makes the folder's own name durable, and those of the folders above it, which may be as new.
+fn sync_ancestors(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            // Not ours to read, so not made by us.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
+            synced => synced.during("sync", above)?,
+        }
     }
     Ok(())
 }
@@ -118,7 +127,9 @@ pub(crate) fn open(shared: &Arc<Shared>) -> Result<Opened> {
     for name in topics::list(disk, &topics_dir)? {
         let topic_dir = topics_dir.join(&name);
         let meta = topics::read_meta(disk, &topic_dir, &name)?;
-        topics::clear_uncounted(disk, &topic_dir, &meta)?;
+        for path in topics::uncounted(disk, &topic_dir, &meta)? {
+            disk.remove_dir_all(&path).during("remove", &path)?;
+        }
         let mut partitions = Vec::new();
         for id in 0..meta.partitions {
             partitions.push(open(place_of(shared, &meta, id), &mut report)?);

@@ -131,7 +131,7 @@ pub(crate) struct BatchHeader {
     pub(crate) body_crc: u32,
     pub(crate) base: u64,
     pub(crate) count: u32,
-    flags: u32,
+    pub(crate) flags: u32,
     /// Everything before this offset was durable when this batch was written: where this batch stands, damage
     /// before that offset hit acknowledged records. The first batch of a group commit says its own offset.
     pub(crate) durable_end: u64,

@@ -44,11 +44,16 @@ mod positions;
 mod read;
 mod record;
 mod recovery;
+mod repair;
 mod retention;
 mod scan;
 mod shared;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod start;
+mod survey;
 mod topics;
+mod verify;
 
 pub use config::{Clock, Durability, LogConfig};
 pub use disk::{Disk, DiskFile, Entry, LockGuard, Open, RealDisk};
@@ -58,4 +63,7 @@ pub use log::Log;
 pub use positions::ReaderPosition;
 pub use record::{Appended, OffsetRange, Record, StoredRecord};
 pub use recovery::{Cut, RecoveryReport, Skipped};
+pub use repair::{RepairReport, repair, repair_on};
+pub use survey::{Damage, Lost, Problem};
 pub use topics::TopicMeta;
+pub use verify::{VerifyReport, verify, verify_on};

@@ -98,6 +98,7 @@ impl Log {
         topics::check_name(name)?;
         inner.check_partitions(name, partitions)?;
         let _admin = inner.begin_admin()?;
+        inner.shared.check_writable()?;
         let count = {
             let topics = inner.topics();
             if topics.contains_key(name) {
@@ -116,7 +117,8 @@ impl Log {
             created_ms: shared.config.clock.now_ms(),
         };
         let folder = shared.dir.join(TOPICS);
-        topics::create(&*shared.disk, &folder, &meta).map_err(|error| inner.admin_error(error))?;
+        topics::create(&*shared.disk, &folder, &meta)
+            .map_err(|error| inner.shared.refused_or_poisoned(error))?;
         let partitions = inner.open_new(&meta, 0)?;
         inner.topics_mut().insert(meta.name.clone(), Topic { meta: meta.clone(), partitions });
         tracing::info!(topic = name, partitions = meta.partitions, "topic created");
@@ -131,6 +133,7 @@ impl Log {
         let inner = &*self.inner;
         inner.check_partitions(name, total)?;
         let _admin = inner.begin_admin()?;
+        inner.shared.check_writable()?;
         let meta = self.topic(name)?;
         if total < meta.partitions {
             let reason = format!("it has {} partitions already, they cannot become {total}", meta.partitions);
@@ -138,7 +141,7 @@ impl Log {
         }
         let dir = inner.shared.dir.join(TOPICS).join(name);
         let grown = topics::add_partitions(&*inner.shared.disk, &dir, &meta, total)
-            .map_err(|error| inner.admin_error(error))?;
+            .map_err(|error| inner.shared.refused_or_poisoned(error))?;
         let added = inner.open_new(&grown, meta.partitions)?;
         if let Some(topic) = inner.topics_mut().get_mut(name) {
             topic.meta = grown.clone();
@@ -165,7 +168,8 @@ impl Log {
             let held = partition.held.read().unwrap_or_else(PoisonError::into_inner);
             held.segments.iter().for_each(|segment| inner.shared.files.forget(segment.id));
         }
-        topics::delete(&*inner.shared.disk, &inner.shared.dir.join(TOPICS), name)?;
+        topics::delete(&*inner.shared.disk, &inner.shared.dir.join(TOPICS), name)
+            .map_err(|error| inner.shared.refused_or_poisoned(error))?;
         tracing::info!(topic = name, "topic deleted");
         Ok(())
     }
@@ -433,17 +437,10 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        Ok(guard)
-    }
-
-    /// Tells a full disk from other failures.
-    fn admin_error(&self, error: Error) -> Error {
-        match error {
-            Error::Io { source, path, .. } if crate::shared::is_disk_full(&source) => {
-                self.shared.refused(&path, std::io::ErrorKind::StorageFull.into())
-            }
-            other => other,
+        if let Health::Poisoned { reason } = self.shared.health.get() {
+            return Err(Error::Poisoned { reason });
         }
+        Ok(guard)
     }
 
     /// Opens the partitions of a topic from number `first` on, which were just made.

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::config::Durability;
-use crate::disk::{Disk, Open, write_all_at};
+use crate::disk::{Disk, DiskFile, Open, write_all_at};
 use crate::error::{Error, IoContext, Result};
 use crate::format::{BatchHeader, Encoded, HEADER_LEN, Identity, SegmentHeader, segment_name};
 use crate::health::{Counters, lock};
@@ -121,10 +121,19 @@ pub(crate) struct Partition {
     pub(crate) deleted: AtomicBool,
 }
 
-/// Writes a segment's header into a new file and makes file and name durable.
-pub(crate) fn create_segment(disk: &dyn Disk, dir: &Path, header: &SegmentHeader) -> std::io::Result<()> {
+/// Writes a segment's header into a new file.
+pub(crate) fn create_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    header: &SegmentHeader,
+) -> std::io::Result<Arc<dyn DiskFile>> {
     let file = disk.open(&dir.join(segment_name(header.base)), Open::Create)?;
     write_all_at(&*file, 0, &mut [IoSlice::new(&header.encode())])?;
+    Ok(file)
+}
+
+/// Makes a new file durable: its bytes, then its name.
+pub(crate) fn sync_new(disk: &dyn Disk, dir: &Path, file: &dyn DiskFile) -> std::io::Result<()> {
     file.sync_data()?;
     disk.sync_dir(dir)
 }
@@ -134,7 +143,8 @@ pub(crate) fn create_partition(disk: &dyn Disk, dir: &Path, identity: Identity, 
     disk.create_dir_all(dir).during("create", dir)?;
     Start::create(disk, dir, start)?;
     let header = SegmentHeader { identity, base: start, prev_end: start, floor_ms: i64::MIN };
-    create_segment(disk, dir, &header).during("create a segment in", dir)
+    let file = create_segment(disk, dir, &header).during("create a segment in", dir)?;
+    sync_new(disk, dir, &*file).during("sync", dir)
 }
 
 impl Partition {
@@ -251,10 +261,14 @@ impl Partition {
         let header =
             SegmentHeader { identity: self.identity, base, prev_end: writer.next, floor_ms: writer.last_ms };
         let new = Segment::new(shared, &self.dir, &header, HEADER_LEN as u64, true);
-        if let Err(error) = create_segment(&*shared.disk, &self.dir, &header) {
-            // Where the removal fails too, recovery removes it: no record can follow an unsealed segment.
-            let _ = shared.disk.remove_file(&new.path);
-            return Err(shared.refused(&new.path, error));
+        match create_segment(&*shared.disk, &self.dir, &header) {
+            Ok(file) => sync_new(&*shared.disk, &self.dir, &*file)
+                .map_err(|error| shared.poison("sync", &new.path, &error))?,
+            Err(error) => {
+                // Where the removal fails too, recovery removes it: no record can follow an unsealed segment.
+                let _ = shared.disk.remove_file(&new.path);
+                return Err(shared.refused(&new.path, error));
+            }
         }
 
         let open = old.open(shared)?;
@@ -316,7 +330,9 @@ impl Partition {
             if count == 0 {
                 return Ok(0);
             }
-            held.start.advance(&*shared.disk, &self.dir, first_kept)?;
+            held.start
+                .advance(&*shared.disk, &self.dir, first_kept)
+                .map_err(|error| shared.refused_or_poisoned(error))?;
             held.segments.drain(..count).collect()
         };
         for segment in &removed {
@@ -324,7 +340,7 @@ impl Partition {
             let _ = shared.disk.remove_file(&segment.index_path());
             shared.disk.remove_file(&segment.path).during("remove", &segment.path)?;
         }
-        shared.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        shared.disk.sync_dir(&self.dir).map_err(|error| shared.poison("sync", &self.dir, &error))?;
         Ok(removed.len() as u64)
     }
 }

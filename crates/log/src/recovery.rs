@@ -290,7 +290,7 @@ fn refuse_damage(scanner: &mut Scanner<'_>, path: &Path, tail: &Tail, reason: &s
             );
             return Err(Error::corrupt(path, tail.len, what));
         }
-        scanner.position = position;
+        scanner.resume(position, &header);
     }
     Ok(())
 }

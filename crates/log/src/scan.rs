@@ -105,10 +105,12 @@ impl<'a> Scanner<'a> {
         Ok(Step::Batch(header))
     }
 
-    /// After bad bytes: the next batch header that is right and does not lie before the expected offset. A header
-    /// that is right is trusted to say how long its batch is, so that nothing inside a payload is taken for a batch.
+    /// After bad bytes: the next batch header that is right and does not lie before the expected offset; the caller
+    /// moves there ([`Scanner::resume`]) to look at the batch itself. A header that is right is trusted to say how long
+    /// its batch is, so that nothing inside a payload is taken for a batch.
     pub(crate) fn next_header(&mut self) -> io::Result<Option<(u64, BatchHeader)>> {
         let mut position = match self.header_at(self.position)? {
+            Some(header) if header.base > self.expected => return Ok(Some((self.position, header))),
             Some(header) => self.position + header.total_len(),
             None => self.position + 1,
         };
@@ -127,5 +129,11 @@ impl<'a> Scanner<'a> {
             position += 1 + found.unwrap_or(tail.len().saturating_sub(BATCH_MAGIC.len() - 1)) as u64;
         }
         Ok(None)
+    }
+
+    /// Goes on at a header that [`Scanner::next_header`] found.
+    pub(crate) fn resume(&mut self, position: u64, header: &BatchHeader) {
+        self.position = position;
+        self.expected = header.base;
     }
 }

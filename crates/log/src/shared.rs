@@ -78,6 +78,18 @@ impl Shared {
         }
         Error::DiskFull { dir: self.dir.clone() }
     }
+
+    /// Names a failed change of files that hold no records: a full disk can be waited for; after anything else nobody
+    /// knows what the disk holds.
+    pub(crate) fn refused_or_poisoned(&self, error: Error) -> Error {
+        match error {
+            Error::Io { source, path, .. } if is_disk_full(&source) => {
+                self.refused(&path, io::ErrorKind::StorageFull.into())
+            }
+            Error::Io { action, path, source } => self.poison(action, &path, &source),
+            other => other,
+        }
+    }
 }
 
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::disk::{Disk, Entry, read_file, replace_file};
+use crate::disk::{Disk, Entry, Open, read_file, replace_file};
 use crate::error::{Error, IoContext, Result};
-use crate::format::{FORMAT_VERSION, HEADER_LEN, Identity, segment_name};
+use crate::format::{FORMAT_VERSION, HEADER_LEN, Identity};
 use crate::partition::create_partition;
 use crate::recovery::check_version;
 
@@ -107,10 +107,10 @@ pub(crate) fn read_meta(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Topic
     };
     let stored: Stored = serde_json::from_slice(&bytes)
         .map_err(|error| Error::corrupt(&path, 0, format!("not a topic's description: {error}")))?;
-    check_version(&path, stored.format)?;
     if stored.crc32c != stored.checksum() {
         return Err(Error::corrupt(&path, 0, "it does not fit its checksum"));
     }
+    check_version(&path, stored.format)?;
     if stored.name != name {
         return Err(Error::corrupt(&path, 0, format!("it describes the topic `{}`", stored.name)));
     }
@@ -177,27 +177,26 @@ pub(crate) fn list(disk: &dyn Disk, topics: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Clears away partitions that `meta` does not count and that never had a record.
-pub(crate) fn clear_uncounted(disk: &dyn Disk, dir: &Path, meta: &TopicMeta) -> Result<()> {
+/// Folders of partitions that `meta` does not count, all without a record; an error where one has records.
+pub(crate) fn uncounted(disk: &dyn Disk, dir: &Path, meta: &TopicMeta) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     for entry in disk.list(dir).during("list", dir)? {
         let counted = |number: u32| number < meta.partitions;
         if !entry.is_dir || entry.name.parse().is_ok_and(counted) {
             continue;
         }
         let path = dir.join(&entry.name);
-        let first = path.join(segment_name(0));
-        let segments = disk.list(&path).during("list", &path)?;
-        let count = segments.iter().filter(|entry| entry.name.ends_with(".seg")).count();
-        let is_empty = |path: &Path| {
-            disk.open(path, crate::disk::Open::Read)
-                .and_then(|file| file.len())
-                .is_ok_and(|len| len <= HEADER_LEN as u64)
+        let files = disk.list(&path).during("list", &path)?;
+        let segments: Vec<_> = files.iter().filter(|file| file.name.ends_with(".seg")).collect();
+        let is_empty = |name: &str| {
+            let file = disk.open(&path.join(name), Open::Read);
+            file.and_then(|file| file.len()).is_ok_and(|len| len <= HEADER_LEN as u64)
         };
-        if count > 1 || (count == 1 && !is_empty(&first)) {
+        if segments.len() > 1 || segments.iter().any(|segment| !is_empty(&segment.name)) {
             let what = format!("it does not count partition `{}`, which has records", entry.name);
             return Err(Error::corrupt(&dir.join(META), 0, what));
         }
-        disk.remove_dir_all(&path).during("remove", &path)?;
+        found.push(path);
     }
-    Ok(())
+    Ok(found)
 }

@@ -1,0 +1,536 @@
+//! A disk in memory that behaves as badly as a real one may.
+//!
+//! It keeps what is durable apart from what is visible: bytes become durable with [`DiskFile::sync_data`], names with
+//! [`Disk::sync_dir`] of their folder. [`SimDisk::restart`] gives the disk that the machine finds after a power loss. A
+//! failed sync drops the bytes as Linux does: they stay visible, a later sync succeeds and still does not write them.
+//! Beyond that it runs full, writes short, and switches off at any chosen step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSlice};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crate::disk::{Disk, DiskFile, Entry, LockGuard, Open};
+use crate::health::lock;
+
+/// What a power loss does to what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerLoss {
+    /// All of it is gone.
+    LoseAll,
+    /// Each page and each change of a folder may or may not have reached the disk; the number seeds the dice.
+    Random(u64),
+}
+
+/// The simulated disk. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+const PAGE: usize = 4096;
+
+#[derive(Debug)]
+struct State {
+    nodes: Vec<Node>,
+    locks: BTreeSet<PathBuf>,
+    /// Changing calls and syncs so far.
+    steps: u64,
+    syncs: u64,
+    off_at: Option<u64>,
+    is_off: bool,
+    failing_sync: Option<u64>,
+    quota: Option<u64>,
+    short_writes: Option<Dice>,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Dir(Dir),
+    File(FileNode),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Dir {
+    live: BTreeMap<String, usize>,
+    durable: BTreeMap<String, usize>,
+    /// Changes since the last sync; each is one that a file system makes whole or not at all.
+    changes: Vec<Vec<(String, Option<usize>)>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct FileNode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Ranges written since the last sync, and the shortest length the file had.
+    dirty: Vec<(usize, usize)>,
+    shortest: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::Dir(Dir::default())],
+            locks: BTreeSet::new(),
+            steps: 0,
+            syncs: 0,
+            off_at: None,
+            is_off: false,
+            failing_sync: None,
+            quota: None,
+            short_writes: None,
+        }
+    }
+}
+
+/// A small generator of random numbers (splitmix64).
+#[derive(Debug, Clone, Copy)]
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % sides.max(1) as u64).unwrap_or(0)
+    }
+}
+
+fn failure(what: &str) -> io::Error {
+    io::Error::other(what.to_owned())
+}
+
+impl FileNode {
+    fn sync(&mut self) {
+        self.durable.truncate(self.shortest);
+        self.durable.resize(self.live.len(), 0);
+        for (from, to) in self.dirty.drain(..) {
+            let to = to.min(self.live.len());
+            if from < to {
+                self.durable[from..to].copy_from_slice(&self.live[from..to]);
+            }
+        }
+        self.shortest = self.live.len();
+    }
+
+    /// Bytes after a power loss that kept some pages.
+    fn torn(&self, dice: &mut Dice) -> Vec<u8> {
+        match dice.roll(3) {
+            0 => return self.durable.clone(),
+            1 => return self.live.clone(),
+            _ => {}
+        }
+        let mut bytes = self.durable.clone();
+        bytes.truncate(self.shortest);
+        let grown = self.live.len().saturating_sub(bytes.len());
+        bytes.resize(bytes.len() + dice.roll(grown + 1), 0);
+        for &(from, to) in &self.dirty {
+            for page in (from / PAGE * PAGE..to).step_by(PAGE) {
+                let (from, to) =
+                    (page.max(from), (page + PAGE).min(to).min(bytes.len()).min(self.live.len()));
+                if from < to && dice.roll(2) == 0 {
+                    bytes[from..to].copy_from_slice(&self.live[from..to]);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl State {
+    /// Counts a changing call; fails when the disk is off or goes off now.
+    fn step(&mut self) -> io::Result<()> {
+        if !self.is_off {
+            self.steps += 1;
+            self.is_off = self.off_at.is_some_and(|at| self.steps >= at);
+        }
+        self.alive()
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.is_off { Err(failure("the simulated power is off")) } else { Ok(()) }
+    }
+
+    /// Counts a sync; true where this is the one that fails.
+    fn sync_fails(&mut self) -> bool {
+        self.syncs += 1;
+        self.failing_sync == Some(self.syncs)
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let normal = path.components().filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+            _ => None,
+        });
+        normal.collect()
+    }
+
+    fn find(&self, path: &Path) -> io::Result<usize> {
+        let mut at = 0;
+        for name in Self::names(path) {
+            at = match &self.nodes[at] {
+                Node::Dir(dir) => *dir.live.get(&name).ok_or(io::ErrorKind::NotFound)?,
+                Node::File(_) => return Err(io::ErrorKind::NotADirectory.into()),
+            };
+        }
+        Ok(at)
+    }
+
+    fn dir(&mut self, number: usize) -> io::Result<&mut Dir> {
+        match &mut self.nodes[number] {
+            Node::Dir(dir) => Ok(dir),
+            Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn file(&mut self, number: usize) -> io::Result<&mut FileNode> {
+        match &mut self.nodes[number] {
+            Node::File(file) => Ok(file),
+            Node::Dir(_) => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    /// The folder that `path` is in, and its name there.
+    fn parent(&self, path: &Path) -> io::Result<(usize, String)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+        Ok((self.find(path.parent().unwrap_or(Path::new("")))?, name))
+    }
+
+    /// Changes entries of one folder, whole or not at all.
+    fn change(&mut self, dir: usize, change: Vec<(String, Option<usize>)>) -> io::Result<()> {
+        let dir = self.dir(dir)?;
+        apply(&mut dir.live, &change);
+        dir.changes.push(change);
+        Ok(())
+    }
+
+    fn used(&self) -> u64 {
+        // A file without a name still takes room until it is closed; the log keeps none of those long.
+        let mut used = 0;
+        let mut open = vec![0];
+        while let Some(number) = open.pop() {
+            match &self.nodes[number] {
+                Node::Dir(dir) => open.extend(dir.live.values()),
+                Node::File(file) => used += file.live.len() as u64,
+            }
+        }
+        used
+    }
+}
+
+fn apply(entries: &mut BTreeMap<String, usize>, change: &[(String, Option<usize>)]) {
+    for (name, node) in change {
+        match node {
+            Some(node) => entries.insert(name.clone(), *node),
+            None => entries.remove(name),
+        };
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The disk as the machine finds it after the power was lost now: only what was synced is certain.
+    #[must_use]
+    pub fn restart(&self, how: PowerLoss) -> Self {
+        let mut dice = match how {
+            PowerLoss::LoseAll => None,
+            PowerLoss::Random(seed) => Some(Dice(seed)),
+        };
+        let mut nodes = lock(&self.0).nodes.clone();
+        for node in &mut nodes {
+            match (node, &mut dice) {
+                (Node::File(file), dice) => {
+                    let kept = dice.as_mut().map_or_else(|| file.durable.clone(), |dice| file.torn(dice));
+                    *file = FileNode {
+                        shortest: kept.len(),
+                        live: kept.clone(),
+                        durable: kept,
+                        dirty: Vec::new(),
+                    };
+                }
+                (Node::Dir(dir), dice) => {
+                    let kept = dice.as_mut().map_or(0, |dice| dice.roll(dir.changes.len() + 1));
+                    for change in dir.changes.drain(..).take(kept) {
+                        apply(&mut dir.durable, &change);
+                    }
+                    dir.live = dir.durable.clone();
+                }
+            }
+        }
+        Self(Arc::new(Mutex::new(State { nodes, ..State::default() })))
+    }
+
+    /// The disk as the next process finds it when this one is killed now: everything written is there, also what no
+    /// sync has made durable.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        let nodes = lock(&self.0).nodes.clone();
+        Self(Arc::new(Mutex::new(State { nodes, ..State::default() })))
+    }
+
+    /// Switches off at the `n`th changing call from now (1: the next one); that call and all later ones fail.
+    pub fn switch_off_at(&self, n: u64) {
+        let mut state = lock(&self.0);
+        state.off_at = Some(state.steps + n);
+    }
+
+    /// True once it has switched off.
+    pub fn is_off(&self) -> bool {
+        lock(&self.0).is_off
+    }
+
+    /// Lets the `n`th sync from now (1: the next one), of a file or a folder, fail once.
+    pub fn fail_sync(&self, n: u64) {
+        let mut state = lock(&self.0);
+        state.failing_sync = Some(state.syncs + n);
+    }
+
+    /// Syncs so far, of files and folders.
+    pub fn syncs(&self) -> u64 {
+        lock(&self.0).syncs
+    }
+
+    /// Lets files hold at most `bytes` together; `None` lifts the limit.
+    pub fn set_quota(&self, bytes: Option<u64>) {
+        lock(&self.0).quota = bytes;
+    }
+
+    /// Takes a random part of about every other write only.
+    pub fn write_short(&self, seed: u64) {
+        lock(&self.0).short_writes = Some(Dice(seed));
+    }
+
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut state = lock(&self.0);
+        let number = state.find(path)?;
+        state.file(number).map(|file| file.live.clone())
+    }
+
+    /// Puts bytes in place of a file's, durably: damage, or its repair.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn set_bytes(&self, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        let number = state.find(path)?;
+        *state.file(number)? =
+            FileNode { shortest: bytes.len(), live: bytes.clone(), durable: bytes, dirty: Vec::new() };
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    number: usize,
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl LockGuard for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        lock(&self.disk.0).locks.remove(&self.path);
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = lock(&self.0);
+        state.alive()?;
+        let number = match (how, state.find(path)) {
+            (Open::Create, found) => {
+                state.step()?;
+                match found {
+                    Ok(number) => {
+                        let file = state.file(number)?;
+                        file.live.clear();
+                        (file.shortest, file.dirty) = (0, Vec::new());
+                        number
+                    }
+                    Err(_) => {
+                        let (dir, name) = state.parent(path)?;
+                        state.nodes.push(Node::File(FileNode::default()));
+                        let number = state.nodes.len() - 1;
+                        state.change(dir, vec![(name, Some(number))])?;
+                        number
+                    }
+                }
+            }
+            (_, found) => found?,
+        };
+        state.file(number)?;
+        Ok(Arc::new(SimFile { disk: self.clone(), number }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        state.alive()?;
+        let mut at = 0;
+        for name in State::names(path) {
+            let there = state.dir(at)?.live.get(&name).copied();
+            at = match there {
+                Some(number) => number,
+                None => {
+                    state.step()?;
+                    state.nodes.push(Node::Dir(Dir::default()));
+                    let number = state.nodes.len() - 1;
+                    state.change(at, vec![(name, Some(number))])?;
+                    number
+                }
+            };
+        }
+        state.dir(at).map(|_| ())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        state.step()?;
+        if state.sync_fails() {
+            return Err(failure("simulated failure of a sync"));
+        }
+        let number = state.find(path)?;
+        let dir = state.dir(number)?;
+        dir.changes.clear();
+        dir.durable = dir.live.clone();
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        state.step()?;
+        let number = state.find(from)?;
+        let ((from_dir, from), (to_dir, to)) = (state.parent(from)?, state.parent(to)?);
+        if from_dir == to_dir {
+            return state.change(from_dir, vec![(from, None), (to, Some(number))]);
+        }
+        state.change(to_dir, vec![(to, Some(number))])?;
+        state.change(from_dir, vec![(from, None)])
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        state.alive()?;
+        let number = state.find(path)?;
+        state.file(number)?;
+        state.step()?;
+        let (dir, name) = state.parent(path)?;
+        state.change(dir, vec![(name, None)])
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        for entry in self.list(path)? {
+            let path = path.join(&entry.name);
+            if entry.is_dir {
+                self.remove_dir_all(&path)?;
+            } else {
+                self.remove_file(&path)?;
+            }
+        }
+        let mut state = lock(&self.0);
+        state.step()?;
+        let (dir, name) = state.parent(path)?;
+        state.change(dir, vec![(name, None)])
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut state = lock(&self.0);
+        state.alive()?;
+        let number = state.find(path)?;
+        let live = state.dir(number)?.live.clone();
+        let is_dir = |number: usize| matches!(state.nodes[number], Node::Dir(_));
+        Ok(live.into_iter().map(|(name, number)| Entry { name, is_dir: is_dir(number) }).collect())
+    }
+
+    fn try_lock(&self, path: &Path, _note: &str) -> io::Result<Result<Box<dyn LockGuard>, String>> {
+        let mut state = lock(&self.0);
+        state.alive()?;
+        if !state.locks.insert(path.to_path_buf()) {
+            return Ok(Err(String::new()));
+        }
+        Ok(Ok(Box::new(SimLock { disk: self.clone(), path: path.to_path_buf() })))
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut state = lock(&self.disk.0);
+        state.alive()?;
+        let file = state.file(self.number)?;
+        let from = usize::try_from(position).unwrap_or(usize::MAX).min(file.live.len());
+        let len = buf.len().min(file.live.len() - from);
+        buf[..len].copy_from_slice(&file.live[from..from + len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, position: u64, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut state = lock(&self.disk.0);
+        let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+        let mut len = bytes.len();
+        if state.short_writes.as_mut().is_some_and(|dice| dice.roll(2) == 0) {
+            len = 1 + state.short_writes.as_mut().map_or(0, |dice| dice.roll(len));
+            len = len.min(bytes.len());
+        }
+        if let Err(off) = state.step() {
+            return Err(off);
+        }
+        let position = usize::try_from(position).unwrap_or(usize::MAX);
+        let free = state.quota.map(|quota| quota.saturating_sub(state.used()));
+        let file = state.file(self.number)?;
+        let growth = (position + len).saturating_sub(file.live.len());
+        if let Some(free) = free.map(|free| usize::try_from(free).unwrap_or(usize::MAX))
+            && growth > free
+        {
+            len -= growth - free;
+            if len == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        if file.live.len() < position + len {
+            file.live.resize(position + len, 0);
+        }
+        file.live[position..position + len].copy_from_slice(&bytes[..len]);
+        file.dirty.push((position, position + len));
+        Ok(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = lock(&self.disk.0);
+        state.step()?;
+        let fails = state.sync_fails();
+        let file = state.file(self.number)?;
+        if fails {
+            file.dirty.clear();
+            return Err(failure("simulated failure of a sync"));
+        }
+        file.sync();
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let mut state = lock(&self.disk.0);
+        state.step()?;
+        let file = state.file(self.number)?;
+        file.live.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        file.shortest = file.shortest.min(file.live.len());
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut state = lock(&self.disk.0);
+        state.alive()?;
+        state.file(self.number).map(|file| file.live.len() as u64)
+    }
+}
