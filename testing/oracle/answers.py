@@ -54,6 +54,18 @@ def answer_all(connection):
     return result
 
 
+def print_readably(result):
+    """One line for each row, so that a change of the golden file can be read."""
+    parts = []
+    for name, part in result.items():
+        text = json.dumps(part, ensure_ascii=False)
+        if "rows" in part:
+            rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in part["rows"])
+            text = f'{{"columns": {json.dumps(part["columns"])}, "rows": [\n  {rows}\n ]}}'
+        parts.append(f" {json.dumps(name)}: {text}")
+    print("{\n" + ",\n".join(parts) + "\n}")
+
+
 def differences(ours, golden):
     """One line for each name or row in which the two differ."""
     for name in sorted(ours.keys() | golden.keys()):
@@ -93,8 +105,7 @@ def main():
     }
 
     if arguments.compare is None:
-        json.dump(result, sys.stdout, ensure_ascii=False, indent=1)
-        print()
+        print_readably(result)
         return 0
     found = list(differences(result, json.loads(arguments.compare.read_text(encoding="utf-8"))))
     for line in found:
