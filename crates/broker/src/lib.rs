@@ -6,9 +6,11 @@
 //!
 //! | adapter | keeps records | use |
 //! | --- | --- | --- |
+//! | [`EmbeddedLog`] | on this machine's disk | the default: nothing else is needed |
 //! | [`MemoryLog`] | until the process ends | tests: it can be told to refuse, poison or limit writes |
 
 pub mod conformance;
+mod embedded;
 mod memory;
 mod name;
 
@@ -19,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use embedded::EmbeddedLog;
 pub use memory::MemoryLog;
 pub use name::{MAX_TOPIC_NAME, check_topic_name};
 

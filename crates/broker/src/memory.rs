@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,6 +22,8 @@ const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
 pub struct MemoryLog {
     state: Mutex<State>,
     appended: Notify,
+    /// True while appends wait.
+    held: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl MemoryLog {
             max_record_bytes: MAX_RECORD_BYTES,
             generations: 0,
         };
-        Self { state: Mutex::new(state), appended: Notify::new() }
+        Self { state: Mutex::new(state), appended: Notify::new(), held: watch::Sender::new(false) }
     }
 
     /// Sets what [`EventLog::health`] says; anything but writable refuses appends with [`Error::Unavailable`].
@@ -66,6 +68,11 @@ impl MemoryLog {
     /// Sets the size in bytes (key, value and headers) over which a record is refused with [`Error::RecordTooLarge`].
     pub fn set_max_record_bytes(&self, bytes: usize) {
         self.lock().max_record_bytes = bytes;
+    }
+
+    /// Makes appends wait, until it is called with `false`: as if the disk were slow.
+    pub fn hold_appends(&self, hold: bool) {
+        self.held.send_replace(hold);
     }
 
     /// All records of a topic, by partition; empty where there is no such topic.
@@ -196,6 +203,8 @@ impl EventLog for MemoryLog {
     }
 
     async fn append(&self, topic: &str, partition: u32, records: Vec<Record>) -> Result<Vec<u64>> {
+        // It fails only when the sender is gone, and `self` holds that.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
         let mut state = self.lock();
         match &state.health {
             Health::Writable => {}

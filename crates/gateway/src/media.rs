@@ -24,7 +24,7 @@ pub(crate) enum Embedded {
 /// Clients of the reference system also call JSON `application/vnd.kafka.v2+json` or `application/json`. Avro and its
 /// like need a schema registry, which there is not, so they are as unsupported as text.
 pub(crate) fn embedded(headers: &HeaderMap) -> Result<Embedded, ApiError> {
-    let unsupported = || ApiError::generic(StatusCode::UNSUPPORTED_MEDIA_TYPE).closing();
+    let unsupported = || ApiError::generic(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let identity = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| !identity(encoding)) {
         return Err(unsupported());

@@ -16,6 +16,9 @@ use crate::error::ApiError;
 use crate::json::{self, Name, quoted};
 use crate::media::Embedded;
 
+/// How the proxy begins to say that a member is unknown.
+const UNRECOGNIZED: &str = "Unrecognized field: ";
+
 /// A record as a client asked for it to be stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Posted {
@@ -82,9 +85,14 @@ fn field(
 
 /// What the client is told of JSON that was refused.
 fn refusal(error: &serde_json::Error, place: Option<(usize, &str)>) -> ApiError {
+    let text = error.to_string();
     let message = match place {
-        None => error.to_string(),
-        Some((index, name)) => format!("records[{index}].{name}: {error}"),
+        // Word for word the proxy's, which does not say where.
+        None if text.starts_with(UNRECOGNIZED) => {
+            text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words).to_owned()
+        }
+        None => text,
+        Some((index, name)) => format!("records[{index}].{name}: {text}"),
     };
     match error.classify() {
         Category::Data => ApiError::unprocessable(message),
@@ -238,7 +246,7 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Optional<S> {
 fn once<E: serde::de::Error>(members: &[&str], name: &str, seen: &mut [bool]) -> Result<usize, E> {
     let Some(index) = members.iter().position(|member| *member == name) else {
         let cut: String = name.escape_debug().take(60).collect();
-        return Err(E::custom(format_args!("Unrecognized field: {cut}")));
+        return Err(E::custom(format_args!("{UNRECOGNIZED}{cut}")));
     };
     if std::mem::replace(&mut seen[index], true) {
         return Err(E::custom(format_args!("member {} is there twice", quoted(name))));
