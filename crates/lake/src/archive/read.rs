@@ -15,7 +15,7 @@ use object_store::path::Path;
 use tokio::sync::mpsc;
 
 use super::split::{Cursor, ObjectState, append_unwrapped, decoder};
-use super::{Archive, ArchivedObject, Manifest, cut};
+use super::{Archive, ArchivedObject, Manifest, ObjectName, cut};
 use crate::{Error, RangeSum, Result};
 
 /// How a partition is read.
@@ -69,6 +69,8 @@ pub struct Chunk {
     pub sum: RangeSum,
     /// Records left out because an earlier object held them already, or the caller has them.
     pub skipped: u64,
+    /// Those of them that the caller does not have: they stand in two objects.
+    pub repeated: u64,
     /// Offsets that are missing before or between the records.
     pub gaps: Vec<Gap>,
     /// True when the last record is the last of an object, so that its manifest's hash has been checked. Commit
@@ -135,6 +137,16 @@ impl ArchiveReader {
 }
 
 impl Archive {
+    /// An object's manifest; `None` where it has none (a foreign object).
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Corrupt`].
+    pub async fn manifest(&self, name: &ObjectName) -> Result<Option<Manifest>> {
+        let path = self.manifest_path(name);
+        let Some(bytes) = self.lake.get(&path).await? else { return Ok(None) };
+        Manifest::decode(&bytes).map(Some).map_err(|e| Error::corrupt(self.lake.relative(&path), e))
+    }
+
     /// Reads a partition's records from offset `from` on, as far as there are objects now.
     ///
     /// Records below `from`, and those an earlier object held, are skipped and counted; gaps are reported and read
@@ -149,7 +161,14 @@ impl Archive {
         from: u64,
         options: ReadOptions,
     ) -> Result<ArchiveReader> {
-        let objects = self.objects(topic, partition, from).await?;
+        let mut objects = self.objects(topic, partition, from).await?;
+        if let Some(first) = objects.first().filter(|object| object.first_offset < from)
+            && let Some(manifest) = self.manifest(&first.name(topic, partition)).await?
+            && manifest.sum.last < from
+        {
+            // It ends where the caller goes on.
+            objects.remove(0);
+        }
         let start = objects.first().map_or(0, |object| object.first_offset);
         let manifests = match objects.is_empty() {
             true => Vec::new(),
@@ -166,7 +185,7 @@ impl Archive {
             sender: sender.clone(),
         };
         tokio::spawn(async move {
-            if let Err(error) = source.read_all(&objects, Cursor { expected: from }).await {
+            if let Err(error) = source.read_all(&objects, Cursor { from, expected: from }).await {
                 // A closed channel means that the caller lost interest.
                 let _ = sender.send(Err(error)).await;
             }

@@ -23,6 +23,8 @@ pub(super) fn decoder<'a>(
 /// Walks through the records of one partition, object after object, and remembers which offset comes next.
 #[derive(Debug)]
 pub(super) struct Cursor {
+    /// Where the caller wants to go on: records below it are not news.
+    pub(super) from: u64,
     /// Records below it were read before, from this object or an earlier one.
     pub(super) expected: u64,
 }
@@ -118,6 +120,7 @@ impl Cursor {
     fn take(&mut self, offset: u64, chunk: &mut Chunk) -> bool {
         if offset < self.expected {
             chunk.skipped += 1;
+            chunk.repeated += u64::from(offset >= self.from);
             return false;
         }
         if offset > self.expected {

@@ -75,7 +75,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, record: &QuarantinedRecord) -> bool {
+    /// Whether the record is meant.
+    pub fn takes(&self, record: &QuarantinedRecord) -> bool {
         let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|wanted| wanted == have);
         is(&self.dataset, &record.dataset)
             && is(&self.topic, &record.id.topic)
@@ -322,7 +323,12 @@ impl Quarantine {
         rows::decode(bytes).map_err(|reason| Error::corrupt(&file.path, reason))
     }
 
-    async fn read(&self, file: &DataFile) -> Result<Vec<QuarantinedRecord>> {
+    /// The records of one data file (see [`Quarantine::files`]), so that all of them can be gone through in bounded
+    /// memory.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Corrupt`].
+    pub async fn read(&self, file: &DataFile) -> Result<Vec<QuarantinedRecord>> {
         let mut records = Vec::new();
         for batch in self.batches(file).await? {
             records.extend(rows::records(&batch).map_err(|reason| Error::corrupt(&file.path, reason))?);

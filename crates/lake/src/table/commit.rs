@@ -79,6 +79,14 @@ impl Table {
             {
                 return Ok(Committed::Committed { version, attempts: attempt - 1 });
             }
+            if let Some(expected) = plan.at_version.filter(|&expected| expected != self.version()) {
+                return Err(Error::Fenced {
+                    table: self.name.clone(),
+                    topic: "*".into(),
+                    partition: 0,
+                    reason: format!("it was to be at version {expected} and is at {}", self.version()),
+                });
+            }
             match self.decide(plan).await? {
                 Decision::Commit => {}
                 Decision::AlreadyCommitted => return Ok(Committed::AlreadyCommitted),

@@ -1,5 +1,7 @@
 //! What pinmill writes into a commit's `commitInfo`, under the key `pinmill`.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,6 +36,8 @@ impl Ledger {
             (false, _) | (_, None) => plan.replayed.clone(),
             (true, Some(before)) => before.replayed.clone(),
         };
+        let settled: HashSet<&RecordId> = plan.settled.iter().collect();
+        let replayed = replayed.into_iter().filter(|id| !settled.contains(id)).collect();
         Self {
             version: VERSION,
             commit,

@@ -37,6 +37,7 @@ mod commit;
 mod ledger;
 mod overwrite;
 mod plan;
+mod read;
 mod schema;
 mod stats;
 mod writer;

@@ -16,6 +16,12 @@ pub struct CommitPlan {
     pub ranges: Vec<CoveredRange>,
     /// Records that come from the quarantine instead of the log.
     pub replayed: Vec<RecordId>,
+    /// Records of an earlier replay that are known to be gone from the quarantine: the table need not keep them in
+    /// mind any longer.
+    pub settled: Vec<RecordId>,
+    /// Commit only while the table is at this version. A replay needs it: its records have no position that would
+    /// guard them against a second replay.
+    pub at_version: Option<u64>,
     /// Name of the run, for people who read the history.
     pub run: Option<String>,
 }
