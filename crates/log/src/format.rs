@@ -408,3 +408,143 @@ pub(crate) fn check_header(
         Ok(header) => Ok(header),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: i64 = 1_600_000_000_000;
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let header = ("[a-zé]{0,5}", proptest::option::of(bytes()));
+        (
+            proptest::option::of(bytes()),
+            proptest::option::of(bytes()),
+            proptest::collection::vec(header, 0..4),
+            proptest::option::of(prop_oneof![any::<i64>(), NOW - 9..NOW + 9]),
+        )
+            .prop_map(|(key, value, headers, timestamp_ms)| Record {
+                key,
+                value,
+                headers,
+                timestamp_ms,
+            })
+    }
+
+    /// Settles and takes apart what was encoded.
+    fn round_trip(
+        records: &[Record],
+        salt: u32,
+        base: u64,
+        floor_ms: i64,
+    ) -> (BatchHeader, Vec<StoredRecord>) {
+        let mut encoded = encode(records, 1 << 20, 1 << 20).unwrap();
+        let last_ms = encoded.settle(salt, base, base, floor_ms, NOW);
+        let (header, body) = encoded.bytes.split_first_chunk().unwrap();
+        let header = BatchHeader::parse(header, salt).unwrap();
+        assert_eq!(header.last_ms, last_ms);
+        assert_eq!(header.total_len(), encoded.bytes.len() as u64);
+        assert_eq!(header.body_crc, crc32c::crc32c(body));
+        let mut stored = Vec::new();
+        decode(&header, Bytes::copy_from_slice(body), |record| {
+            stored.push(record);
+            true
+        })
+        .unwrap();
+        (header, stored)
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back_as_they_were(
+            records in proptest::collection::vec(record(), 1..6),
+            salt: u32,
+            base in 0..u64::MAX / 2,
+            floor_ms in prop_oneof![Just(i64::MIN), NOW - 5..NOW + 5],
+        ) {
+            let (header, stored) = round_trip(&records, salt, base, floor_ms);
+            prop_assert_eq!(header.end(), base + records.len() as u64);
+            let mut newest_ms = floor_ms;
+            for ((record, stored), offset) in records.iter().zip(&stored).zip(base..) {
+                prop_assert_eq!(stored.offset, offset);
+                let same = (&record.key, &record.value, &record.headers);
+                prop_assert_eq!((&stored.key, &stored.value, &stored.headers), same);
+                let given = record.timestamp_ms.unwrap_or(NOW).min(NOW.max(floor_ms));
+                newest_ms = newest_ms.max(given);
+                prop_assert_eq!(stored.timestamp_ms, newest_ms);
+            }
+            prop_assert_eq!(header.last_ms, newest_ms);
+        }
+
+        #[test]
+        fn a_header_is_only_right_for_its_own_partition(generation: [u8; 16], a: u32, b: u32, at in 0..64_usize) {
+            prop_assume!(a != b);
+            let salt = |partition| Identity { generation, partition }.salt();
+            let mut bytes = BatchHeader::seal(7, 8).encode(salt(a));
+            prop_assert!(BatchHeader::parse(&bytes, salt(a)).is_some_and(|header| header.is_seal()));
+            prop_assert_eq!(BatchHeader::parse(&bytes, salt(b)), None);
+            bytes[at] ^= 0x10;
+            prop_assert_eq!(BatchHeader::parse(&bytes, salt(a)), None);
+        }
+
+        #[test]
+        fn a_segment_header_comes_back_and_notices_a_change(
+            generation: [u8; 16], partition: u32, base: u64, prev_end: u64, floor_ms: i64, at in 0..64_usize,
+        ) {
+            let header =
+                SegmentHeader { identity: Identity { generation, partition }, base, prev_end, floor_ms };
+            let mut bytes = header.encode();
+            prop_assert_eq!(SegmentHeader::parse(&bytes), Ok(header));
+            bytes[at] ^= 0x04;
+            prop_assert_eq!(SegmentHeader::parse(&bytes), Err(BadHeader::Damaged));
+        }
+
+        #[test]
+        fn any_bytes_are_records_or_refused_without_a_panic(body in bytes(), count in 0..10_u32) {
+            let header = BatchHeader { count, ..BatchHeader::seal(0, 0) };
+            let mut records = 0;
+            let whole = decode(&header, body, |_| { records += 1; true });
+            prop_assert!(whole.is_err() || records == count);
+        }
+
+        #[test]
+        fn segment_names_sort_like_offsets(a: u64, b: u64) {
+            prop_assert_eq!(base_of(&segment_name(a)), Some(a));
+            prop_assert_eq!(segment_name(a).cmp(&segment_name(b)), a.cmp(&b));
+        }
+    }
+
+    /// Data directories of released versions must open for ever: these are the bytes of format 1.
+    #[test]
+    fn the_bytes_of_format_1_do_not_change() {
+        let identity = Identity { generation: *b"0123456789abcdef", partition: 3 };
+        let segment = SegmentHeader { identity, base: 5, prev_end: 4, floor_ms: 6 }.encode();
+        let record = Record {
+            key: Some("k".into()),
+            value: Some("v".into()),
+            headers: vec![("h".into(), None)],
+            timestamp_ms: Some(7),
+        };
+        let mut batch = encode(&[record], 100, 1_000).unwrap();
+        batch.settle(identity.salt(), 5, 5, 6, 9);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(&segment), SEGMENT_1);
+        assert_eq!(hex(&batch.bytes), BATCH_1);
+    }
+
+    const SEGMENT_1: &str = concat!(
+        "70696e6d6c6f67000100000075bd4e5e30313233343536373839616263646566",
+        "0300000000000000050000000000000004000000000000000600000000000000",
+    );
+    const BATCH_1: &str = concat!(
+        "706d6231e516edc91c00000030fefdfd05000000000000000100000000000000",
+        "0500000000000000060000000000000009000000000000000700000000000000",
+        "070700000000000000010000006b01000000760100010068ffffffff",
+    );
+}

@@ -69,7 +69,7 @@ impl Index {
 
     /// `None` where the bytes are not the index of exactly that segment.
     pub(crate) fn decode(bytes: &[u8], salt: u32, base: u64, segment_len: u64) -> Option<Self> {
-        if bytes.len() < PREFIX_LEN || (bytes.len() - PREFIX_LEN) % ENTRY_LEN != 0 {
+        if bytes.len() < PREFIX_LEN || !(bytes.len() - PREFIX_LEN).is_multiple_of(ENTRY_LEN) {
             return None;
         }
         let (mut prefix, summed) = bytes.split_at_checked(16)?;

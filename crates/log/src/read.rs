@@ -173,7 +173,7 @@ impl Partition {
         chunk_len: usize,
         mut each: impl FnMut(&BatchHeader, Bytes) -> Option<bool>,
     ) -> Result<()> {
-        let growing = lock(&segment.growing).as_ref().map(|index| from(index));
+        let growing = lock(&segment.growing).as_ref().map(&from);
         let open = segment.open(&self.shared)?;
         let entry = match growing {
             Some(entry) => entry,

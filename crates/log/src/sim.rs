@@ -483,9 +483,7 @@ impl DiskFile for SimFile {
             len = 1 + state.short_writes.as_mut().map_or(0, |dice| dice.roll(len));
             len = len.min(bytes.len());
         }
-        if let Err(off) = state.step() {
-            return Err(off);
-        }
+        state.step()?;
         let position = usize::try_from(position).unwrap_or(usize::MAX);
         let free = state.quota.map(|quota| quota.saturating_sub(state.used()));
         let file = state.file(self.number)?;

@@ -1,4 +1,5 @@
 //! What every caller relies on, on a real disk.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

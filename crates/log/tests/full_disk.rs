@@ -1,4 +1,10 @@
 //! A disk that runs full and is given room again: writes are refused, reads go on, and it recovers by itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -6,6 +6,12 @@
 //! This file is its own harness: the same program is parent and child. A child prints `p b n` for each append of its
 //! process that was acknowledged: partition, first offset and number of records. What a record holds follows from its
 //! own bytes (a random number and its hash), so that the parent needs nothing else to know a right one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

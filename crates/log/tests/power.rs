@@ -1,4 +1,5 @@
 //! Power losses, kills and failing flushes at every step, on a simulated disk: what was acknowledged is always there.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

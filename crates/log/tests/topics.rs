@@ -1,4 +1,5 @@
 //! Topics, readers, retention, limits and the lock.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
