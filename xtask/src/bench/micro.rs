@@ -1,4 +1,4 @@
-//! Benches that stand in a crate as its example `bench`: the last line it prints is one JSON object of numbers.
+//! Benches that stand in a crate as its example `bench`, which prints one JSON object of numbers.
 
 use serde_json::Value;
 
@@ -7,62 +7,80 @@ use super::{Context, text};
 use crate::Result;
 use crate::command::{cargo, output};
 
-/// A member of an example's object, what it means, its unit, and what it should be.
-type Wanted = (&'static str, &'static str, &'static str, Target);
+/// Where a number stands in an example's object, what it means, what it is multiplied by for its unit, the unit, and
+/// what it should be.
+type Wanted = (&'static str, &'static str, f64, &'static str, Target);
 
 /// `crates/log/examples/bench.rs`.
 pub(super) fn log(context: &Context) -> Result<Report> {
-    let quick: &[&str] = if context.quick { &["--quick"] } else { &[] };
-    let numbers = example("pinmill-log", context, quick)?;
+    let rounds = if context.quick { "2" } else { "10" };
+    let numbers = example("pinmill-log", &["--dir", text(&context.data)?, "--rounds", rounds])?;
     report(
         &numbers,
         &[
-            ("plain_mb_s", "plain write + fdatasync", "MB/s", Target::None),
-            ("append_mb_s", "append, 1,000 records of 600 bytes a batch", "MB/s", Target::None),
-            ("ratio", "append / plain write", "", Target::AtLeast(0.6)),
-            ("appends_per_fsync", "appends an fsync, 64 appenders of one record", "", Target::AtLeast(20.0)),
+            (
+                "/batches/plain_bytes_per_second",
+                "plain write + fdatasync of 600 kB",
+                1e-6,
+                "MB/s",
+                Target::None,
+            ),
+            (
+                "/batches/log_bytes_per_second",
+                "append of 1,000 records of 600 bytes",
+                1e-6,
+                "MB/s",
+                Target::None,
+            ),
+            ("/batches/ratio", "append / plain write", 1.0, "", Target::AtLeast(0.6)),
+            ("/batches/read_bytes_per_second", "read back", 1e-6, "MB/s", Target::None),
+            ("/single_records/appends_per_second", "64 appenders of one record", 1.0, "/s", Target::None),
+            (
+                "/single_records/appends_a_fsync",
+                "64 appenders, appends an fsync",
+                1.0,
+                "",
+                Target::AtLeast(20.0),
+            ),
+            ("/single_records/p99_ms", "64 appenders, 99 % within", 1.0, "ms", Target::None),
         ],
     )
 }
 
 /// `crates/gateway/examples/bench.rs`.
 pub(super) fn gateway(context: &Context) -> Result<Report> {
-    let quick: &[&str] = if context.quick { &["--requests", "10000"] } else { &[] };
-    let numbers = example("pinmill-gateway", context, quick)?;
+    let requests = if context.quick { "10000" } else { "100000" };
+    let numbers = example("pinmill-gateway", &["--data", text(&context.data)?, "--requests", requests])?;
     report(
         &numbers,
         &[
-            ("bare_rps", "bare handler, 64 connections", "/s", Target::None),
-            ("durable_rps", "gateway, durable, 64 connections", "/s", Target::None),
-            ("ratio", "gateway / bare handler", "", Target::AtLeast(0.6)),
-            ("bare_p50_ms", "bare handler, half of the answers within", "ms", Target::None),
-            ("durable_p50_ms", "gateway, half of the answers within", "ms", Target::None),
-            ("durable_p99_ms", "gateway, 99 % of the answers within", "ms", Target::None),
-            ("appends_per_fsync", "appends an fsync", "", Target::None),
+            ("/bare_rps", "bare handler, 64 connections", 1.0, "/s", Target::None),
+            ("/durable_rps", "gateway, durable, 64 connections", 1.0, "/s", Target::None),
+            ("/ratio", "gateway / bare handler", 1.0, "", Target::AtLeast(0.6)),
+            ("/bare_p50_ms", "bare handler, half within", 1.0, "ms", Target::None),
+            ("/durable_p50_ms", "gateway, half within", 1.0, "ms", Target::None),
+            ("/durable_p99_ms", "gateway, 99 % within", 1.0, "ms", Target::None),
+            ("/appends_per_fsync", "gateway, appends an fsync", 1.0, "", Target::None),
         ],
     )
 }
 
 /// Runs a crate's example and reads its numbers.
-fn example(package: &str, context: &Context, arguments: &[&str]) -> Result<Value> {
+fn example(package: &str, arguments: &[&str]) -> Result<Value> {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", package, "--example", "bench", "--"]);
-    command.args(["--data", text(&context.data)?]).args(arguments);
+    command
+        .args(["run", "--quiet", "--release", "--package", package, "--example", "bench", "--"])
+        .args(arguments);
     let said = output(&mut command)?;
-    let last = said.lines().last().unwrap_or_default();
-    serde_json::from_str(last).map_err(|e| format!("the bench of {package} printed `{last}`: {e}"))
+    serde_json::from_str(&said).map_err(|e| format!("the bench of {package} printed no JSON: {e}\n{said}"))
 }
 
 fn report(numbers: &Value, wanted: &[Wanted]) -> Result<Report> {
     let mut report = Report::default();
-    for (member, what, unit, target) in wanted {
-        let value = numbers.get(member).and_then(Value::as_f64);
-        report.add(
-            *what,
-            value.ok_or_else(|| format!("the bench printed no `{member}`: {numbers}"))?,
-            unit,
-            *target,
-        );
+    for (place, what, factor, unit, target) in wanted {
+        let value = numbers.pointer(place).and_then(Value::as_f64);
+        let value = value.ok_or_else(|| format!("the bench printed no number at {place}: {numbers}"))?;
+        report.add(*what, value * factor, unit, *target);
     }
     Ok(report)
 }

@@ -100,6 +100,8 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     }
     let asked = |option: &str| options.iter().any(|given| given.as_str() == option);
     let context = Context { quick: asked("--quick"), data: cache()?.join("bench") };
+    std::fs::create_dir_all(&context.data)
+        .map_err(|e| format!("{} cannot be made: {e}", context.data.display()))?;
     let chosen = BENCHES.iter().filter(|bench| {
         names.iter().any(|name| name.as_str() == bench.name)
             || (names.is_empty() && !bench.only_when_named)

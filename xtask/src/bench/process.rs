@@ -14,7 +14,6 @@ pub(super) fn run(context: &Context) -> Result<Report> {
     let program = pinmill()?;
     let data = context.data.join("run");
     let _ = std::fs::remove_dir_all(&data);
-    std::fs::create_dir_all(&context.data).map_err(|e| format!("{}: {e}", context.data.display()))?;
     let posts = context.scaled(11_154).to_string();
     let mut report = Report::default();
     let out = context.data.join("run.txt");
