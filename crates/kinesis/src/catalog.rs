@@ -1,0 +1,375 @@
+//! The streams that there are, kept durably in the log itself.
+//!
+//! # Format
+//! Topic [`TOPIC`], one partition, one record a change: the key is the stream's name, the value the whole state of the stream
+//! after the change as JSON ([`StreamState`]), or none where the stream is gone. The last record of a name says what it is, so
+//! reading twice, or from before a compaction, gives the same. As the reader [`READER`], the catalog's position is the first
+//! record that is still needed; it keeps retention off them.
+//!
+//! Compaction: when there are many more records than streams, the states of all streams are appended once more, and the
+//! position moves to the first of them. A crash before the position moved leaves records that say the same twice.
+//!
+//! # Order of steps, and what a crash between them leaves
+//! | change | steps | after a crash |
+//! | --- | --- | --- |
+//! | create | topic made, **record** | an empty topic without a stream; the next stream of that name replaces it |
+//! | split, merge, scale | partitions added, writes held, **record**, writes go on | spare empty partitions, which the next change uses |
+//! | others | **record** | nothing |
+//! | delete | **record** `is_deleting`, topic deleted, **record** without a value | the deletion is finished when the catalog is opened |
+//!
+//! The record in bold is the moment of the change. When its append fails in a way that leaves open whether it was stored, the
+//! client is told that the change failed and memory keeps the state before it; a restart may show the change done.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pinmill_broker::{Error, EventLog, ReadLimit, Record};
+use tokio::sync::watch;
+
+use crate::error::{ApiError, OpenError};
+use crate::model::StreamState;
+use crate::throttle::Throttle;
+
+/// The catalog's topic. No stream can have this name.
+pub const TOPIC: &str = "__pinmill_streams";
+/// The reader whose position says where the catalog begins.
+pub const READER: &str = "pinmill-streams";
+/// Records beyond four a stream after which the catalog is compacted.
+const SPARE_RECORDS: usize = 1000;
+const READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// A stream in use: its state now, and what holds writes back while its shards change.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Writers hold it shared while they append; a change of shards takes it alone, so that a shard's end is its end.
+    pub(crate) gate: tokio::sync::RwLock<()>,
+    pub(crate) throttle: Throttle,
+    state: RwLock<Arc<StreamState>>,
+}
+
+impl Live {
+    fn new(state: StreamState) -> Arc<Self> {
+        let state = RwLock::new(Arc::new(state));
+        Arc::new(Self { gate: tokio::sync::RwLock::new(()), throttle: Throttle::default(), state })
+    }
+
+    pub(crate) fn state(&self) -> Arc<StreamState> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, state: StreamState) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    }
+}
+
+/// What all streams have together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) open_shards: u32,
+    pub(crate) on_demand: u32,
+    pub(crate) creating: usize,
+}
+
+/// All streams.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    log: Arc<dyn EventLog>,
+    streams: RwLock<BTreeMap<String, Arc<Live>>>,
+    /// One change at a time; counts the records since the last compaction.
+    writer: tokio::sync::Mutex<usize>,
+    changes: watch::Sender<u64>,
+}
+
+impl Catalog {
+    /// Reads the catalog out of its log, makes it where there is none, and finishes deletions that a crash cut short.
+    pub(crate) async fn open(log: Arc<dyn EventLog>) -> Result<Arc<Self>, OpenError> {
+        match log.create_topic(TOPIC, 1).await {
+            Ok(()) | Err(Error::TopicExists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let (states, records) = load(log.as_ref()).await?;
+        let deleting: Vec<_> =
+            states.values().filter(|state| state.is_deleting).map(|state| state.name.clone()).collect();
+        let streams = states.into_iter().map(|(name, state)| (name, Live::new(state))).collect();
+        let catalog = Arc::new(Self {
+            log,
+            streams: RwLock::new(streams),
+            writer: tokio::sync::Mutex::new(records),
+            changes: watch::Sender::new(0),
+        });
+        for name in deleting {
+            tracing::info!(stream = name, "finishing a deletion that was cut short");
+            let mut written = catalog.writer.lock().await;
+            catalog.finish_deletion(&name, &mut written).await?;
+        }
+        Ok(catalog)
+    }
+
+    pub(crate) fn log(&self) -> &Arc<dyn EventLog> {
+        &self.log
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Live>> {
+        self.streams.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All streams by name.
+    pub(crate) fn all(&self) -> Vec<Arc<StreamState>> {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.values().map(|live| live.state()).collect()
+    }
+
+    /// Counts the changes; a reader that sees it move looks at the streams again.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn totals(&self, now_ms: i64) -> Totals {
+        let mut totals = Totals::default();
+        for state in self.all() {
+            totals.open_shards += u32::try_from(state.open_shards().count()).unwrap_or(u32::MAX / 2);
+            totals.on_demand += u32::from(state.mode == crate::model::Mode::OnDemand);
+            totals.creating += usize::from(state.status(now_ms) == crate::model::Status::Creating);
+        }
+        totals
+    }
+
+    /// Makes a stream. `make` decides under the catalog's lock whether it may be, and what it is.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        make: impl FnOnce(&Self) -> Result<StreamState, ApiError> + Send + 'static,
+    ) -> Result<(), ApiError> {
+        let catalog = Arc::clone(self);
+        detached(async move {
+            let mut written = catalog.writer.lock().await;
+            let state = make(&catalog)?;
+            let partitions = u32::try_from(state.shards.len()).unwrap_or(u32::MAX);
+            catalog.make_topic(&state.name, partitions).await?;
+            catalog.record(&state, &mut written).await?;
+            let mut streams = catalog.streams.write().unwrap_or_else(PoisonError::into_inner);
+            streams.insert(state.name.clone(), Live::new(state));
+            drop(streams);
+            catalog.changed();
+            Ok(())
+        })
+        .await
+    }
+
+    /// An empty topic that has no stream is what a crash left; one with records is somebody else's.
+    async fn make_topic(&self, name: &str, partitions: u32) -> Result<(), ApiError> {
+        match self.log.create_topic(name, partitions).await {
+            Err(Error::TopicExists(_)) => {}
+            other => return Ok(other?),
+        }
+        for partition in self.log.describe(name).await?.partitions {
+            if self.log.offsets(name, partition.partition).await?.end != 0 {
+                tracing::error!(
+                    topic = name,
+                    "the log of the streams has a topic with records that no stream knows"
+                );
+                return Err(ApiError::in_use(format!(
+                    "Stream {name} cannot be made: its log has records already."
+                )));
+            }
+        }
+        self.log.delete_topic(name).await?;
+        Ok(self.log.create_topic(name, partitions).await?)
+    }
+
+    /// Changes a stream in ways that leave its shards alone.
+    pub(crate) async fn update(
+        self: &Arc<Self>,
+        name: &str,
+        change: impl FnOnce(&mut StreamState) -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<(), ApiError> {
+        let (catalog, name) = (Arc::clone(self), name.to_owned());
+        detached(async move {
+            let mut written = catalog.writer.lock().await;
+            let live = catalog.get(&name).ok_or_else(|| gone(&name))?;
+            let mut state = StreamState::clone(&live.state());
+            change(&mut state)?;
+            catalog.record(&state, &mut written).await?;
+            live.set(state);
+            catalog.changed();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a stream's shards. Writes to the stream wait meanwhile, so the ends of closed shards are settled.
+    pub(crate) async fn reshard(
+        self: &Arc<Self>,
+        name: &str,
+        change: impl FnOnce(&Self, &mut StreamState) -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<(), ApiError> {
+        let (catalog, name) = (Arc::clone(self), name.to_owned());
+        detached(async move {
+            let mut written = catalog.writer.lock().await;
+            let live = catalog.get(&name).ok_or_else(|| gone(&name))?;
+            let before = live.state();
+            let mut state = StreamState::clone(&before);
+            change(&catalog, &mut state)?;
+            let partitions = u32::try_from(state.shards.len()).unwrap_or(u32::MAX);
+            catalog.log.add_partitions(&name, partitions).await?;
+            let _alone = live.gate.write().await;
+            for (index, (shard, old)) in (0..).zip(state.shards.iter_mut().zip(&before.shards)) {
+                if let (Some(closed), None) = (&mut shard.closed, old.closed) {
+                    closed.end_offset = catalog.log.offsets(&name, index).await?.end;
+                }
+            }
+            catalog.record(&state, &mut written).await?;
+            live.set(state);
+            catalog.changed();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes a stream: it shows `DELETING` for the delay, then its records go.
+    pub(crate) async fn delete(
+        self: &Arc<Self>,
+        name: &str,
+        delay: Duration,
+        check: impl FnOnce(&StreamState) -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<(), ApiError> {
+        let (catalog, name) = (Arc::clone(self), name.to_owned());
+        detached(async move {
+            let mut written = catalog.writer.lock().await;
+            let live = catalog.get(&name).ok_or_else(|| gone(&name))?;
+            let mut state = StreamState::clone(&live.state());
+            check(&state)?;
+            if !state.is_deleting {
+                state.is_deleting = true;
+                catalog.record(&state, &mut written).await?;
+                // Records that were accepted before are in the log; none is accepted after.
+                let _alone = live.gate.write().await;
+                live.set(state);
+                catalog.changed();
+            } else {
+                // Somebody else's deletion is on its way.
+                return Ok(());
+            }
+            if delay.is_zero() {
+                return Ok(catalog.finish_deletion(&name, &mut written).await?);
+            }
+            drop(written);
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let mut written = catalog.writer.lock().await;
+                if let Err(error) = catalog.finish_deletion(&name, &mut written).await {
+                    tracing::error!(stream = name, %error, "the deletion is finished when the streams are opened next");
+                }
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn finish_deletion(&self, name: &str, written: &mut usize) -> Result<(), Error> {
+        match self.log.delete_topic(name).await {
+            Ok(()) | Err(Error::UnknownTopic(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let record = Record { key: Some(Bytes::copy_from_slice(name.as_bytes())), ..Record::default() };
+        self.log.append(TOPIC, 0, vec![record]).await?;
+        *written += 1;
+        self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.changed();
+        Ok(())
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Writes a stream's new state; the change is done when this returns.
+    async fn record(&self, state: &StreamState, written: &mut usize) -> Result<(), ApiError> {
+        self.log.append(TOPIC, 0, vec![to_record(state)?]).await?;
+        *written += 1;
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner).len();
+        if *written > SPARE_RECORDS + 4 * streams {
+            // A compaction that fails changes nothing, and the next change tries again.
+            match self.compact(state).await {
+                Ok(records) => *written = records,
+                Err(error) => tracing::warn!(%error, "the catalog of the streams could not be compacted"),
+            }
+        }
+        Ok(())
+    }
+
+    /// `newest` is not in memory yet, and stands for its stream.
+    async fn compact(&self, newest: &StreamState) -> Result<usize, ApiError> {
+        let mut states = self.all();
+        states.retain(|state| state.name != newest.name);
+        states.push(Arc::new(newest.clone()));
+        let mut first = None;
+        for state in &states {
+            let offsets = self.log.append(TOPIC, 0, vec![to_record(state)?]).await?;
+            first = first.or(offsets.first().copied());
+        }
+        if let Some(first) = first {
+            self.log.commit_position(READER, TOPIC, 0, first).await?;
+        }
+        Ok(states.len())
+    }
+}
+
+fn gone(name: &str) -> ApiError {
+    ApiError::not_found(format!("Stream {name} not found."))
+}
+
+/// Runs a change to its end even when the client that asked for it goes away meanwhile: log and memory must not part.
+async fn detached<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change of the streams ended abnormally");
+        Err(ApiError::internal(None))
+    })
+}
+
+fn to_record(state: &StreamState) -> Result<Record, ApiError> {
+    let value = serde_json::to_vec(state).map_err(|error| ApiError::internal(Some(error.to_string())))?;
+    let key = Some(Bytes::copy_from_slice(state.name.as_bytes()));
+    Ok(Record { key, value: Some(value.into()), ..Record::default() })
+}
+
+/// The last state of every stream, and how many records were read.
+async fn load(log: &dyn EventLog) -> Result<(BTreeMap<String, StreamState>, usize), OpenError> {
+    let range = log.offsets(TOPIC, 0).await?;
+    let position = log.position(READER, TOPIC, 0).await?;
+    let mut next = position.unwrap_or(range.beginning).max(range.beginning);
+    if position.is_none() {
+        log.commit_position(READER, TOPIC, 0, next).await?;
+    }
+    let (mut states, mut records) = (BTreeMap::new(), 0);
+    while next < range.end {
+        let limit = ReadLimit { max_bytes: READ_BYTES, max_wait: Duration::ZERO };
+        let read = log.read(TOPIC, 0, next, limit).await?;
+        let Some(last) = read.last() else { break };
+        next = last.offset + 1;
+        records += read.len();
+        for record in read {
+            let damaged = |reason: String| OpenError::Catalog {
+                topic: TOPIC.to_owned(),
+                offset: record.offset,
+                reason,
+            };
+            let key = record.key.as_deref().ok_or_else(|| damaged("it has no key".to_owned()))?;
+            let name = std::str::from_utf8(key).map_err(|error| damaged(error.to_string()))?;
+            match &record.value {
+                None => {
+                    states.remove(name);
+                }
+                Some(value) => {
+                    let state: StreamState =
+                        serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
+                    states.insert(name.to_owned(), state);
+                }
+            }
+        }
+    }
+    Ok((states, records))
+}

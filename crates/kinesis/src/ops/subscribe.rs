@@ -1,0 +1,243 @@
+//! `SubscribeToShard`: a consumer's own event stream of a shard, for up to five minutes.
+//!
+//! There is one subscription of a consumer to a shard at a time. A new one within five seconds of the one before is
+//! refused; later it takes over, and the one before ends. Subscriptions are bounded by consumers times shards.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::stream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::error::ApiError;
+use crate::http::eventstream;
+use crate::ids::sequence::{parse_shard_id, sequence_number, shard_id, starting};
+use crate::model::StreamState;
+use crate::ops::get::{self, Start};
+use crate::ops::{Answer, Outcome, consumers, shards};
+use crate::service::Service;
+use crate::value::{Value, json};
+
+/// How long a subscription lives.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// How long a subscription cannot be taken over.
+const GRACE_MS: i64 = 5000;
+/// Longest time without an event.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Most data of one event, in bytes, and most records.
+const EVENT_BYTES: usize = 1024 * 1024;
+const EVENT_RECORDS: usize = 10_000;
+
+type Key = (String, u32);
+
+/// The subscriptions there are.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    held: Arc<Mutex<HashMap<Key, Held>>>,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Held {
+    id: u64,
+    since_ms: i64,
+    taken_over: Arc<Notify>,
+}
+
+/// The right to a subscription; given back when it is dropped.
+#[derive(Debug)]
+struct Ticket {
+    id: u64,
+    key: Key,
+    taken_over: Arc<Notify>,
+    held: Arc<Mutex<HashMap<Key, Held>>>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever took over keeps what is his.
+        if held.get(&self.key).is_some_and(|held| held.id == self.id) {
+            held.remove(&self.key);
+        }
+    }
+}
+
+impl Subscriptions {
+    /// A ticket for a consumer and a shard, unless there is one that is younger than five seconds.
+    fn take(&self, key: Key, now_ms: i64) -> Option<Ticket> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = held.get(&key) {
+            if now_ms - before.since_ms < GRACE_MS {
+                return None;
+            }
+            before.taken_over.notify_one();
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let taken_over = Arc::new(Notify::new());
+        held.insert(key.clone(), Held { id, since_ms: now_ms, taken_over: Arc::clone(&taken_over) });
+        Some(Ticket { id, key, taken_over, held: Arc::clone(&self.held) })
+    }
+}
+
+pub(crate) async fn subscribe(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
+    let arn = input.str("ConsumerARN").unwrap_or_default();
+    let found = consumers::find(service, input)?;
+    if consumers::status(service, &found.consumer) != "ACTIVE" {
+        return Err(ApiError::in_use(format!("Consumer {} is not ACTIVE", found.name)));
+    }
+    let stream = &found.stream.name;
+    let given = input.str("ShardId").unwrap_or_default();
+    let index = parse_shard_id(given).ok_or_else(|| shards::unknown(service, given, stream))?;
+    let (state, _) = get::shard(service, stream, index)?;
+    let position = input.get("StartingPosition").cloned().unwrap_or(Value::Null);
+    let start = Start {
+        kind: position.str("Type").unwrap_or_default(),
+        sequence_number: position.str("SequenceNumber"),
+        timestamp_ms: position.time("Timestamp"),
+    };
+    let offset = get::find_start(service, &state, index, &start).await?;
+    let ticket = service.subscriptions.take((arn.to_owned(), index), service.now_ms()).ok_or_else(|| {
+        let shard = shard_id(index);
+        ApiError::in_use(format!("Another active subscription exists for consumer {arn} on shard {shard}"))
+    })?;
+    let subscription = Subscription {
+        service: Arc::clone(service),
+        state,
+        index,
+        next: offset,
+        until: Instant::now() + LIFETIME,
+        step: Step::Opening,
+        ticket,
+    };
+    let events = stream::unfold(subscription, |subscription| async {
+        let (frame, subscription) = subscription.advance().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), subscription))
+    });
+    Ok(Answer::Events(Body::from_stream(events)))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The initial response comes next.
+    Opening,
+    /// Events follow.
+    Reading,
+    /// Nothing follows.
+    Ended,
+}
+
+struct Subscription {
+    service: Arc<Service>,
+    state: Arc<StreamState>,
+    index: u32,
+    next: u64,
+    until: Instant,
+    step: Step,
+    ticket: Ticket,
+}
+
+impl Subscription {
+    /// The next frame; `None` at the end.
+    async fn advance(mut self) -> Option<(Bytes, Self)> {
+        match self.step {
+            Step::Opening => {
+                self.step = Step::Reading;
+                Some((eventstream::initial_response(), self))
+            }
+            Step::Ended => None,
+            Step::Reading => {
+                let frame = self.event().await?;
+                Some((frame, self))
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Option<Bytes> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        let taken_over = Arc::clone(&self.ticket.taken_over);
+        let mut changes = self.service.catalog.changes();
+        let page = loop {
+            let wait = HEARTBEAT.min(left);
+            let read = get::read(
+                &self.service,
+                &self.state,
+                self.index,
+                self.next,
+                EVENT_RECORDS,
+                EVENT_BYTES,
+                wait,
+            );
+            tokio::select! {
+                () = taken_over.notified() => return None,
+                // The shard may have been closed, or the stream deleted: look again.
+                Ok(()) = changes.changed() => continue,
+                page = read => break page,
+            }
+        };
+        let is_same = |now: &Arc<StreamState>| now.created_ms == self.state.created_ms && !now.is_deleting;
+        let now = self.service.catalog.get(&self.state.name).map(|live| live.state()).filter(is_same);
+        let page = match (page, now) {
+            (Ok(page), Some(now)) => {
+                self.state = now;
+                page
+            }
+            (Ok(_), None) => {
+                self.step = Step::Ended;
+                return Some(eventstream::exception(&self.service.no_stream(&self.state.name)));
+            }
+            (Err(error), _) => {
+                self.step = Step::Ended;
+                return Some(eventstream::exception(&error));
+            }
+        };
+        self.next = page.next;
+        let behind = page.millis_behind(self.service.now_ms());
+        let is_finished = page.is_finished;
+        let mut event = Value::map([("Records", get::describe(page.records, &self.state, self.index))]);
+        event.push("MillisBehindLatest", Value::Int(behind));
+        if is_finished {
+            self.step = Step::Ended;
+            event.push("ChildShards", shards::children(&self.state, self.index));
+        } else {
+            event.push("ContinuationSequenceNumber", Value::text(self.continuation()));
+        }
+        Some(eventstream::event("SubscribeToShardEvent", &json::write(&event)))
+    }
+
+    /// The number after which a new subscription goes on.
+    fn continuation(&self) -> String {
+        let created_s = self.state.shard(self.index).map_or(0, |shard| shard.created_s);
+        match self.next.checked_sub(1) {
+            Some(last) => sequence_number(created_s, self.index, last),
+            None => starting(created_s, self.index),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_taken_over_after_five_seconds_and_given_back() {
+        let subscriptions = Subscriptions::default();
+        let key = ("arn".to_owned(), 0);
+        let first = subscriptions.take(key.clone(), 1000).unwrap();
+        assert!(subscriptions.take(key.clone(), 5999).is_none());
+        let _other_shard = subscriptions.take(("arn".to_owned(), 1), 1000).unwrap();
+        let second = subscriptions.take(key.clone(), 6000).unwrap();
+        drop(first);
+        assert!(subscriptions.take(key.clone(), 6001).is_none(), "the second one is held");
+        drop(second);
+        let _third = subscriptions.take(key, 6002).unwrap();
+    }
+}

@@ -1,0 +1,159 @@
+//! The service: what every request works on.
+
+use std::sync::Arc;
+
+use axum::Router;
+use pinmill_broker::EventLog;
+use tokio::sync::watch;
+
+use crate::catalog::{Catalog, Live, TOPIC};
+use crate::config::KinesisConfig;
+use crate::error::{ApiError, OpenError};
+use crate::ids::arn;
+use crate::model::{Mode, StreamState};
+use crate::ops::subscribe::Subscriptions;
+use crate::value::Value;
+
+/// The Kinesis API over one event log. Cheap to clone; all clones are the same service.
+#[derive(Debug, Clone)]
+pub struct Kinesis {
+    service: Arc<Service>,
+}
+
+impl Kinesis {
+    /// Opens the streams that a log keeps. The log must be used by nothing else but readers of its streams.
+    ///
+    /// # Errors
+    /// When a setting is out of its range, or the catalog cannot be read.
+    pub async fn open(log: Arc<dyn EventLog>, config: KinesisConfig) -> Result<Self, OpenError> {
+        check(&config)?;
+        let catalog = Catalog::open(log).await?;
+        Ok(Self { service: Arc::new(Service { catalog, config, subscriptions: Subscriptions::default() }) })
+    }
+
+    /// The native protocol on every path, and the façade on `/streams…`: for a port of their own.
+    pub fn router(&self) -> Router {
+        crate::http::facade::router(&self.service).merge(self.native_router())
+    }
+
+    /// The native protocol alone, on every path.
+    pub fn native_router(&self) -> Router {
+        crate::http::native::router(&self.service)
+    }
+
+    /// The REST façade alone: `/streams` and what is below it.
+    pub fn facade_router(&self) -> Router {
+        crate::http::facade::router(&self.service)
+    }
+
+    /// All streams as they are now, by name.
+    pub fn streams(&self) -> Vec<Arc<StreamState>> {
+        self.service.catalog.all()
+    }
+
+    /// A stream as it is now.
+    pub fn stream(&self, name: &str) -> Option<Arc<StreamState>> {
+        self.service.catalog.get(name).map(|live| live.state())
+    }
+
+    /// Moves whenever a stream is made, changed or deleted.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.service.catalog.changes()
+    }
+
+    /// The log that keeps the streams: the topic of a stream is called like it, shard *n* is partition *n*.
+    pub fn log(&self) -> &Arc<dyn EventLog> {
+        self.service.catalog.log()
+    }
+
+    /// Makes a stream, as `CreateStream` does but without its delay.
+    ///
+    /// # Errors
+    /// What `CreateStream` answers.
+    pub async fn create_stream(&self, name: &str, shards: u32) -> Result<(), ApiError> {
+        crate::ops::streams::create(&self.service, name, shards, Mode::Provisioned).await
+    }
+
+    /// True where anybody who reaches the native port may do anything (see [`Credentials`](crate::Credentials)).
+    pub fn is_open_to_anybody(&self) -> bool {
+        self.service.config.credentials.is_open()
+    }
+}
+
+fn check(config: &KinesisConfig) -> Result<(), OpenError> {
+    let account = &config.account_id;
+    if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+        let (setting, reason) = ("account_id", "it must be twelve digits");
+        return Err(OpenError::Setting { setting, value: account.clone(), reason });
+    }
+    let limit = config.record_size_limit;
+    if limit == 0 || limit > crate::schema::operations::MAX_DATA_BYTES {
+        let (setting, reason) = ("record_size_limit", "it must be 1 to 10,485,760 bytes");
+        return Err(OpenError::Setting { setting, value: limit.to_string(), reason });
+    }
+    Ok(())
+}
+
+/// What the operations share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) config: KinesisConfig,
+    pub(crate) subscriptions: Subscriptions,
+}
+
+impl Service {
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.config.clock.now_ms()
+    }
+
+    /// The name of the stream that a request is about, by its name or its ARN.
+    pub(crate) fn stream_name<'v>(&self, input: &'v Value<'_>) -> Result<&'v str, ApiError> {
+        if let Some(name) = input.str("StreamName") {
+            return Ok(name);
+        }
+        let given = input.str("StreamARN").unwrap_or_default();
+        let arn = arn::parse(given).filter(|arn| arn.consumer.is_none());
+        let arn = arn.ok_or_else(|| ApiError::invalid(format!("{given} is not the ARN of a stream.")))?;
+        if arn.account != self.config.account_id || arn.region != self.config.region {
+            return Err(self.no_stream_in(arn.stream, arn.account));
+        }
+        Ok(arn.stream)
+    }
+
+    /// The stream that a request is about.
+    pub(crate) fn live(&self, input: &Value<'_>) -> Result<Arc<Live>, ApiError> {
+        let name = self.stream_name(input)?;
+        self.catalog.get(name).ok_or_else(|| self.no_stream(name))
+    }
+
+    pub(crate) fn no_stream(&self, name: &str) -> ApiError {
+        self.no_stream_in(name, &self.config.account_id)
+    }
+
+    fn no_stream_in(&self, name: &str, account: &str) -> ApiError {
+        ApiError::not_found(format!("Stream {name} under account {account} not found."))
+    }
+
+    /// The stream as messages name it.
+    pub(crate) fn named(&self, stream: &str) -> String {
+        format!("stream {stream} under account {}", self.config.account_id)
+    }
+
+    pub(crate) fn stream_arn(&self, name: &str) -> String {
+        arn::stream(&self.config.region, &self.config.account_id, name)
+    }
+
+    /// Largest record of a stream, data and partition key together, in bytes.
+    pub(crate) fn record_size_limit(&self, state: &StreamState) -> usize {
+        state.record_size_limit.unwrap_or(self.config.record_size_limit)
+    }
+
+    /// Whether a stream may be called so: Amazon's rules are checked before, these are ours.
+    pub(crate) fn check_new_name(&self, name: &str) -> Result<(), ApiError> {
+        if name == TOPIC || pinmill_broker::check_topic_name(name).is_err() {
+            return Err(ApiError::invalid(format!("Stream name {name} is reserved.")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+"""Calls every operation once, with the types that boto3 makes of the answers."""
+
+import datetime
+import sys
+
+import boto3
+from botocore.exceptions import ClientError
+
+kinesis = boto3.client("kinesis", endpoint_url=sys.argv[1])
+
+
+def active(name):
+    kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
+
+
+for name in ("one", "two", "three"):
+    kinesis.create_stream(StreamName=name, ShardCount=1, Tags={"made": "by boto3"})
+kinesis.create_stream(StreamName="four", StreamModeDetails={"StreamMode": "ON_DEMAND"})
+assert kinesis.describe_stream_summary(StreamName="one")["StreamDescriptionSummary"]["StreamStatus"] == "CREATING"
+for name in ("one", "two", "three", "four"):
+    active(name)
+pages = kinesis.get_paginator("list_streams").paginate(PaginationConfig={"PageSize": 3})
+assert [name for page in pages for name in page["StreamNames"]] == ["four", "one", "three", "two"]
+limits = kinesis.describe_limits()
+assert limits["OpenShardCount"] == 7 and limits["OnDemandStreamCount"] == 1, limits
+
+description = kinesis.describe_stream(StreamName="one")["StreamDescription"]
+arn = description["StreamARN"]
+assert isinstance(description["StreamCreationTimestamp"], datetime.datetime)
+shard = description["Shards"][0]["ShardId"]
+
+put = kinesis.put_record(StreamARN=arn, Data=b"\x00\xff binary", PartitionKey="k", ExplicitHashKey="7")
+moment = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=1)
+for how in (
+    {"ShardIteratorType": "TRIM_HORIZON"},
+    {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": put["SequenceNumber"]},
+    {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": moment},
+):
+    iterator = kinesis.get_shard_iterator(StreamARN=arn, ShardId=shard, **how)["ShardIterator"]
+    record = kinesis.get_records(ShardIterator=iterator, Limit=10)["Records"][0]
+    assert record["Data"] == b"\x00\xff binary"
+    assert abs((record["ApproximateArrivalTimestamp"] - moment).total_seconds() - 60) < 60
+
+kinesis.add_tags_to_stream(StreamName="one", Tags={"colour": "red"})
+tags = {tag["Key"]: tag["Value"] for tag in kinesis.list_tags_for_stream(StreamName="one")["Tags"]}
+assert tags == {"colour": "red", "made": "by boto3"}, tags
+kinesis.remove_tags_from_stream(StreamName="one", TagKeys=["colour"])
+kinesis.increase_stream_retention_period(StreamName="one", RetentionPeriodHours=48)
+kinesis.decrease_stream_retention_period(StreamName="one", RetentionPeriodHours=24)
+kinesis.update_shard_count(StreamName="one", TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+active("one")
+kinesis.merge_shards(
+    StreamName="one", ShardToMerge="shardId-000000000001", AdjacentShardToMerge="shardId-000000000002"
+)
+active("one")
+kinesis.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+at_latest = kinesis.list_shards(StreamName="one", ShardFilter={"Type": "AT_LATEST"})["Shards"]
+assert [shard["ShardId"] for shard in at_latest] == ["shardId-000000000003"], at_latest
+
+consumer = kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="fan")["Consumer"]
+assert consumer["ConsumerStatus"] == "CREATING"
+while True:
+    described = kinesis.describe_stream_consumer(ConsumerARN=consumer["ConsumerARN"])["ConsumerDescription"]
+    if described["ConsumerStatus"] == "ACTIVE":
+        break
+assert kinesis.list_stream_consumers(StreamARN=arn)["Consumers"][0]["ConsumerName"] == "fan"
+events = kinesis.subscribe_to_shard(
+    ConsumerARN=consumer["ConsumerARN"], ShardId=shard, StartingPosition={"Type": "TRIM_HORIZON"}
+)["EventStream"]
+seen = [event["SubscribeToShardEvent"] for event in events]
+assert [record["Data"] for event in seen for record in event["Records"]] == [b"\x00\xff binary"]
+assert len(seen[-1]["ChildShards"]) == 2, seen
+kinesis.deregister_stream_consumer(ConsumerARN=consumer["ConsumerARN"])
+
+for code, call in {
+    "ResourceNotFoundException": lambda: kinesis.describe_stream(StreamName="none"),
+    "ResourceInUseException": lambda: kinesis.create_stream(StreamName="one", ShardCount=1),
+    "InvalidArgumentException": lambda: kinesis.get_records(ShardIterator="x"),
+    "LimitExceededException": lambda: kinesis.create_stream(StreamName="x", ShardCount=100_000),
+    "ValidationException": lambda: kinesis.put_record(StreamName="two", Data=b"x", PartitionKey="k" * 257),
+}.items():
+    try:
+        call()
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == code, error
+    else:
+        raise AssertionError(code)
+for name in ("one", "two", "three", "four"):
+    kinesis.delete_stream(StreamName=name)
+print("done")

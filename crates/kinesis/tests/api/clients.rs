@@ -1,0 +1,131 @@
+//! Clients as they come: boto3 and the AWS command line, where this machine has them.
+//!
+//! `PINMILL_PYTHON` names the Python to use, else `python3`. A client that is missing is left out, and that is said.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use pinmill_testkit::left_out;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::world::World;
+
+fn python() -> PathBuf {
+    std::env::var_os("PINMILL_PYTHON").unwrap_or_else(|| "python3".into()).into()
+}
+
+/// True where this machine's Python has a module.
+async fn has_module(module: &str) -> bool {
+    let mut command = Command::new(python());
+    command.args(["-c", &format!("import {module}")]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().await.is_ok_and(|status| status.success())
+}
+
+/// A command with credentials that nobody checks, for a service of a test.
+fn client(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ("AWS_PAGER", ""),
+        ("NO_PROXY", "127.0.0.1"),
+    ] {
+        command.env(name, value);
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+async fn output(mut command: Command) -> String {
+    let output = command.output().await.unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
+    stdout.into_owned()
+}
+
+async fn run_boto3(script: &str, world: &World) {
+    let path = pinmill_testkit::workspace_root().join("crates/kinesis/tests/api").join(script);
+    let mut command = client(python());
+    command.arg(path).arg(format!("http://{}", world.address));
+    let said = output(command).await;
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boto3_creates_puts_splits_reads_to_the_end_and_deletes() {
+    if !has_module("boto3").await {
+        return left_out("this machine's Python has no boto3");
+    }
+    let world = World::start().await;
+    run_boto3("boto3_walk.py", &world).await;
+    assert!(world.kinesis.streams().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boto3_reads_pages_waits_tags_and_subscribes() {
+    if !has_module("boto3").await {
+        return left_out("this machine's Python has no boto3");
+    }
+    let world = World::with(|config| config.creation_delay = std::time::Duration::from_millis(300)).await;
+    run_boto3("boto3_everything.py", &world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boto3_proves_who_it_is_and_a_wrong_secret_is_refused() {
+    if !has_module("boto3").await {
+        return left_out("this machine's Python has no boto3");
+    }
+    let secret = pinmill_kinesis::Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+    let keys = std::collections::BTreeMap::from([("AKIDEXAMPLE".to_owned(), secret)]);
+    let world = World::with(|config| config.credentials = pinmill_kinesis::Credentials::Verify(keys)).await;
+    run_boto3("boto3_signed.py", &world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_aws_command_line_works_as_it_comes() {
+    let beside_python = python().with_file_name("aws");
+    let aws = if beside_python.is_file() { beside_python } else { PathBuf::from("aws") };
+    let found =
+        Command::new(&aws).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    if !found.is_ok_and(|status| status.success()) {
+        return left_out("this machine has no AWS command line");
+    }
+    let world = World::start().await;
+    let url = format!("http://{}", world.address);
+    let call = async |arguments: &[&str]| -> Value {
+        let mut command = client(&aws);
+        command.args(["--endpoint-url", &url, "--output", "json", "kinesis"]).args(arguments);
+        let said = output(command).await;
+        if said.trim().is_empty() { Value::Null } else { serde_json::from_str(&said).unwrap() }
+    };
+    assert_eq!(call(&["create-stream", "--stream-name", "s", "--shard-count", "2"]).await, Value::Null);
+    assert_eq!(call(&["list-streams"]).await["StreamNames"], json!(["s"]));
+    // Version 1 takes data as text, version 2 as base64; both as a file of bytes.
+    let file = std::env::temp_dir().join(format!("pinmill-kinesis-{}.txt", std::process::id()));
+    std::fs::write(&file, "from a shell").unwrap();
+    let data = format!("fileb://{}", file.display());
+    let put = call(&["put-record", "--stream-name", "s", "--partition-key", "k", "--data", &data]).await;
+    std::fs::remove_file(&file).unwrap();
+    let shard = put["ShardId"].as_str().unwrap();
+    let iterator = call(&[
+        "get-shard-iterator",
+        "--stream-name",
+        "s",
+        "--shard-id",
+        shard,
+        "--shard-iterator-type",
+        "TRIM_HORIZON",
+    ])
+    .await;
+    let read = call(&["get-records", "--shard-iterator", iterator["ShardIterator"].as_str().unwrap()]).await;
+    assert_eq!(crate::world::data(&read["Records"][0]), "from a shell");
+    assert_eq!(read["Records"][0]["SequenceNumber"], put["SequenceNumber"]);
+    let described = call(&["describe-stream", "--stream-name", "s"]).await;
+    assert_eq!(described["StreamDescription"]["Shards"].as_array().unwrap().len(), 2);
+    assert_eq!(call(&["delete-stream", "--stream-name", "s"]).await, Value::Null);
+}

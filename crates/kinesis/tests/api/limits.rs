@@ -1,0 +1,227 @@
+//! Every limit one below, at, and one above; and each place of a bad record among good ones.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+const MIB: usize = 1024 * 1024;
+
+fn record(key: &str, bytes: usize) -> Value {
+    json!({"PartitionKey": key, "Data": STANDARD.encode(vec![b'x'; bytes])})
+}
+
+#[tokio::test]
+async fn a_record_may_have_one_mebibyte_with_its_key() {
+    let world = World::start().await;
+    world.create("s", 1).await;
+    for bytes in [MIB - 2, MIB - 1] {
+        let mut body = record("k", bytes);
+        body["StreamName"] = json!("s");
+        world.ok("PutRecord", body).await;
+        world.ok("PutRecords", json!({"StreamName": "s", "Records": [record("k", bytes)]})).await;
+    }
+    for (bytes, kind, says) in [
+        (
+            MIB,
+            "InvalidArgumentException",
+            "The data and the partition key of a record have 1048577 bytes together, the limit of the stream is 1048576.",
+        ),
+        (
+            MIB + 1,
+            "ValidationException",
+            "1 validation error detected: Value 'java.nio.HeapByteBuffer[pos=0 lim=1048577 cap=1048577]' at 'data' failed to \
+             satisfy constraint: Member must have length less than or equal to 1048576",
+        ),
+    ] {
+        let mut body = record("k", bytes);
+        body["StreamName"] = json!("s");
+        assert_eq!(world.fails("PutRecord", body, kind).await, says);
+        let many = json!({"StreamName": "s", "Records": [record("k", 1), record("k", bytes)]});
+        let expected = says.replace("at 'data'", "at 'records.2.member.data'");
+        assert_eq!(world.fails("PutRecords", many, kind).await, expected);
+    }
+    assert_eq!(world.read_shard("s", "0").await.len(), 4, "a refused request stores nothing");
+}
+
+#[tokio::test]
+async fn a_stream_may_take_ten_mebibytes_a_record() {
+    let world = World::start().await;
+    let body = json!({"StreamName": "s", "ShardCount": 1, "MaxRecordSizeInKiB": 10_240});
+    world.ok("CreateStream", body).await;
+    for bytes in [10 * MIB - 2, 10 * MIB - 1] {
+        let mut body = record("k", bytes);
+        body["StreamName"] = json!("s");
+        world.ok("PutRecord", body).await;
+    }
+    let mut over = record("k", 10 * MIB);
+    over["StreamName"] = json!("s");
+    world.fails("PutRecord", over, "InvalidArgumentException").await;
+    let mut over = record("k", 10 * MIB + 1);
+    over["StreamName"] = json!("s");
+    world.fails("PutRecord", over, "ValidationException").await;
+    let arn = world.describe("s").await["StreamARN"].clone();
+    world.ok("UpdateMaxRecordSize", json!({"StreamARN": arn, "MaxRecordSizeInKiB": 2048})).await;
+    let mut over = record("k", 2 * MIB);
+    over["StreamName"] = json!("s");
+    world.fails("PutRecord", over, "InvalidArgumentException").await;
+    // One record is always answered, and the next call goes on after it.
+    assert_eq!(world.read_shard("s", "0").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_call_may_have_500_records_and_ten_mebibytes() {
+    let world = World::start().await;
+    world.create("s", 1).await;
+    for count in [1, 499, 500] {
+        let records = vec![record("k", 1); count];
+        let answer = world.ok("PutRecords", json!({"StreamName": "s", "Records": records})).await;
+        assert_eq!(answer["Records"].as_array().unwrap().len(), count);
+    }
+    for count in [0, 501] {
+        let records = vec![record("k", 1); count];
+        world
+            .fails("PutRecords", json!({"StreamName": "s", "Records": records}), "ValidationException")
+            .await;
+    }
+    // Ten records of one mebibyte with their keys.
+    let filled = |last: usize| {
+        let mut records = vec![record("k", MIB - 1); 9];
+        records.extend([record("k", MIB - 11), record("k", last)]);
+        json!({"StreamName": "s", "Records": records})
+    };
+    for last in [8, 9] {
+        world.ok("PutRecords", filled(last)).await;
+    }
+    let message = world.fails("PutRecords", filled(10), "InvalidArgumentException").await;
+    assert_eq!(message, "Records size exceeds 10 MB limit");
+    assert_eq!(world.read_shard("s", "0").await.len(), 1000 + 22);
+}
+
+#[tokio::test]
+async fn keys_names_and_counts_have_their_bounds() {
+    let world = World::start().await;
+    world.create(&"n".repeat(128), 1).await;
+    world.create("s", 1).await;
+    let put = |key: &str| json!({"StreamName": "s", "PartitionKey": key, "Data": ""});
+    for key in ["k", &"ü".repeat(255), &"ü".repeat(256)] {
+        world.ok("PutRecord", put(key)).await;
+    }
+    for key in ["", &"ü".repeat(257)] {
+        world.fails("PutRecord", put(key), "ValidationException").await;
+    }
+    for (operation, body) in [
+        ("CreateStream", json!({"StreamName": "n".repeat(129), "ShardCount": 1})),
+        ("CreateStream", json!({"StreamName": "", "ShardCount": 1})),
+        ("CreateStream", json!({"StreamName": "t", "ShardCount": 0})),
+        ("CreateStream", json!({"StreamName": "t", "ShardCount": 100_001})),
+        ("CreateStream", json!({"StreamName": "t", "ShardCount": 1, "MaxRecordSizeInKiB": 1023})),
+        ("CreateStream", json!({"StreamName": "t", "ShardCount": 1, "MaxRecordSizeInKiB": 10_241})),
+        ("ListStreams", json!({"Limit": 0})),
+        ("ListStreams", json!({"Limit": 10_001})),
+        ("ListShards", json!({"StreamName": "s", "MaxResults": 10_001})),
+        ("ListTagsForStream", json!({"StreamName": "s", "Limit": 51})),
+        ("GetRecords", json!({"ShardIterator": "x".repeat(513)})),
+        ("GetRecords", json!({"ShardIterator": "x", "Limit": 10_001})),
+        ("RemoveTagsFromStream", json!({"StreamName": "s", "TagKeys": vec!["k"; 51]})),
+        ("AddTagsToStream", json!({"StreamName": "s", "Tags": {"k": "v".repeat(257)}})),
+        ("AddTagsToStream", json!({"StreamName": "s", "Tags": {"k".repeat(129): "v"}})),
+        ("PutRecord", json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "ExplicitHashKey": "01"})),
+        (
+            "PutRecord",
+            json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "ExplicitHashKey": "1".repeat(40)}),
+        ),
+    ] {
+        world.fails(operation, body, "ValidationException").await;
+    }
+    world
+        .ok("GetRecords", json!({"ShardIterator": world.iterator("s", "0", "LATEST").await, "Limit": 10_000}))
+        .await;
+    let dry = json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "DryRun": true});
+    world.fails("PutRecord", dry, "DryRunOperationException").await;
+    let ordering = json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": "1".repeat(50)});
+    let message = world.fails("PutRecord", ordering, "InvalidArgumentException").await;
+    assert!(message.starts_with("ExclusiveMinimumSequenceNumber 1111"), "{message}");
+    assert!(
+        message.ends_with(" used in PutRecord on stream s under account 000000000000 is invalid."),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_over_14_mebibytes_is_cut_off() {
+    let world = World::start().await;
+    let headers = [("content-type", "application/x-amz-json-1.1")];
+    for (bytes, status) in [(14 * MIB, 400), (14 * MIB + 1, 413)] {
+        let answer = world.send(Method::POST, "/", &headers, vec![b' '; bytes]).await;
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_record_at_any_place_refuses_the_call_and_stores_nothing() {
+    let world = World::start().await;
+    world.create("s", 2).await;
+    let bad = [
+        (json!({"PartitionKey": "", "Data": ""}), "ValidationException"),
+        (json!({"PartitionKey": "k"}), "ValidationException"),
+        (json!({"PartitionKey": "k", "Data": "?"}), "SerializationException"),
+        (json!({"PartitionKey": 5, "Data": ""}), "SerializationException"),
+        (
+            json!({"PartitionKey": "k", "Data": "", "ExplicitHashKey": "9".repeat(39)}),
+            "InvalidArgumentException",
+        ),
+        (json!([]), "SerializationException"),
+    ];
+    for count in [1, 2, 7] {
+        for place in 0..count {
+            for (bad, kind) in &bad {
+                let mut records = vec![record("k", 1); count];
+                records[place] = bad.clone();
+                world.fails("PutRecords", json!({"StreamName": "s", "Records": records}), kind).await;
+            }
+        }
+    }
+    assert!(world.read_all("s").await.values().all(Vec::is_empty));
+}
+
+#[tokio::test]
+async fn a_throttled_record_at_any_place_fails_alone() {
+    let world = World::with(|config| config.enforce_throughput = true).await;
+    world.create("s", 2).await;
+    let of_shard = |shard: usize, bytes: usize| {
+        let hash_key = if shard == 0 { "0" } else { "340282366920938463463374607431768211455" };
+        let mut record = record("k", bytes);
+        record["ExplicitHashKey"] = json!(hash_key);
+        record
+    };
+    for place in 0..10 {
+        // A second of its own: shard 0 is used up by one large record, shard 1 has room.
+        world.pass(10_000);
+        let mut used_up = of_shard(0, MIB - 1);
+        used_up["StreamName"] = json!("s");
+        world.ok("PutRecord", used_up.clone()).await;
+        let mut records = vec![of_shard(1, 1); 10];
+        records[place] = of_shard(0, 1);
+        let answer = world.ok("PutRecords", json!({"StreamName": "s", "Records": records})).await;
+        // The service's second may have turned between the two calls; then nothing was throttled.
+        if answer["FailedRecordCount"] == 0 {
+            continue;
+        }
+        assert_eq!(answer["FailedRecordCount"], 1);
+        for (n, record) in answer["Records"].as_array().unwrap().iter().enumerate() {
+            if n == place {
+                let message =
+                    "Rate exceeded for shard shardId-000000000000 in stream s under account 000000000000.";
+                assert_eq!(
+                    record,
+                    &json!({"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": message})
+                );
+            } else {
+                assert_eq!(record["ShardId"], "shardId-000000000001");
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The API over HTTP, as clients see it: a server in this process, spoken to in HTTP/1.1 and HTTP/2, in JSON and CBOR.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_precision_loss,
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+mod clients;
+mod consumers;
+mod facade;
+mod limits;
+mod protocol;
+mod records;
+mod reshard;
+mod signatures;
+mod streams;
+mod world;
