@@ -107,11 +107,11 @@ impl Visitor for Functions<'_> {
             let known = scalars.contains_key(&lower)
                 || aggregates.contains_key(&lower)
                 || windows.contains_key(&lower)
-                || crate::rewrite::REWRITTEN.contains(&lower.as_str());
+                || crate::rewrite::macro_names().any(|name| name == lower);
             if !known {
-                let all = scalars.keys().chain(aggregates.keys()).chain(windows.keys()).map(String::as_str);
-                let hint = nearest(&lower, all.chain(crate::rewrite::REWRITTEN.iter().copied()))
-                    .map(|meant| format!("did you mean `{meant}`?"));
+                let mut all: Vec<&str> = crate::rewrite::macro_names().collect();
+                all.extend(scalars.keys().chain(aggregates.keys()).chain(windows.keys()).map(String::as_str));
+                let hint = nearest(&lower, all).map(|meant| format!("did you mean `{meant}`?"));
                 let problem =
                     self.place.problem(name.span, format!("no function is called `{}`", name.value));
                 self.found.push(problem.with_hint_opt(hint));

@@ -1,35 +1,259 @@
 //! Spark SQL that DataFusion's planner does not know, said in words it knows.
+//!
+//! Most of it is a table of macros: a call on the left is replaced by the expression on the right. Names are
+//! matched without regard to case, as Spark does, while DataFusion takes them as they are written.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::common::{Result, plan_datafusion_err};
-use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    Select, SelectItem, Statement, TableFactor, Value, VisitMut, VisitorMut,
+};
+use pinmill_pipeline::sql;
+
+/// Calls that are replaced: name, number of arguments, and what by. `__1` is the first argument.
+const MACROS: &[(&str, usize, &str)] = &[
+    // Aggregates. A FILTER or OVER clause of the call goes to the outermost call of the replacement.
+    ("median", 1, "median(CAST(__1 AS DOUBLE))"),
+    ("count_if", 1, "count(CASE WHEN __1 THEN 1 END)"),
+    ("max_by", 2, "first_value(__1 ORDER BY __2 DESC NULLS LAST) FILTER (WHERE __2 IS NOT NULL)"),
+    ("min_by", 2, "first_value(__1 ORDER BY __2 ASC NULLS LAST) FILTER (WHERE __2 IS NOT NULL)"),
+    ("percentile", 2, "percentile_cont(CAST(__1 AS DOUBLE), __2)"),
+    ("percentile_approx", 2, PERCENTILE),
+    ("percentile_approx", 3, PERCENTILE),
+    ("approx_percentile", 2, PERCENTILE),
+    ("approx_percentile", 3, PERCENTILE),
+    ("approx_count_distinct", 1, "approx_distinct(__1)"),
+    ("first", 1, "first_value(__1)"),
+    ("last", 1, "last_value(__1)"),
+    ("any_value", 1, "first_value(__1)"),
+    ("std", 1, "stddev(__1)"),
+    ("variance", 1, "var_samp(__1)"),
+    ("mean", 1, "avg(__1)"),
+    ("try_avg", 1, "avg(__1)"),
+    ("every", 1, "bool_and(__1)"),
+    // Text.
+    ("startswith", 2, "starts_with(__1, __2)"),
+    ("endswith", 2, "ends_with(__1, __2)"),
+    ("lcase", 1, "lower(__1)"),
+    ("ucase", 1, "upper(__1)"),
+    ("locate", 2, "strpos(__2, __1)"),
+    ("regexp", 2, "rlike(__1, __2)"),
+    ("regexp_like", 2, "rlike(__1, __2)"),
+    // NULL and numbers.
+    ("isnull", 1, "(__1 IS NULL)"),
+    ("isnotnull", 1, "(__1 IS NOT NULL)"),
+    ("nullifzero", 1, "nullif(__1, 0)"),
+    ("zeroifnull", 1, "coalesce(__1, 0)"),
+    ("sign", 1, "signum(__1)"),
+    ("try_divide", 2, "CASE WHEN __2 <> 0 THEN __1 / __2 END"),
+    ("array_size", 1, "cardinality(__1)"),
+    // Times.
+    ("dayofmonth", 1, "day(__1)"),
+    ("to_unix_timestamp", 1, "unix_timestamp(__1)"),
+    ("to_unix_timestamp", 2, "unix_timestamp(__1, __2)"),
+    // Casts called like functions.
+    ("boolean", 1, "CAST(__1 AS BOOLEAN)"),
+    ("tinyint", 1, "CAST(__1 AS TINYINT)"),
+    ("smallint", 1, "CAST(__1 AS SMALLINT)"),
+    ("int", 1, "CAST(__1 AS INT)"),
+    ("bigint", 1, "CAST(__1 AS BIGINT)"),
+    ("float", 1, "CAST(__1 AS FLOAT)"),
+    ("double", 1, "CAST(__1 AS DOUBLE)"),
+    ("string", 1, "CAST(__1 AS STRING)"),
+    ("date", 1, "CAST(__1 AS DATE)"),
+    ("timestamp", 1, "CAST(__1 AS TIMESTAMP)"),
+];
+
+/// Exact, where Spark may answer approximately: the smallest value that at least this part of all is not above.
+const PERCENTILE: &str = "array_element(array_agg(__1 ORDER BY __1 ASC NULLS LAST) FILTER (WHERE __1 IS NOT NULL), \
+     greatest(1, CAST(ceil(__2 * count(__1)) AS BIGINT)))";
 
 /// Names of functions that exist only here.
-pub(crate) const REWRITTEN: &[&str] = &[];
+pub(crate) fn macro_names() -> impl Iterator<Item = &'static str> {
+    MACROS.iter().map(|(name, _, _)| *name)
+}
 
-/// Rewrites a statement in place.
+/// Rewrites a statement in place. `names` are the tables and columns there are.
 ///
 /// # Errors
 /// Names what cannot be said.
-pub(crate) fn to_datafusion(statement: &mut Statement) -> Result<()> {
-    match statement.visit(&mut Rewrite) {
+pub(crate) fn to_datafusion(statement: &mut Statement, names: Names) -> Result<()> {
+    let mut rewrite = Rewrite { names };
+    match VisitMut::visit(statement, &mut rewrite) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(message) => Err(plan_datafusion_err!("{message}")),
     }
 }
 
-struct Rewrite;
+/// Tables and columns as they are spelt, by their names in lower case.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Names(HashMap<String, String>);
+
+impl Names {
+    pub(crate) fn add(&mut self, name: &str) {
+        self.0.entry(name.to_lowercase()).or_insert_with(|| name.to_owned());
+    }
+
+    fn correct(&self, ident: &mut Ident) {
+        if let Some(name) = self.0.get(&ident.value.to_lowercase())
+            && *name != ident.value
+        {
+            ident.value.clone_from(name);
+        }
+    }
+}
+
+struct Rewrite {
+    names: Names,
+}
 
 impl VisitorMut for Rewrite {
     type Break = String;
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<String> {
-        if let Expr::Value(value) = expr
-            && let Value::DoubleQuotedString(text) = &value.value
-        {
-            value.value = Value::SingleQuotedString(text.clone());
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<String> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                self.names.add(&alias.value);
+            }
         }
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<String> {
+        if let TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. } = factor
+        {
+            self.names.add(&alias.name.value);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<String> {
+        for part in &mut relation.0 {
+            if let ObjectNamePart::Identifier(ident) = part {
+                self.names.correct(ident);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<String> {
+        match expr {
+            Expr::Identifier(ident) => self.names.correct(ident),
+            Expr::CompoundIdentifier(parts) => parts.iter_mut().for_each(|ident| self.names.correct(ident)),
+            Expr::Value(value) => {
+                if let Value::DoubleQuotedString(text) = &value.value {
+                    value.value = Value::SingleQuotedString(text.clone());
+                }
+            }
+            Expr::RLike { negated, expr: text, pattern, .. } => {
+                let template = if *negated { "NOT rlike(__1, __2)" } else { "rlike(__1, __2)" };
+                let args = vec![text.as_ref().clone(), pattern.as_ref().clone()];
+                match expand(template, args) {
+                    Ok(replacement) => *expr = Expr::Nested(Box::new(replacement)),
+                    Err(message) => return ControlFlow::Break(message),
+                }
+            }
+            Expr::Function(function) => match call(function) {
+                Ok(Some(replacement)) => *expr = replacement,
+                Ok(None) => {}
+                Err(message) => return ControlFlow::Break(message),
+            },
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a call is replaced by, if it is.
+fn call(function: &Function) -> Result<Option<Expr>, String> {
+    let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else { return Ok(None) };
+    let name = name.value.to_lowercase();
+    if !MACROS.iter().any(|(candidate, _, _)| *candidate == name) {
+        return Ok(None);
+    }
+    let Some(args) = plain_arguments(function) else { return Ok(None) };
+    let fitting = MACROS.iter().find(|(candidate, count, _)| *candidate == name && *count == args.len());
+    let Some((_, _, template)) = fitting else {
+        let counts: Vec<String> = MACROS
+            .iter()
+            .filter(|(other, _, _)| *other == name)
+            .map(|(_, count, _)| count.to_string())
+            .collect();
+        return Err(format!("{name} takes {} arguments, not {}", counts.join(" or "), args.len()));
+    };
+    let mut replacement = expand(template, args)?;
+    match &mut replacement {
+        Expr::Function(outer) if name != "percentile_approx" && name != "approx_percentile" => {
+            outer.over.clone_from(&function.over);
+            if function.filter.is_some() && outer.filter.is_some() {
+                return Err(format!("{name} cannot have a FILTER clause here; use CASE in its arguments"));
+            }
+            outer.filter = outer.filter.take().or_else(|| function.filter.clone());
+        }
+        _ if function.over.is_some() || function.filter.is_some() => {
+            return Err(format!("{name} cannot have an OVER or FILTER clause here"));
+        }
+        _ => {}
+    }
+    Ok(Some(replacement))
+}
+
+/// The arguments of a call that has nothing but arguments.
+fn plain_arguments(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+        return None;
+    }
+    list.args
+        .iter()
+        .map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A template with its arguments put in.
+fn expand(template: &str, args: Vec<Expr>) -> Result<Expr, String> {
+    let mut expr = sql::parse_expression(template).map_err(|error| error.message)?;
+    let _ = VisitMut::visit(&mut expr, &mut Substitute { args });
+    Ok(expr)
+}
+
+struct Substitute {
+    args: Vec<Expr>,
+}
+
+impl VisitorMut for Substitute {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(ident) = expr
+            && let Some(number) =
+                ident.value.strip_prefix("__").and_then(|number| number.parse::<usize>().ok())
+            && let Some(arg) = number.checked_sub(1).and_then(|index| self.args.get(index))
+        {
+            *expr = Expr::Nested(Box::new(arg.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_macro_parses_and_uses_its_arguments() {
+        for (name, count, template) in MACROS {
+            let args = (1..=*count).map(|n| Expr::Identifier(Ident::new(format!("arg{n}")))).collect();
+            let expanded = expand(template, args).unwrap().to_string();
+            assert!(!expanded.contains("__"), "{name}: {expanded}");
+            assert!(expanded.contains("arg1"), "{name}: {expanded}");
+        }
     }
 }

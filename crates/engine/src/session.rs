@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
-use datafusion::common::Result;
+use datafusion::common::{DFSchema, Result};
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, ExactNumberInfo, Statement};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo, Statement};
 use datafusion_spark::SessionStateBuilderSpark;
 
+use crate::rewrite::Names;
 use crate::{decode, functions, rewrite};
 
 /// A session state with Spark's functions, types and operators.
@@ -34,14 +38,66 @@ pub(crate) fn spark_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) ->
         .with_spark_features()
         .with_type_planner(Arc::new(SparkTypes))
         .build();
+    state.register_expr_planner(Arc::new(SparkOperators))?;
     functions::register(&mut state)?;
     Ok(state)
 }
 
 /// Plans a statement that was parsed as Spark SQL. The plan is not yet optimised.
 pub(crate) async fn plan(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
-    rewrite::to_datafusion(&mut statement)?;
-    state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await
+    rewrite::to_datafusion(&mut statement, names(state).await)?;
+    let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+    // Nothing but questions: no CREATE, no INSERT, no SET.
+    let only_questions =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    only_questions.verify_plan(&plan)?;
+    Ok(plan)
+}
+
+/// The tables and columns that a session knows.
+async fn names(state: &SessionState) -> Names {
+    let mut names = Names::default();
+    let options = &state.config_options().catalog;
+    let schema = state
+        .catalog_list()
+        .catalog(&options.default_catalog)
+        .and_then(|catalog| catalog.schema(&options.default_schema));
+    let Some(schema) = schema else { return names };
+    for name in schema.table_names() {
+        names.add(&name);
+        if let Ok(Some(table)) = schema.table(&name).await {
+            table.schema().fields().iter().for_each(|field| names.add(field.name()));
+        }
+    }
+    names
+}
+
+/// Operators where Spark and DataFusion differ: `/` of integers is a DOUBLE, `div` is a BIGINT, and dividing by
+/// zero is an error for every type.
+#[derive(Debug)]
+struct SparkOperators;
+
+impl ExprPlanner for SparkOperators {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let kinds = (expr.left.get_type(schema), expr.right.get_type(schema));
+        let (Ok(left), Ok(right)) = kinds else { return Ok(PlannerResult::Original(expr)) };
+        let decimal =
+            |data_type: &DataType| matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..));
+        let to = |expr: Expr, data_type: DataType| Expr::Cast(Cast::new(Box::new(expr), data_type));
+        match expr.op {
+            BinaryOperator::Divide if !decimal(&left) && !decimal(&right) => {
+                let args = vec![to(expr.left, DataType::Float64), to(expr.right, DataType::Float64)];
+                let divide = Arc::new(functions::divide());
+                Ok(PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(divide, args))))
+            }
+            BinaryOperator::MyIntegerDivide => {
+                let (left, right) = (to(expr.left, DataType::Int64), to(expr.right, DataType::Int64));
+                let divide = BinaryExpr::new(Box::new(left), Operator::Divide, Box::new(right));
+                Ok(PlannerResult::Planned(Expr::BinaryExpr(divide)))
+            }
+            _ => Ok(PlannerResult::Original(expr)),
+        }
+    }
 }
 
 /// SQL type names where Spark and DataFusion differ.

@@ -1,0 +1,264 @@
+//! Regular expressions and splitting, with Spark's semantics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListBuilder, StringBuilder, StringViewArray, StringViewBuilder,
+};
+use arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, plan_datafusion_err};
+use datafusion::logical_expr::ColumnarValue;
+use regex::Regex;
+
+use super::udf::{SparkFunction, constant_text, is_text};
+
+/// How much memory a compiled expression may take: hostile ones are refused.
+const REGEX_BYTES: usize = 4 << 20;
+
+pub(super) fn functions() -> Vec<SparkFunction> {
+    let list = DataType::List(Arc::new(Field::new("element", DataType::Utf8, true)));
+    vec![
+        SparkFunction::new("rlike", texts, DataType::Boolean, rlike).with_check(check_regex),
+        SparkFunction::new("regexp_replace", texts, DataType::Utf8View, regexp_replace)
+            .with_check(check_regex),
+        SparkFunction::new("regexp_extract", text_and_group, DataType::Utf8View, regexp_extract)
+            .with_check(check_regex),
+        SparkFunction::new("regexp_substr", texts, DataType::Utf8View, regexp_substr).with_check(check_regex),
+        SparkFunction::new("regexp_extract_all", text_and_group, list.clone(), regexp_extract_all)
+            .with_check(check_regex),
+        SparkFunction::new("split", text_and_group, list, split).with_check(check_regex),
+    ]
+}
+
+fn texts(found: &[DataType]) -> Result<Vec<DataType>, String> {
+    match found.len() {
+        2 | 3 if found.iter().all(is_text) => Ok(vec![DataType::Utf8View; found.len()]),
+        _ => Err("texts".to_owned()),
+    }
+}
+
+/// Text, a regular expression, and perhaps an integer.
+fn text_and_group(found: &[DataType]) -> Result<Vec<DataType>, String> {
+    match found {
+        [text, regex] if is_text(text) && is_text(regex) => Ok(vec![DataType::Utf8View; 2]),
+        [text, regex, number] if is_text(text) && is_text(regex) && number.is_integer() => {
+            Ok(vec![DataType::Utf8View, DataType::Utf8View, DataType::Int64])
+        }
+        _ => Err("a text, a regular expression, and perhaps an integer".to_owned()),
+    }
+}
+
+fn compile(text: &str) -> Result<Regex, String> {
+    regex::RegexBuilder::new(text).size_limit(REGEX_BYTES).build().map_err(|error| match error {
+        regex::Error::Syntax(message) => {
+            let last = message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            format!("'{text}' is not a regular expression this engine knows: {last}")
+        }
+        other => format!("'{text}' cannot be used: {other}"),
+    })
+}
+
+fn check_regex(args: &[Option<&ScalarValue>]) -> Result<()> {
+    match args.get(1).copied().flatten().and_then(constant_text) {
+        Some(text) => compile(text).map(|_| ()).map_err(|error| plan_datafusion_err!("{error}")),
+        None => Ok(()),
+    }
+}
+
+/// A call's rows: the text, the compiled expression and a third argument of each.
+struct Rows {
+    texts: StringViewArray,
+    regexes: Regexes,
+    third: Option<ArrayRef>,
+}
+
+enum Regexes {
+    /// One for all rows; `None` when it is NULL.
+    One(Option<Regex>),
+    /// One a row.
+    Each(StringViewArray, HashMap<String, Regex>),
+}
+
+impl Rows {
+    fn of(args: &[ColumnarValue], rows: usize) -> Result<Self> {
+        let array = |index: usize| args.get(index).map(|value| value.clone().into_array(rows)).transpose();
+        let (Some(texts), Some(regex)) = (array(0)?, args.get(1)) else {
+            return exec_err!("an argument is missing");
+        };
+        let failed = DataFusionError::Execution;
+        let regexes = match regex {
+            ColumnarValue::Scalar(value) => {
+                Regexes::One(constant_text(value).map(compile).transpose().map_err(failed)?)
+            }
+            ColumnarValue::Array(patterns) => {
+                let patterns = patterns.as_string_view().clone();
+                let mut compiled = HashMap::new();
+                for pattern in patterns.iter().flatten() {
+                    if !compiled.contains_key(pattern) {
+                        compiled.insert(pattern.to_owned(), compile(pattern).map_err(failed)?);
+                    }
+                }
+                Regexes::Each(patterns, compiled)
+            }
+        };
+        Ok(Self { texts: texts.as_string_view().clone(), regexes, third: array(2)? })
+    }
+
+    /// The text and the expression of each row; `None` where one of them is NULL.
+    fn iter(&self) -> impl Iterator<Item = Option<(&str, &Regex)>> {
+        (0..self.texts.len()).map(|row| {
+            let regex = match &self.regexes {
+                Regexes::One(regex) => regex.as_ref(),
+                Regexes::Each(patterns, _) if patterns.is_null(row) => None,
+                Regexes::Each(patterns, compiled) => compiled.get(patterns.value(row)),
+            };
+            match (self.texts.is_valid(row), regex) {
+                (true, Some(regex)) => Some((self.texts.value(row), regex)),
+                _ => None,
+            }
+        })
+    }
+
+    /// The third argument of a row as a number; `absent` when there is none.
+    fn number(&self, row: usize, absent: i64) -> Option<i64> {
+        match &self.third {
+            None => Some(absent),
+            Some(numbers) if numbers.is_null(row) => None,
+            Some(numbers) => Some(numbers.as_primitive::<Int64Type>().value(row)),
+        }
+    }
+}
+
+fn rlike(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let rows = Rows::of(args, rows)?;
+    let found: BooleanArray = rows.iter().map(|row| row.map(|(text, regex)| regex.is_match(text))).collect();
+    Ok(Arc::new(found))
+}
+
+fn regexp_replace(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let rows = Rows::of(args, rows)?;
+    let Some(replacements) = &rows.third else { return exec_err!("regexp_replace takes three arguments") };
+    let replacements = replacements.as_string_view();
+    let mut known: HashMap<&str, String> = HashMap::new();
+    let mut out = StringViewBuilder::with_capacity(rows.texts.len());
+    for (index, row) in rows.iter().enumerate() {
+        match row {
+            Some((text, regex)) if replacements.is_valid(index) => {
+                let replacement = replacements.value(index);
+                let replacement = known.entry(replacement).or_insert_with(|| java_replacement(replacement));
+                out.append_value(regex.replace_all(text, replacement.as_str()));
+            }
+            _ => out.append_null(),
+        }
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// Java's `$1` and `\$` in the words of the regex crate: `${1}` and `$$`.
+fn java_replacement(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('$') => out.push_str("$$"),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            '$' => {
+                let mut group = String::new();
+                while let Some(digit) = chars.next_if(char::is_ascii_digit) {
+                    group.push(digit);
+                }
+                match group.is_empty() {
+                    true => out.push_str("$$"),
+                    false => out.push_str(&format!("${{{group}}}")),
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A group's text as Spark gives it: empty when it took no part.
+fn group<'a>(captures: &regex::Captures<'a>, number: usize) -> &'a str {
+    captures.get(number).map_or("", |found| found.as_str())
+}
+
+fn group_number(regex: &Regex, number: i64) -> Result<usize> {
+    match usize::try_from(number) {
+        Ok(group) if group < regex.captures_len() => Ok(group),
+        _ => exec_err!("'{regex}' has no group {number}"),
+    }
+}
+
+fn regexp_extract(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let rows = Rows::of(args, rows)?;
+    let mut out = StringViewBuilder::with_capacity(rows.texts.len());
+    for (index, row) in rows.iter().enumerate() {
+        match (row, rows.number(index, 1)) {
+            (Some((text, regex)), Some(number)) => {
+                let number = group_number(regex, number)?;
+                out.append_value(regex.captures(text).map_or("", |captures| group(&captures, number)));
+            }
+            _ => out.append_null(),
+        }
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn regexp_substr(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let rows = Rows::of(args, rows)?;
+    let found =
+        rows.iter().map(|row| row.and_then(|(text, regex)| regex.find(text)).map(|found| found.as_str()));
+    Ok(Arc::new(found.collect::<StringViewArray>()))
+}
+
+fn list_builder() -> ListBuilder<StringBuilder> {
+    ListBuilder::new(StringBuilder::new()).with_field(Field::new("element", DataType::Utf8, true))
+}
+
+fn regexp_extract_all(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let rows = Rows::of(args, rows)?;
+    let mut out = list_builder();
+    for (index, row) in rows.iter().enumerate() {
+        let (Some((text, regex)), Some(number)) = (row, rows.number(index, 1)) else {
+            out.append(false);
+            continue;
+        };
+        let number = group_number(regex, number)?;
+        for captures in regex.captures_iter(text) {
+            out.values().append_value(group(&captures, number));
+        }
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// A limit above 0 is the greatest number of parts; otherwise all parts are kept, empty ones at the end too.
+fn split(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let rows = Rows::of(args, rows)?;
+    let mut out = list_builder();
+    for (index, row) in rows.iter().enumerate() {
+        let (Some((text, regex)), Some(limit)) = (row, rows.number(index, -1)) else {
+            out.append(false);
+            continue;
+        };
+        let mut parts: Vec<&str> = match usize::try_from(limit) {
+            Ok(limit) if limit > 0 => regex.splitn(text, limit).collect(),
+            _ => regex.split(text).collect(),
+        };
+        // As in Java: an expression that matches nothing at the start gives no empty first part.
+        if parts.len() > 1
+            && parts.first() == Some(&"")
+            && regex.find(text).is_some_and(|found| found.is_empty())
+        {
+            parts.remove(0);
+        }
+        parts.into_iter().for_each(|part| out.values().append_value(part));
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
