@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, IoContext, Result};
-use crate::health::lock;
+use crate::health::{Health, lock};
 use crate::partition::{Job, Partition};
+use crate::shared::Shared;
 
 /// Longest wait for the callers of the last group. Less than a flush costs on most disks.
 const GATHER: Duration = Duration::from_micros(200);
@@ -39,15 +40,16 @@ pub(crate) struct Committers {
 }
 
 impl Committers {
-    pub(crate) fn start(count: usize) -> Result<Self> {
-        let queues: Vec<_> = (0..count.max(1)).map(|_| Arc::new(Queue::default())).collect();
+    pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self> {
+        let queues: Vec<_> =
+            (0..shared.config.committers.max(1)).map(|_| Arc::new(Queue::default())).collect();
         let started = Self { queues, threads: Mutex::default() };
         for (number, queue) in started.queues.iter().enumerate() {
-            let queue = Arc::clone(queue);
+            let ending = Ending { queue: Arc::clone(queue), shared: Arc::clone(shared) };
             let name = format!("log-commit-{number}");
             let thread = std::thread::Builder::new()
                 .name(name.clone())
-                .spawn(move || run(&queue))
+                .spawn(move || run(&ending.queue))
                 .during("start thread", name.as_ref())?;
             lock(&started.threads).push(thread);
         }
@@ -81,6 +83,24 @@ impl Committers {
                 tracing::error!("a committer thread panicked");
             }
         }
+    }
+}
+
+/// A committer that panics must not leave callers waiting for ever, nor a log that looks well.
+struct Ending {
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "a committer thread panicked".to_owned();
+            self.shared.health.set(Health::Poisoned { reason });
+        }
+        let mut state = lock(&self.queue.state);
+        state.closed = true;
+        state.jobs.clear();
     }
 }
 

@@ -78,7 +78,7 @@ impl Log {
             positions: Positions::load(opened.positions)?,
             topics: RwLock::new(opened.topics),
             closed: AtomicBool::new(false),
-            committers: Committers::start(shared.config.committers)?,
+            committers: Committers::start(&shared)?,
             queue: Arc::new(Semaphore::new(shared.config.queue_bytes.clamp(1, u32::MAX as usize >> 1))),
             admin: Mutex::default(),
             guard: Mutex::new(Some(guard)),

@@ -222,7 +222,7 @@ impl Partition {
             position += job.encoded.bytes.len() as u64;
         }
         let path = &writer.segment.path;
-        let open = writer.segment.open(&self.shared)?;
+        let open = writer.segment.open(&self.shared).map_err(|error| self.shared.nothing_stored(error))?;
         let mut slices: Vec<_> = jobs.iter().map(|job| IoSlice::new(&job.encoded.bytes)).collect();
         if let Err(error) = write_all_at(&*open.file, writer.len, &mut slices) {
             return Err(match open.file.truncate(writer.len) {
@@ -271,7 +271,7 @@ impl Partition {
             }
         }
 
-        let open = old.open(shared)?;
+        let open = old.open(shared).map_err(|error| shared.nothing_stored(error))?;
         let seal = BatchHeader::seal(writer.next, writer.last_ms).encode(self.salt);
         if let Err(error) = write_all_at(&*open.file, writer.len, &mut [IoSlice::new(&seal)]) {
             let _ = shared.disk.remove_file(&new.path);

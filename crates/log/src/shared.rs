@@ -79,13 +79,22 @@ impl Shared {
         Error::DiskFull { dir: self.dir.clone() }
     }
 
-    /// Names a failed change of files that hold no records: a full disk can be waited for; after anything else nobody
-    /// knows what the disk holds.
+    /// Names a failure before anything was written: trying again is right.
+    pub(crate) fn nothing_stored(&self, error: Error) -> Error {
+        match error {
+            Error::Io { path, source, .. } => Error::WriteFailed { path, source },
+            other => other,
+        }
+    }
+
+    /// Names a failed change of files that hold no records: a full disk can be waited for, and what could not even be
+    /// opened has changed nothing; after anything else nobody knows what the disk holds.
     pub(crate) fn refused_or_poisoned(&self, error: Error) -> Error {
         match error {
             Error::Io { source, path, .. } if is_disk_full(&source) => {
                 self.refused(&path, io::ErrorKind::StorageFull.into())
             }
+            Error::Io { path, source, .. } if is_not_opened(&source) => Error::WriteFailed { path, source },
             Error::Io { action, path, source } => self.poison(action, &path, &source),
             other => other,
         }
@@ -94,6 +103,14 @@ impl Shared {
 
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// True for failures that only a call which opens or names a file answers.
+fn is_not_opened(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+        || too_many.contains(&error.raw_os_error())
 }
 
 /// An open segment file, with the index of a complete one once it was needed.
