@@ -237,8 +237,7 @@ impl Encoded {
         floor_ms: i64,
         now_ms: i64,
     ) -> i64 {
-        let append_ms = now_ms.max(floor_ms);
-        let last_ms = self.greatest_ms.min(append_ms).max(floor_ms);
+        let last_ms = self.greatest_ms.min(now_ms).max(floor_ms);
         let header = BatchHeader {
             body_len: (self.bytes.len() - HEADER_LEN) as u32,
             body_crc: self.body_crc,
@@ -247,7 +246,7 @@ impl Encoded {
             flags: 0,
             durable_end,
             floor_ms,
-            append_ms,
+            append_ms: now_ms,
             last_ms,
         };
         self.bytes[..HEADER_LEN].copy_from_slice(&header.encode(salt));

@@ -111,6 +111,31 @@ fn positions_survive_and_can_be_forgotten() {
     assert_eq!(log.position("live", TOPIC, 0).unwrap(), None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_positions_committed_at_once_the_one_on_disk_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+    log.create_topic(TOPIC, 1).unwrap();
+    log.append(TOPIC, 0, vec![record("x"); 16]).await.unwrap();
+    let log = Arc::new(log);
+    let readers = 100;
+    let mut tasks = tokio::task::JoinSet::new();
+    for reader in 0..readers {
+        for next in 0..16 {
+            let log = Arc::clone(&log);
+            tasks.spawn(async move {
+                log.commit_position(&format!("reader {reader}"), TOPIC, 0, next).await.unwrap();
+            });
+        }
+    }
+    tasks.join_all().await;
+    let said = log.positions();
+    assert_eq!(said.len(), readers);
+    drop(log);
+    let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+    assert_eq!(log.positions(), said);
+}
+
 #[test]
 fn outdated_positions_are_tidied_away() {
     let config = LogConfig { retention_interval: Some(Duration::from_millis(5)), ..small(1_000) };
