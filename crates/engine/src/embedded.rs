@@ -1,5 +1,6 @@
 //! The engine in this process: DataFusion.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,17 +10,21 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
-use datafusion::datasource::MemTable;
+use datafusion::common::runtime::JoinSet;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::RwLock;
 use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems, sql};
 
 use crate::clean::{CleanPlan, SqlCleaner};
+use crate::current::CurrentView;
 use crate::error::{Error, Result};
-use crate::table::{Rows, Table};
+use crate::table::{Rows, Source, Table};
 use crate::{Cleaner, Engine, QueryResult, session};
 
 /// What an [`EmbeddedEngine`] may use.
@@ -43,6 +48,8 @@ impl Default for EngineConfig {
 pub struct EmbeddedEngine {
     context: SessionContext,
     runtime: Arc<RuntimeEnv>,
+    /// The current views that are registered, by dataset.
+    views: RwLock<HashMap<String, Arc<CurrentView>>>,
 }
 
 impl std::fmt::Debug for EmbeddedEngine {
@@ -70,7 +77,7 @@ impl EmbeddedEngine {
         let parallelism =
             config.parallelism.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
         let state = session::spark_state(Arc::clone(&runtime), parallelism.unwrap_or(1)).map_err(failed)?;
-        Ok(Self { context: SessionContext::new_with_state(state), runtime })
+        Ok(Self { context: SessionContext::new_with_state(state), runtime, views: RwLock::default() })
     }
 
     fn put(&self, name: &str, provider: Arc<dyn TableProvider>) -> Result<()> {
@@ -81,18 +88,11 @@ impl EmbeddedEngine {
         Ok(())
     }
 
-    fn provider(&self, schema: SchemaRef, rows: Rows) -> Result<Arc<dyn TableProvider>> {
-        match rows {
-            Rows::Memory(batches) => {
-                let table = MemTable::try_new(schema, vec![batches])
-                    .map_err(|error| Error::query("cannot take a table from memory", error))?;
-                Ok(Arc::new(table))
-            }
-            Rows::Parquet { url, store, files } => {
-                self.runtime.register_object_store(&url, store);
-                crate::table::parquet(schema, &url, files)
-            }
+    fn source(&self, schema: SchemaRef, rows: Rows) -> Result<Arc<Source>> {
+        if let Rows::Parquet { url, store, .. } = &rows {
+            self.runtime.register_object_store(url, Arc::clone(store));
         }
+        Source::new(schema, rows).map(Arc::new)
     }
 
     async fn run(&self, text: &str, what: &str) -> Result<QueryResult> {
@@ -124,13 +124,14 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn register(&self, table: Table) -> Result<()> {
-        self.put(&table.name, self.provider(table.schema, table.rows)?)
+        self.put(&table.name, self.source(table.schema, table.rows)?)
     }
 
     async fn register_dataset(&self, dataset: &Dataset, schema: SchemaRef, rows: Rows) -> Result<()> {
-        let all = self.provider(Arc::clone(&schema), rows)?;
-        self.put(&dataset.all_view(), Arc::clone(&all))?;
-        let current = crate::current::view(&self.context, dataset, all)?;
+        let all = self.source(schema, rows)?;
+        self.put(&dataset.all_view(), Arc::clone(&all) as _)?;
+        let current = Arc::new(CurrentView::new(&dataset.key, all));
+        self.views.write().insert(dataset.name.clone(), Arc::clone(&current));
         self.put(&dataset.name, current)
     }
 
@@ -145,7 +146,40 @@ impl Engine for EmbeddedEngine {
         Ok(concat_batches(&schema, &batches)?)
     }
 
-    async fn prepare(&self, _answers: &[&Answer]) -> Result<()> {
+    async fn prepare(&self, answers: &[&Answer]) -> Result<()> {
+        let state = self.context.state();
+        let mut wanted: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for answer in answers {
+            // An answer that cannot be planned says so when it is asked for.
+            let Ok(statement) = sql::parse_statement(&answer.source.text) else { continue };
+            let Ok(plan) = session::plan(&state, statement).await else { continue };
+            let Ok(plan) = state.optimize(&plan) else { continue };
+            columns_read(&plan, &mut wanted);
+        }
+        let mut tasks = JoinSet::new();
+        for (name, columns) in wanted {
+            let Some(view) = self.views.read().get(&name).map(Arc::clone) else { continue };
+            let (state, columns) = (state.clone(), columns.into_iter().collect::<Vec<_>>());
+            tasks.spawn(async move {
+                let kept = view.keep(&state, &columns).await;
+                kept.map_err(|error| Error::query(format!("cannot read the current view `{name}`"), error))
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(|error| Error::Shape(format!("reading a current view ended: {error}")))??;
+        }
         Ok(())
     }
+}
+
+/// The columns that an optimised plan reads of each table.
+fn columns_read(plan: &LogicalPlan, columns: &mut BTreeMap<String, BTreeSet<usize>>) {
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let all = || (0..scan.source.schema().fields().len()).collect();
+            let read = scan.projection.clone().unwrap_or_else(all);
+            columns.entry(scan.table_name.table().to_owned()).or_default().extend(read);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
 }

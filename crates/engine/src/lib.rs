@@ -14,6 +14,7 @@ mod rewrite;
 mod session;
 mod steps;
 mod table;
+mod testing;
 mod validate;
 
 use std::fmt::Debug;
@@ -31,6 +32,7 @@ pub use self::decode::{
 pub use self::embedded::{EmbeddedEngine, EngineConfig};
 pub use self::error::{Error, Result};
 pub use self::table::{ParquetFile, Rows, Table};
+pub use self::testing::{CaseResult, TestReport, run_tests};
 
 /// What a [`Cleaner`] made of a batch of raw rows.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use std::ops::ControlFlow;
 
 use datafusion::common::{Result, plan_datafusion_err};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
-    Select, SelectItem, Statement, TableFactor, Value, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    ObjectName, ObjectNamePart, Query, Select, SelectItem, Spanned, Statement, Subscript, TableAlias,
+    TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use pinmill_pipeline::sql;
 
@@ -50,8 +51,15 @@ const MACROS: &[(&str, usize, &str)] = &[
     ("sign", 1, "signum(__1)"),
     ("try_divide", 2, "CASE WHEN __2 <> 0 THEN __1 / __2 END"),
     ("array_size", 1, "cardinality(__1)"),
+    ("element_at", 2, "array_element(__1, __2)"),
+    ("try_element_at", 2, "array_element(__1, __2)"),
+    ("sort_array", 1, "array_sort(__1)"),
     // Times.
     ("dayofmonth", 1, "day(__1)"),
+    ("date_add", 2, "date_add(CAST(__1 AS DATE), CAST(__2 AS INT))"),
+    ("dateadd", 2, "date_add(CAST(__1 AS DATE), CAST(__2 AS INT))"),
+    ("date_sub", 2, "date_sub(CAST(__1 AS DATE), CAST(__2 AS INT))"),
+    ("add_months", 2, "add_months(CAST(__1 AS DATE), CAST(__2 AS INT))"),
     ("to_unix_timestamp", 1, "unix_timestamp(__1)"),
     ("to_unix_timestamp", 2, "unix_timestamp(__1, __2)"),
     // Casts called like functions.
@@ -81,10 +89,50 @@ pub(crate) fn macro_names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// Names what cannot be said.
 pub(crate) fn to_datafusion(statement: &mut Statement, names: Names) -> Result<()> {
-    let mut rewrite = Rewrite { names };
-    match VisitMut::visit(statement, &mut rewrite) {
+    let mut aliases = Aliases(names);
+    let _ = Visit::visit(statement, &mut aliases);
+    match VisitMut::visit(statement, &mut Rewrite { names: aliases.0 }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(message) => Err(plan_datafusion_err!("{message}")),
+    }
+}
+
+/// Collects the names that a statement itself gives to columns and tables.
+struct Aliases(Names);
+
+impl Visitor for Aliases {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                self.0.add(&alias.value);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for table in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.table(&table.alias);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. } = factor
+        {
+            self.table(alias);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Aliases {
+    fn table(&mut self, alias: &TableAlias) {
+        self.0.add(&alias.name.value);
+        alias.columns.iter().for_each(|column| self.0.add(&column.name.value));
     }
 }
 
@@ -114,20 +162,7 @@ impl VisitorMut for Rewrite {
     type Break = String;
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<String> {
-        for item in &select.projection {
-            if let SelectItem::ExprWithAlias { alias, .. } = item {
-                self.names.add(&alias.value);
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<String> {
-        if let TableFactor::Table { alias: Some(alias), .. }
-        | TableFactor::Derived { alias: Some(alias), .. } = factor
-        {
-            self.names.add(&alias.name.value);
-        }
+        name_columns(select);
         ControlFlow::Continue(())
     }
 
@@ -149,6 +184,9 @@ impl VisitorMut for Rewrite {
                     value.value = Value::SingleQuotedString(text.clone());
                 }
             }
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                access_chain.iter_mut().for_each(count_from_one)
+            }
             Expr::RLike { negated, expr: text, pattern, .. } => {
                 let template = if *negated { "NOT rlike(__1, __2)" } else { "rlike(__1, __2)" };
                 let args = vec![text.as_ref().clone(), pattern.as_ref().clone()];
@@ -165,6 +203,34 @@ impl VisitorMut for Rewrite {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Gives columns without a name the text of their expression as Spark does; DataFusion would name them after what
+/// they are rewritten to, and refuses two of one name.
+fn name_columns(select: &mut Select) {
+    let mut seen = HashMap::new();
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        {
+            let text = expr.to_string();
+            let times = seen.entry(text.clone()).and_modify(|times| *times += 1).or_insert(1);
+            let name = if *times == 1 { text } else { format!("{text} ({times})") };
+            let alias = Ident { value: name, quote_style: Some('`'), span: expr.span() };
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
+}
+
+/// `a[0]` is the first element in Spark, `a[1]` in DataFusion.
+fn count_from_one(access: &mut AccessExpr) {
+    if let AccessExpr::Subscript(Subscript::Index { index }) = access
+        && !matches!(index, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
+    {
+        let one = Expr::value(Value::Number("1".to_owned(), false));
+        let (left, right) = (Box::new(index.clone()), Box::new(one));
+        *index = Expr::BinaryOp { left, op: BinaryOperator::Plus, right };
     }
 }
 

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Statistics;
-use datafusion::common::stats::Precision;
+use datafusion::common::Result as DfResult;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
+use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -59,15 +62,18 @@ pub struct ParquetFile {
     pub rows: u64,
 }
 
-/// A table over Parquet files whose sizes are known.
-pub(crate) fn parquet(
+/// A registered table, by where its rows are.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Memory(MemoryTable),
+    Parquet(ParquetTable),
+}
+
+/// Batches of one schema.
+#[derive(Debug)]
+pub(crate) struct MemoryTable {
     schema: SchemaRef,
-    url: &Url,
-    files: Vec<ParquetFile>,
-) -> Result<Arc<dyn TableProvider>> {
-    let failed = |error| Error::query(format!("cannot read Parquet files of {url}"), error);
-    let store = ObjectStoreUrl::parse(url.as_str()).map_err(failed)?;
-    Ok(Arc::new(ParquetTable { schema, store, files }))
+    pub(crate) batches: Vec<RecordBatch>,
 }
 
 /// Parquet files read with only the columns a query needs.
@@ -75,13 +81,93 @@ pub(crate) fn parquet(
 pub(crate) struct ParquetTable {
     schema: SchemaRef,
     store: ObjectStoreUrl,
-    files: Vec<ParquetFile>,
+    pub(crate) files: Vec<ParquetFile>,
+}
+
+/// A plan with one output partition for each file or batch of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    pub(crate) count: usize,
+}
+
+impl Source {
+    /// Takes a table; its object store must be registered already.
+    pub(crate) fn new(schema: SchemaRef, rows: Rows) -> Result<Self> {
+        match rows {
+            Rows::Memory(batches) => {
+                if let Some(batch) =
+                    batches.iter().find(|batch| batch.schema_ref().fields() != schema.fields())
+                {
+                    let found = batch.schema_ref();
+                    return Err(Error::Shape(format!(
+                        "a batch of schema {found} cannot be in a table of {schema}"
+                    )));
+                }
+                Ok(Self::Memory(MemoryTable { schema, batches }))
+            }
+            Rows::Parquet { url, files, .. } => {
+                let failed = |error| Error::query(format!("cannot read Parquet files of {url}"), error);
+                let store = ObjectStoreUrl::parse(url.as_str()).map_err(failed)?;
+                Ok(Self::Parquet(ParquetTable { schema, store, files }))
+            }
+        }
+    }
+
+    /// Each file's or batch's rows in order, by itself.
+    pub(crate) fn parts(&self, columns: &[usize]) -> DfResult<Parts> {
+        match self {
+            Self::Memory(table) => {
+                let partitions: Vec<Vec<RecordBatch>> =
+                    table.batches.iter().map(|b| vec![b.clone()]).collect();
+                let schema = Arc::clone(&table.schema);
+                let plan = MemorySourceConfig::try_new_exec(&partitions, schema, Some(columns.to_vec()))?;
+                Ok(Parts { plan, count: partitions.len() })
+            }
+            Self::Parquet(table) => {
+                let groups: Vec<_> = table.files.iter().map(|file| vec![file.partitioned()]).collect();
+                let count = groups.len();
+                Ok(Parts { plan: table.scan_files(groups, columns)?, count })
+            }
+        }
+    }
+}
+
+impl ParquetFile {
+    fn partitioned(&self) -> PartitionedFile {
+        PartitionedFile::new(self.path.to_string(), self.size)
+    }
+
+    /// Only the rows whose bits are set.
+    pub(crate) fn partitioned_of_rows(&self, rows: BooleanBuffer) -> PartitionedFile {
+        let selection = ParquetRowSelection::new(RowSelection::from_boolean_buffer(rows));
+        self.partitioned().with_extension(selection)
+    }
+}
+
+impl ParquetTable {
+    /// Reads columns of files, one output partition for each group of them.
+    pub(crate) fn scan_files(
+        &self,
+        groups: Vec<Vec<PartitionedFile>>,
+        columns: &[usize],
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let source = Arc::new(ParquetSource::new(Arc::clone(&self.schema)));
+        let config = FileScanConfigBuilder::new(self.store.clone(), source)
+            .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
+            .with_projection_indices(Some(columns.to_vec()))?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
 }
 
 #[async_trait]
-impl TableProvider for ParquetTable {
+impl TableProvider for Source {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        match self {
+            Self::Memory(table) => Arc::clone(&table.schema),
+            Self::Parquet(table) => Arc::clone(&table.schema),
+        }
     }
 
     fn table_type(&self) -> TableType {
@@ -90,25 +176,20 @@ impl TableProvider for ParquetTable {
 
     async fn scan(
         &self,
-        state: &dyn Session,
+        _state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let _ = (state, filters);
-        let source = Arc::new(ParquetSource::new(Arc::clone(&self.schema)));
-        let files = self.files.iter().map(|file| PartitionedFile::new(file.path.to_string(), file.size));
-        let rows: u64 = self.files.iter().map(|file| file.rows).sum();
-        let statistics = Statistics {
-            num_rows: Precision::Exact(usize::try_from(rows).unwrap_or(usize::MAX)),
-            ..Statistics::new_unknown(&self.schema)
-        };
-        let config = FileScanConfigBuilder::new(self.store.clone(), source)
-            .with_file_group(FileGroup::new(files.collect()))
-            .with_statistics(statistics)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema().fields().len()).collect());
+        match self {
+            Self::Memory(table) => {
+                let schema = Arc::clone(&table.schema);
+                Ok(MemorySourceConfig::try_new_exec(&[table.batches.clone()], schema, Some(columns))?)
+            }
+            Self::Parquet(table) => {
+                table.scan_files(vec![table.files.iter().map(ParquetFile::partitioned).collect()], &columns)
+            }
+        }
     }
 }

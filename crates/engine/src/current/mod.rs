@@ -1,0 +1,185 @@
+//! The current view: of all records, the newest of each key.
+//!
+//! Only four narrow columns are read to find out which rows those are; the columns that a query wants are then
+//! read of the chosen rows alone. Which rows they are is found once for a registered table, and shared by all its
+//! queries. A table with too many keys for the memory pool is viewed by a plain SQL query instead, which spills.
+
+mod keys;
+mod winners;
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
+use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::session_state::SessionState;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, col, lit};
+use datafusion::physical_plan::ExecutionPlan;
+use parking_lot::RwLock;
+use tokio::sync::OnceCell;
+
+use crate::decode::POSITION_COLUMNS;
+use crate::table::{ParquetTable, Source};
+
+/// Bit masks of the chosen rows, one a file or batch; the memory for them is reserved while they live.
+#[derive(Debug)]
+struct Chosen {
+    masks: Vec<BooleanBuffer>,
+    _memory: MemoryReservation,
+}
+
+/// Columns of the view kept in memory.
+#[derive(Debug)]
+struct Kept {
+    columns: Vec<usize>,
+    batches: Vec<RecordBatch>,
+    _memory: MemoryReservation,
+}
+
+/// A dataset's current view.
+#[derive(Debug)]
+pub(crate) struct CurrentView {
+    key: String,
+    all: Arc<Source>,
+    /// `None` inside: too many keys for the memory there is.
+    chosen: OnceCell<Option<Arc<Chosen>>>,
+    kept: RwLock<Option<Arc<Kept>>>,
+}
+
+impl CurrentView {
+    pub(crate) fn new(key: &str, all: Arc<Source>) -> Self {
+        Self { key: key.to_owned(), all, chosen: OnceCell::new(), kept: RwLock::new(None) }
+    }
+
+    /// Reads columns of the view into memory, if they fit: later queries of them read nothing more.
+    pub(crate) async fn keep(&self, state: &SessionState, columns: &[usize]) -> Result<()> {
+        if columns.is_empty() || self.kept_plan(columns)?.is_some() {
+            return Ok(());
+        }
+        let plan = self.scan(state, Some(&columns.to_vec()), &[], None).await?;
+        let memory = keys::reservation(state, "current view");
+        let task = state.task_ctx();
+        let mut streams = datafusion::physical_plan::execute_stream_partitioned(plan, task)?;
+        let mut batches = Vec::new();
+        for stream in &mut streams {
+            while let Some(batch) = futures::StreamExt::next(stream).await.transpose()? {
+                if memory.try_grow(batch.get_array_memory_size()).is_err() {
+                    tracing::debug!(key = %self.key, "a current view is too large to be kept in memory");
+                    return Ok(());
+                }
+                batches.push(batch);
+            }
+        }
+        *self.kept.write() = Some(Arc::new(Kept { columns: columns.to_vec(), batches, _memory: memory }));
+        Ok(())
+    }
+
+    /// A scan of kept columns, if they are all kept.
+    fn kept_plan(&self, columns: &[usize]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(kept) = self.kept.read().clone() else { return Ok(None) };
+        let places: Option<Vec<usize>> =
+            columns.iter().map(|column| kept.columns.iter().position(|kept| kept == column)).collect();
+        let Some(places) = places else { return Ok(None) };
+        let schema = Arc::new(self.all.schema().project(&kept.columns)?);
+        Ok(Some(MemorySourceConfig::try_new_exec(&[kept.batches.clone()], schema, Some(places))?))
+    }
+
+    async fn chosen(&self, state: &SessionState) -> Result<Option<Arc<Chosen>>> {
+        let find = || async {
+            let found = keys::choose(state, &self.key, &self.all).await?;
+            Ok::<_, DataFusionError>(found.map(|(masks, memory)| Arc::new(Chosen { masks, _memory: memory })))
+        };
+        self.chosen.get_or_try_init(find).await.cloned()
+    }
+
+    /// The same rows by a plain query, which spills where memory is short.
+    async fn plain(&self, state: &SessionState, columns: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
+        let [partition, offset, ingested_at] = POSITION_COLUMNS.map(|name| col(format!("\"{name}\"")));
+        let key = col(datafusion::common::Column::from_name(&self.key));
+        let newest = |by: Vec<Expr>, order: Vec<Expr>| {
+            let order = order.into_iter().map(|expr| expr.sort(false, false)).collect();
+            row_number().partition_by(by).order_by(order).build()
+        };
+        let in_partition =
+            newest(vec![key.clone(), partition.clone()], vec![offset.clone(), ingested_at.clone()])?;
+        let overall = newest(vec![key.clone()], vec![ingested_at, partition, offset])?;
+        let one = |name: &str| col(name).eq(lit(1_u64));
+        let wanted = columns.iter().map(|column| {
+            col(datafusion::common::Column::from_name(self.all.schema().field(*column).name()))
+        });
+        let all: Arc<dyn TableProvider> = Arc::clone(&self.all) as _;
+        let plan = LogicalPlanBuilder::scan("all", provider_as_source(all), None)?
+            .filter(key.is_not_null())?
+            .window(vec![in_partition.alias("_place_in_partition")])?
+            .filter(one("_place_in_partition"))?
+            .window(vec![overall.alias("_place")])?
+            .filter(one("_place"))?
+            .project(wanted)?
+            .build()?;
+        state.create_physical_plan(&plan).await
+    }
+}
+
+#[async_trait]
+impl TableProvider for CurrentView {
+    fn schema(&self) -> SchemaRef {
+        self.all.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema().fields().len()).collect());
+        if let Some(plan) = self.kept_plan(&columns)? {
+            return Ok(plan);
+        }
+        let state = state
+            .as_any()
+            .downcast_ref::<SessionState>()
+            .ok_or_else(|| plan_datafusion_err!("a current view needs a DataFusion session"))?;
+        let Some(chosen) = self.chosen(state).await? else { return self.plain(state, &columns).await };
+        match self.all.as_ref() {
+            Source::Parquet(table) => scan_chosen(table, &columns, &chosen.masks),
+            Source::Memory(table) => {
+                let filtered: Result<Vec<RecordBatch>> = table
+                    .batches
+                    .iter()
+                    .zip(&chosen.masks)
+                    .map(|(batch, mask)| {
+                        let batch = batch.project(&columns)?;
+                        Ok(filter_record_batch(&batch, &BooleanArray::new(mask.clone(), None))?)
+                    })
+                    .collect();
+                let schema = Arc::new(self.schema().project(&columns)?);
+                Ok(MemorySourceConfig::try_new_exec(&[filtered?], schema, None)?)
+            }
+        }
+    }
+}
+
+/// A scan of the chosen rows of Parquet files; files without one are left out.
+fn scan_chosen(
+    table: &ParquetTable,
+    columns: &[usize],
+    masks: &[BooleanBuffer],
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let files = table.files.iter().zip(masks).filter(|(_, mask)| mask.count_set_bits() > 0);
+    let files = files.map(|(file, mask)| file.partitioned_of_rows(mask.clone())).collect();
+    table.scan_files(vec![files], columns)
+}
