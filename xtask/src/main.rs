@@ -20,7 +20,7 @@ cargo xtask COMMAND
   check                  format, lints, documentation, and rules of the house that no compiler knows
   bench [NAME…] [--quick] [--build]
                          benches in release mode; results go to bench/results (names: see bench/README.md)
-  services [list|install]
+  services [list|install|start NAME]
                          what tests want from the machine: database servers and Python packages
 
 Environment: PINMILL_CACHE (default ~/.cache/pinmill) is where a Python environment and bench data are kept;

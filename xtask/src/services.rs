@@ -1,169 +1,120 @@
 //! What tests want from the machine beyond Rust and a C compiler, and how to get it.
 //!
-//! Tests start and stop their servers by themselves, on ports and directories of their own; here only the programs are
-//! looked for and installed. What cannot be had is never an error by itself: a stranger without root can run the rest.
+//! Database servers are the testkit's business: tests start and stop their own, on ports and directories of their own,
+//! and its program `services` lists, installs and starts them. Here they are only called for, and a Python is made
+//! that has the packages of testing/requirements.txt. What cannot be had is never an error by itself: a stranger
+//! without root can run the rest.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Result;
-use crate::command::{cache, output, root, run as run_command, works};
+use crate::command::{cache, cargo, output, root, run as run_command, works};
 
-/// Something tests want, and where it was found.
+/// Something tests want, and where it was found, or why it is not there and what to do.
 pub(crate) struct Service {
-    /// What a person calls it.
-    pub(crate) name: &'static str,
-    /// What is left out without it.
-    pub(crate) wanted_for: &'static str,
-    /// Where it is, or why it is not there and what to do.
+    pub(crate) name: String,
     pub(crate) found: Result<PathBuf>,
 }
 
-struct Server {
-    name: &'static str,
-    wanted_for: &'static str,
-    /// Any of these is enough.
-    programs: &'static [&'static str],
-    /// Debian's packages that bring it. `-core` packages bring the programs without a service that starts by itself.
-    packages: &'static [&'static str],
-}
-
-const SERVERS: [Server; 2] = [
-    Server {
-        name: "MariaDB",
-        wanted_for: "the tests that read a real MySQL database",
-        programs: &["mariadbd", "mysqld"],
-        packages: &["mariadb-server-core"],
-    },
-    Server {
-        name: "PostgreSQL",
-        wanted_for: "the tests that read a real PostgreSQL database",
-        programs: &["initdb"],
-        packages: &["postgresql"],
-    },
-];
-
-/// `cargo xtask services [list|install]`.
+/// `cargo xtask services [list|install|start NAME]`.
 pub(crate) fn run(arguments: &[String]) -> Result {
-    let services = match arguments {
-        [] => list(),
-        [word] if word == "list" => list(),
-        [word] if word == "install" => install(),
-        _ => return Err("cargo xtask services [list|install]".to_owned()),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let services = match words.as_slice() {
+        [] | ["list"] => list()?,
+        ["install"] => install()?,
+        ["start", name] => {
+            println!("the URL of the server's database; it is there until ctrl-c:");
+            let status =
+                testkit(&["start", name]).status().map_err(|e| format!("cargo cannot be started: {e}"))?;
+            return if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}")) };
+        }
+        _ => return Err("cargo xtask services [list|install|start NAME]".to_owned()),
     };
     for service in services {
         match service.found {
-            Ok(path) => println!("{:<12} {}", service.name, path.display()),
-            Err(why) => println!("{:<12} missing: {why}", service.name),
+            Ok(path) => println!("{:<12}{}", service.name, path.display()),
+            Err(why) => println!("{:<12}missing: {why}", service.name),
         }
     }
     Ok(())
 }
 
 /// What is there now.
-pub(crate) fn list() -> Vec<Service> {
-    let mut services: Vec<Service> = SERVERS
-        .iter()
-        .map(|server| {
-            let found = find(server.programs).ok_or_else(|| {
-                format!(
-                    "none of {} is in PATH or a usual place (Debian: apt-get install {})",
-                    server.programs.join(", "),
-                    server.packages.join(" ")
-                )
-            });
-            Service { name: server.name, wanted_for: server.wanted_for, found }
-        })
-        .collect();
+pub(crate) fn list() -> Result<Vec<Service>> {
+    let said = output(&mut testkit(&["list"]))?;
+    let mut services: Vec<Service> = said.lines().map(from_line).collect();
     services.push(python_service(current_python()));
-    services
+    Ok(services)
 }
 
 /// Installs what is missing where that is possible, and says what is there then.
-pub(crate) fn install() -> Vec<Service> {
-    let missing = SERVERS.iter().filter(|server| find(server.programs).is_none());
-    let packages: Vec<&str> = missing.flat_map(|server| server.packages.iter().copied()).collect();
-    let refused = if packages.is_empty() { None } else { apt_install(&packages).err() };
-
-    let python = current_python().or_else(|_| make_python());
-    let mut services = list();
-    if let Some(service) = services.last_mut() {
-        *service = python_service(python);
-    }
-    if let Some(why) = refused {
-        for service in &mut services {
-            if let Err(message) = &mut service.found {
-                message.push_str(&format!("; installing did not work: {why}"));
-            }
+pub(crate) fn install() -> Result<Vec<Service>> {
+    let mut services = list()?;
+    for service in &mut services {
+        if service.found.is_err() {
+            service.found = match service.name.as_str() {
+                "python" => make_python(),
+                name => output(&mut testkit(&["install", name])).and_then(|said| from_line(&said).found),
+            };
         }
     }
-    services
+    Ok(services)
 }
 
-/// The Python with the packages of testing/oracle/requirements.txt.
+/// The Python with the packages of testing/requirements.txt.
 pub(crate) fn python() -> Result<PathBuf> {
     current_python().or_else(|_| make_python())
 }
 
-fn python_service(found: Result<PathBuf>) -> Service {
-    Service { name: "Python", wanted_for: "the DuckDB oracle and the clients written with `requests`", found }
+/// The testkit's program for servers.
+fn testkit(arguments: &[&str]) -> Command {
+    let mut command = cargo();
+    command
+        .args(["run", "--quiet", "--package", "pinmill-testkit", "--bin", "services", "--"])
+        .args(arguments);
+    command
 }
 
-/// Looks in PATH, then where Debian and others put servers that users do not call.
-fn find(programs: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    places.extend(["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from));
-    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
-        places.extend(versions.flatten().map(|version| version.path().join("bin")));
-    }
-    places.iter().flat_map(|dir| programs.iter().map(|name| dir.join(name))).find(|file| file.is_file())
-}
-
-/// Installs Debian packages as root or by a sudo that asks no password.
-fn apt_install(packages: &[&str]) -> Result {
-    if !works(Command::new("apt-get").arg("--version")) {
-        return Err("this machine has no apt-get".to_owned());
-    }
-    let is_root = output(Command::new("id").arg("-u"))?.trim() == "0";
-    if !is_root && !works(Command::new("sudo").args(["-n", "true"])) {
-        return Err("not root, and sudo asks for a password".to_owned());
-    }
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new(if is_root { "env" } else { "sudo" });
-        if !is_root {
-            command.args(["-n", "env"]);
-        }
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]).args(arguments);
-        run_command(&mut command)
+/// A line of that program: name, tab, perhaps the package, tab, where it is.
+fn from_line(line: &str) -> Service {
+    let mut parts = line.trim_end().split('\t');
+    let name = parts.next().unwrap_or_default().to_owned();
+    let found = match parts.next_back() {
+        Some(place) if place.starts_with('/') => Ok(PathBuf::from(place)),
+        _ => Err(format!("not installed: {line}")),
     };
-    apt(&["update"])?;
-    apt(&[&["install", "--no-install-recommends"], packages].concat())
+    Service { name, found }
+}
+
+fn python_service(found: Result<PathBuf>) -> Service {
+    Service { name: "python".to_owned(), found }
 }
 
 fn requirements() -> PathBuf {
-    root().join("testing/oracle/requirements.txt")
+    root().join("testing/requirements.txt")
 }
 
 /// The Python made earlier, if it was made from the requirements of this clone.
 fn current_python() -> Result<PathBuf> {
     let dir = cache()?.join("python");
-    let stamp = dir.join("requirements.txt");
     let python = dir.join("bin/python");
     let wanted = read(&requirements())?;
-    if python.is_file() && std::fs::read_to_string(stamp).is_ok_and(|made_from| made_from == wanted) {
+    let made_from = std::fs::read_to_string(dir.join("requirements.txt"));
+    if python.is_file() && made_from.is_ok_and(|made_from| made_from == wanted) {
         return Ok(python);
     }
-    Err("its packages are not installed yet (cargo xtask services install)".to_owned())
+    Err("its packages are not installed (cargo xtask services install)".to_owned())
 }
 
 fn make_python() -> Result<PathBuf> {
-    let dir = cache()?.join("python");
-    let venv = || run_command(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir));
     if !works(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
-        apt_install(&["python3", "python3-venv"])?;
+        // Debian keeps both in a package of their own.
+        let install = ["-c", "apt-get -q update && apt-get -q -y install python3 python3-venv"];
+        run_command(Command::new("sh").args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
-    venv()?;
+    let dir = cache()?.join("python");
+    run_command(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
     let python = dir.join("bin/python");
     let pip = ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--requirement"];
     run_command(Command::new(&python).args(pip).arg(requirements()))?;
@@ -175,4 +126,20 @@ fn make_python() -> Result<PathBuf> {
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_testkit_says_where_a_server_is_or_that_it_is_not() {
+        let service = from_line("mariadb\tmariadb-server\t/usr/sbin\n");
+        assert_eq!((service.name.as_str(), service.found), ("mariadb", Ok(PathBuf::from("/usr/sbin"))));
+        assert_eq!(
+            from_line("postgres\t/usr/lib/postgresql/15/bin").found,
+            Ok("/usr/lib/postgresql/15/bin".into())
+        );
+        assert!(from_line("postgres\tpostgresql\tnot installed").found.unwrap_err().contains("postgresql"));
+    }
 }

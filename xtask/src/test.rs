@@ -40,7 +40,7 @@ impl Total {
 
 /// Sets up, runs `cargo test --workspace` with `arguments` after it, and says what was left out.
 pub(crate) fn run(arguments: &[String]) -> Result {
-    let services = services::install();
+    let services = services::install()?;
     let missing: Vec<&Service> = services.iter().filter(|service| service.found.is_err()).collect();
     for service in &missing {
         if let Err(why) = &service.found {
@@ -60,7 +60,11 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     let own = arguments.strip_prefix(&["--".to_owned()]).unwrap_or(arguments);
     command.args(["test", "--workspace", "--no-fail-fast", "--features", FEATURES]).args(own);
     command.env("PINMILL_LEFT_OUT", &left_out);
-    if let Some(Ok(python)) = services.last().map(|service| service.found.as_ref()) {
+    if let Ok(python) = services::python() {
+        // Tests that call `python3` as a user would get this one.
+        let mut path = python.parent().map(Path::to_path_buf).into_iter().collect::<Vec<_>>();
+        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        command.env("PATH", std::env::join_paths(path).map_err(|e| format!("PATH: {e}"))?);
         command.env("PINMILL_PYTHON", python);
     }
     let ran = stream(&mut command);
@@ -70,7 +74,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     if !missing.is_empty() || !said.is_empty() {
         println!("\nLeft out:");
         for service in missing {
-            println!("  {}: there is no {}", service.wanted_for, service.name);
+            println!("  what needs {}, which is not there", service.name);
         }
         for line in said {
             println!("  {line}");

@@ -123,6 +123,23 @@ impl Service {
             [const { OnceLock::new() }; Service::ALL.len()];
         SHARED[self as usize].get_or_init(|| self.start()).as_ref()
     }
+
+    /// The [`shared`](Self::shared) one, for a test that is left out where there is none: `None` when it is not installed
+    /// and cannot be installed here, and then this has said so.
+    ///
+    /// # Panics
+    /// When it is installed and does not start: that is a failure, not an absence.
+    #[expect(clippy::panic, reason = "a server that does not start fails the test")]
+    pub fn for_test(self) -> Option<&'static Running> {
+        match self.shared() {
+            Ok(running) => Some(running),
+            Err(missing @ ServiceError::Missing { .. }) => {
+                crate::left_out(&missing.to_string());
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 impl fmt::Display for Service {
