@@ -54,6 +54,7 @@ mod start;
 mod survey;
 mod topics;
 mod verify;
+mod view;
 
 pub use config::{Clock, Durability, LogConfig};
 pub use disk::{Disk, DiskFile, Entry, LockGuard, Open, RealDisk};
