@@ -9,6 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Largest request body, in bytes: 10 MiB of data in base64 with their JSON around them.
 pub const MAX_BODY_BYTES: usize = 14 * 1024 * 1024;
 
+/// What the log of the streams must take as one record (key, value and headers), in bytes, for the largest one of the API.
+pub const LOG_RECORD_BYTES: usize = 10 * 1024 * 1024 + 1024;
+
+/// What the log of the streams must take as one append, encoded, in bytes: the largest call of the API, all to one shard.
+pub const LOG_BATCH_BYTES: usize = 12 * 1024 * 1024;
+
 /// Settings of the Kinesis API.
 #[derive(Debug, Clone)]
 pub struct KinesisConfig {
@@ -32,6 +38,10 @@ pub struct KinesisConfig {
     pub creating_limit: usize,
     /// Whether the limits of a real shard are kept: 1 MiB and 1,000 records a second in, 2 MiB and five reads a second out.
     pub enforce_throughput: bool,
+    /// How long a client may take to send a body.
+    pub body_timeout: Duration,
+    /// Most bytes of request bodies held at a time; a request that finds no room in time is answered with 503.
+    pub body_memory: usize,
     /// Whose requests are taken.
     pub credentials: Credentials,
     /// Whether a record put through the REST façade to a stream that does not exist makes that stream, with one shard.
@@ -56,6 +66,8 @@ impl Default for KinesisConfig {
             on_demand_limit: 50,
             creating_limit: 5,
             enforce_throughput: false,
+            body_timeout: Duration::from_secs(30),
+            body_memory: 256 * 1024 * 1024,
             credentials: Credentials::AcceptAny,
             auto_create_streams: true,
             facade_errors_are_200: false,

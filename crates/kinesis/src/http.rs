@@ -4,23 +4,60 @@ pub(crate) mod eventstream;
 pub(crate) mod facade;
 pub(crate) mod native;
 
-use axum::body::Body;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::MAX_BODY_BYTES;
 
-/// The whole body; `Err` holds the status to answer where there is none.
-async fn collect(body: Body) -> Result<Bytes, StatusCode> {
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
-        // The client went away or broke its own framing.
-        Err(_) => Err(StatusCode::BAD_REQUEST),
+/// Reads bodies, within bounds of time and of memory for all of them together.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    /// Room in KiB.
+    room: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+/// A body, and the room it takes until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Bodies {
+    pub(crate) fn new(memory: usize, timeout: Duration) -> Self {
+        // Less than one body could never be read.
+        let room = (memory.max(MAX_BODY_BYTES) / 1024).min(Semaphore::MAX_PERMITS);
+        Self { room: Arc::new(Semaphore::new(room)), timeout }
+    }
+
+    /// The whole body; `Err` holds the status to answer where there is none.
+    pub(crate) async fn read(&self, body: Body) -> Result<Received, StatusCode> {
+        // A body that does not say its length may have the most.
+        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let length = length.unwrap_or(MAX_BODY_BYTES);
+        if length > MAX_BODY_BYTES {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let kib = u32::try_from(length / 1024).unwrap_or(u32::MAX);
+        let room = tokio::time::timeout(self.timeout, Arc::clone(&self.room).acquire_many_owned(kib)).await;
+        let Ok(Ok(room)) = room else { return Err(StatusCode::SERVICE_UNAVAILABLE) };
+        match tokio::time::timeout(self.timeout, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+            Ok(Ok(collected)) => Ok(Received { bytes: collected.to_bytes(), _room: room }),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+            // The client went away or broke its own framing.
+            Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
+            Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
+        }
     }
 }
 

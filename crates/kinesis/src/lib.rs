@@ -39,7 +39,9 @@ mod sigv4;
 mod throttle;
 mod value;
 
-pub use config::{Clock, Credentials, KinesisConfig, MAX_BODY_BYTES, Secret};
+pub use config::{
+    Clock, Credentials, KinesisConfig, LOG_BATCH_BYTES, LOG_RECORD_BYTES, MAX_BODY_BYTES, Secret,
+};
 pub use error::{ApiError, OpenError};
 pub use ids::hash::HashRange;
 pub use ids::sequence::{sequence_number, shard_id};

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::catalog::{Catalog, Live, TOPIC};
 use crate::config::KinesisConfig;
 use crate::error::{ApiError, OpenError};
+use crate::http::Bodies;
 use crate::ids::arn;
 use crate::model::{Mode, StreamState};
 use crate::ops::subscribe::Subscriptions;
@@ -21,14 +22,17 @@ pub struct Kinesis {
 }
 
 impl Kinesis {
-    /// Opens the streams that a log keeps. The log must be used by nothing else but readers of its streams.
+    /// Opens the streams that a log keeps. The log must be used by nothing else but readers of its streams. Its own limits
+    /// should be at least [`LOG_RECORD_BYTES`](crate::LOG_RECORD_BYTES) and [`LOG_BATCH_BYTES`](crate::LOG_BATCH_BYTES).
     ///
     /// # Errors
     /// When a setting is out of its range, or the catalog cannot be read.
     pub async fn open(log: Arc<dyn EventLog>, config: KinesisConfig) -> Result<Self, OpenError> {
         check(&config)?;
         let catalog = Catalog::open(log).await?;
-        Ok(Self { service: Arc::new(Service { catalog, config, subscriptions: Subscriptions::default() }) })
+        let bodies = Bodies::new(config.body_memory, config.body_timeout);
+        let subscriptions = Subscriptions::default();
+        Ok(Self { service: Arc::new(Service { catalog, config, subscriptions, bodies }) })
     }
 
     /// The native protocol on every path, and the façade on `/streams…`: for a port of their own.
@@ -100,6 +104,7 @@ pub(crate) struct Service {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) config: KinesisConfig,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) bodies: Bodies,
 }
 
 impl Service {

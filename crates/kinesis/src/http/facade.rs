@@ -27,7 +27,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::ApiError;
-use crate::http::{collect, respond};
+use crate::http::{Received, respond};
 use crate::ops::{self, Answer, Operation, Outcome};
 use crate::service::Service;
 use crate::sigv4::query_pairs;
@@ -108,8 +108,8 @@ async fn delete(State(service): Shared, Path(name): Path<String>) -> Response {
 
 async fn create(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
     let outcome = async {
-        let body = read(request).await?;
-        let parsed = if body.iter().all(u8::is_ascii_whitespace) { Value::map([]) } else { parse(&body)? };
+        let body = read(&service, request).await?;
+        let parsed = if body.bytes.trim_ascii().is_empty() { Value::map([]) } else { parse(&body.bytes)? };
         let count = parsed.get("ShardCount").cloned().unwrap_or(Value::Int(DEFAULT_SHARDS));
         // Through the type check: the count may be anything.
         let input = Value::map([("StreamName", Value::text(name)), ("ShardCount", count)]);
@@ -179,8 +179,8 @@ fn partition_key(json: &str) -> Result<Value<'_>, ApiError> {
 
 async fn put_record(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
     let outcome = async {
-        let body = read(request).await?;
-        let mut input = parse_as::<Posted<'_>>(&body)?.into_value()?;
+        let body = read(&service, request).await?;
+        let mut input = parse_as::<Posted<'_>>(&body.bytes)?.into_value()?;
         input.push("StreamName", Value::text(name.as_str()));
         put_or_create(&service, &name, Operation::PutRecord, input).await
     };
@@ -189,8 +189,8 @@ async fn put_record(State(service): Shared, Path(name): Path<String>, request: R
 
 async fn put_records(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
     let outcome = async {
-        let body = read(request).await?;
-        let posted = parse_as::<PostedMany<'_>>(&body)?;
+        let body = read(&service, request).await?;
+        let posted = parse_as::<PostedMany<'_>>(&body.bytes)?;
         let mut input = Value::map([("StreamName", Value::text(name.as_str()))]);
         if let Some(records) = posted.records {
             let records = records.into_iter().map(Posted::into_value).collect::<Result<_, _>>()?;
@@ -220,8 +220,8 @@ async fn put_or_create(
     ops::run(service, operation, input).await
 }
 
-async fn read(request: Request) -> Result<Bytes, ApiError> {
-    collect(request.into_body()).await.map_err(|status| ApiError {
+async fn read(service: &Service, request: Request) -> Result<Received, ApiError> {
+    service.bodies.read(request.into_body()).await.map_err(|status| ApiError {
         status: status.as_u16(),
         kind: "SerializationException",
         message: Some(format!("The body cannot be read: {status}.")),

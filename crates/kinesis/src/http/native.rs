@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::config::Credentials;
 use crate::error::ApiError;
-use crate::http::{collect, eventstream, respond, set};
+use crate::http::{eventstream, respond, set};
 use crate::ops::{self, Answer, Operation, Outcome};
 use crate::service::Service;
 use crate::sigv4;
@@ -30,11 +30,11 @@ pub(crate) fn router(service: &Arc<Service>) -> Router {
 
 async fn handle(State(service): State<Arc<Service>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match collect(body).await {
+    let body = match service.bodies.read(body).await {
         Ok(body) => body,
         Err(status) => return respond(status.as_u16(), None, Body::empty()),
     };
-    let mut response = answer(&service, &parts, &body).await;
+    let mut response = answer(&service, &parts, &body.bytes).await;
     if parts.headers.contains_key(header::ORIGIN) {
         share_with_browsers(&parts, &mut response);
     }

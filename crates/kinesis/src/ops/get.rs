@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pinmill_broker::{Error, ReadLimit, StoredRecord};
 
 use crate::error::ApiError;
@@ -196,17 +197,24 @@ pub(crate) async fn read(
 ) -> Result<Page, ApiError> {
     let (mut next, mut records, mut bytes) = (offset, Vec::new(), 0);
     let mut wait = max_wait;
-    while records.len() < max_records && bytes < max_bytes {
+    'pages: while records.len() < max_records && bytes < max_bytes {
         let room =
             (max_bytes - bytes).min((max_records - records.len()).saturating_mul(TYPICAL_RECORD_BYTES));
-        let read =
-            read_once(service, state, index, next, ReadLimit { max_bytes: room, max_wait: wait }).await?;
+        let limit = ReadLimit { max_bytes: room, max_wait: wait };
+        let read = read_once(service, state, index, next, limit).await?;
         wait = Duration::ZERO;
-        let Some(last) = read.last() else { break };
-        next = last.offset + 1;
-        for record in read.into_iter().take(max_records - records.len()) {
-            bytes += record.value.as_ref().map_or(0, bytes::Bytes::len)
-                + record.key.as_ref().map_or(0, bytes::Bytes::len);
+        if read.is_empty() {
+            break;
+        }
+        for record in read {
+            let size =
+                record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len);
+            // A log gives one record whatever its size; only as the first of a page may it be over the limit.
+            let is_over = !records.is_empty() && bytes + size > max_bytes;
+            if is_over || records.len() == max_records {
+                break 'pages;
+            }
+            bytes += size;
             next = record.offset + 1;
             records.push(record);
         }

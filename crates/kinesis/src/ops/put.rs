@@ -55,7 +55,7 @@ pub(crate) async fn one(service: &Arc<Service>, input: Value<'_>) -> Outcome {
         }
     }
     let entry = entry(input)?;
-    check_size(&entry, service.record_size_limit(&state), &|| "data".to_owned())?;
+    check_size(service, &entry, service.record_size_limit(&state), &|| "data".to_owned())?;
     match store(service, &live, vec![entry]).await?.first() {
         Some(Fate::Stored { shard, created_s, offset }) => Ok(Answer::Value(Value::map([
             ("ShardId", Value::text(shard_id(*shard))),
@@ -72,7 +72,7 @@ pub(crate) async fn many(service: &Arc<Service>, mut input: Value<'_>) -> Outcom
     let entries = take_records(&mut input).into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     let limit = service.record_size_limit(&state);
     for (n, entry) in entries.iter().enumerate() {
-        check_size(entry, limit, &|| format!("records.{}.member.data", n + 1))?;
+        check_size(service, entry, limit, &|| format!("records.{}.member.data", n + 1))?;
     }
     if entries.iter().map(|entry| entry.bytes).sum::<usize>() > MAX_TOTAL_BYTES {
         return Err(ApiError::invalid("Records size exceeds 10 MB limit"));
@@ -158,7 +158,12 @@ fn entry(record: Value<'_>) -> Result<Entry, ApiError> {
 }
 
 /// A record may have as many bytes of data and partition key together as its stream takes.
-fn check_size(entry: &Entry, limit: usize, path: &dyn Fn() -> String) -> Result<(), ApiError> {
+fn check_size(
+    service: &Service,
+    entry: &Entry,
+    limit: usize,
+    path: &dyn Fn() -> String,
+) -> Result<(), ApiError> {
     let data = entry.record.value.as_ref().map_or(0, Bytes::len);
     if data > limit {
         let printed = format!("java.nio.HeapByteBuffer[pos=0 lim={data} cap={data}]");
@@ -169,6 +174,15 @@ fn check_size(entry: &Entry, limit: usize, path: &dyn Fn() -> String) -> Result<
         return Err(ApiError::invalid(format!(
             "The data and the partition key of a record have {} bytes together, the limit of the stream is {limit}.",
             entry.bytes
+        )));
+    }
+    // What the log would refuse would take the other records of the shard along.
+    let header = |(name, value): &(String, Option<Bytes>)| name.len() + value.as_ref().map_or(0, Bytes::len);
+    let stored = entry.bytes + entry.record.headers.iter().map(header).sum::<usize>();
+    let most = service.catalog.log().max_record_bytes();
+    if stored > most {
+        return Err(ApiError::invalid(format!(
+            "A record takes {stored} bytes in the log of the streams, whose limit is {most}."
         )));
     }
     Ok(())

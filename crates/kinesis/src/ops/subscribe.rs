@@ -166,7 +166,7 @@ impl Subscription {
         let taken_over = Arc::clone(&self.ticket.taken_over);
         let mut changes = self.service.catalog.changes();
         let page = loop {
-            let wait = HEARTBEAT.min(left);
+            let wait = if self.is_at_the_end() { Duration::ZERO } else { HEARTBEAT.min(left) };
             let read = get::read(
                 &self.service,
                 &self.state,
@@ -211,6 +211,13 @@ impl Subscription {
             event.push("ContinuationSequenceNumber", Value::text(self.continuation()));
         }
         Some(eventstream::event("SubscribeToShardEvent", &json::write(&event)))
+    }
+
+    /// True where the shard is closed and all of it was sent, so that waiting would be in vain.
+    fn is_at_the_end(&self) -> bool {
+        let now = self.service.catalog.get(&self.state.name).map(|live| live.state());
+        let closed = now.as_deref().and_then(|state| state.shard(self.index)?.closed);
+        closed.is_some_and(|closed| self.next >= closed.end_offset)
     }
 
     /// The number after which a new subscription goes on.

@@ -129,3 +129,28 @@ async fn the_aws_command_line_works_as_it_comes() {
     assert_eq!(described["StreamDescription"]["Shards"].as_array().unwrap().len(), 2);
     assert_eq!(call(&["delete-stream", "--stream-name", "s"]).await, Value::Null);
 }
+
+/// Maven fetches the SDK once; without a network and without a copy of it the test is left out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_java_client_speaks_cbor_over_http_2_and_subscribes() {
+    let project = pinmill_testkit::workspace_root().join("testing/java-kinesis");
+    let maven = |arguments: &[&str]| {
+        let mut command = Command::new("mvn");
+        command.current_dir(&project).args(["-B", "-q"]).args(arguments).kill_on_drop(true);
+        command
+    };
+    match maven(&["compile"]).output().await {
+        Err(_) => return left_out("this machine has no Maven"),
+        Ok(output) if !output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(!said.contains("COMPILATION ERROR"), "{said}");
+            return left_out("Maven cannot fetch the AWS SDK for Java, or there is no JDK 17");
+        }
+        Ok(_) => {}
+    }
+    let world = World::start().await;
+    let url = format!("-Dexec.args=http://{}", world.address);
+    let said = output(maven(&["exec:java", &url])).await;
+    assert!(said.contains("done"), "{said}");
+    assert!(world.kinesis.streams().is_empty());
+}

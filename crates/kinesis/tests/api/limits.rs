@@ -1,8 +1,11 @@
 //! Every limit one below, at, and one above; and each place of a bad record among good ones.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
+use pinmill_broker::{EventLog, MemoryLog};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -46,29 +49,57 @@ async fn a_record_may_have_one_mebibyte_with_its_key() {
     assert_eq!(world.read_shard("s", "0").await.len(), 4, "a refused request stores nothing");
 }
 
+/// A record in CBOR, whose data need no base64.
+fn cbor_record(bytes: usize) -> Vec<u8> {
+    let mut record = b"\x6cPartitionKey\x61k\x64Data\x5a".to_vec();
+    record.extend_from_slice(&u32::try_from(bytes).unwrap().to_be_bytes());
+    record.resize(record.len() + bytes, b'x');
+    record
+}
+
+/// Puts one record, or many, and returns the exception if there is one.
+async fn put_cbor(world: &World, records: &[usize]) -> Option<String> {
+    let (operation, mut body) = match records {
+        [_] => ("PutRecord", b"\xa3\x6aStreamName\x61s".to_vec()),
+        _ => ("PutRecords", b"\xa2\x6aStreamName\x61s\x67Records\x9f".to_vec()),
+    };
+    for bytes in records {
+        if records.len() > 1 {
+            body.push(0xa2);
+        }
+        body.extend(cbor_record(*bytes));
+    }
+    if records.len() > 1 {
+        body.push(0xff);
+    }
+    let answer = world.call_as("application/x-amz-cbor-1.1", operation, body).await;
+    let kind = answer.headers.get("x-amzn-errortype").map(|kind| kind.to_str().unwrap().to_owned());
+    assert_eq!(answer.status == 200, kind.is_none());
+    kind
+}
+
 #[tokio::test]
 async fn a_stream_may_take_ten_mebibytes_a_record() {
     let world = World::start().await;
     let body = json!({"StreamName": "s", "ShardCount": 1, "MaxRecordSizeInKiB": 10_240});
     world.ok("CreateStream", body).await;
-    for bytes in [10 * MIB - 2, 10 * MIB - 1] {
-        let mut body = record("k", bytes);
-        body["StreamName"] = json!("s");
-        world.ok("PutRecord", body).await;
+    for (bytes, kind) in [
+        (10 * MIB - 2, None),
+        (10 * MIB - 1, None),
+        (10 * MIB, Some("InvalidArgumentException")),
+        (10 * MIB + 1, Some("ValidationException")),
+    ] {
+        assert_eq!(put_cbor(&world, &[bytes]).await.as_deref(), kind, "{bytes}");
     }
-    let mut over = record("k", 10 * MIB);
-    over["StreamName"] = json!("s");
-    world.fails("PutRecord", over, "InvalidArgumentException").await;
-    let mut over = record("k", 10 * MIB + 1);
-    over["StreamName"] = json!("s");
-    world.fails("PutRecord", over, "ValidationException").await;
     let arn = world.describe("s").await["StreamARN"].clone();
     world.ok("UpdateMaxRecordSize", json!({"StreamARN": arn, "MaxRecordSizeInKiB": 2048})).await;
-    let mut over = record("k", 2 * MIB);
-    over["StreamName"] = json!("s");
-    world.fails("PutRecord", over, "InvalidArgumentException").await;
-    // One record is always answered, and the next call goes on after it.
-    assert_eq!(world.read_shard("s", "0").await.len(), 2);
+    assert_eq!(put_cbor(&world, &[2 * MIB - 1]).await, None);
+    assert_eq!(put_cbor(&world, &[2 * MIB]).await.as_deref(), Some("InvalidArgumentException"));
+    assert_eq!(world.kinesis.log().offsets("s", 0).await.unwrap().end, 3);
+    // A page ends after the record that fills it.
+    let iterator = world.iterator("s", "0", "TRIM_HORIZON").await;
+    let page = world.ok("GetRecords", json!({"ShardIterator": iterator})).await;
+    assert_eq!(page["Records"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -86,18 +117,13 @@ async fn a_call_may_have_500_records_and_ten_mebibytes() {
             .fails("PutRecords", json!({"StreamName": "s", "Records": records}), "ValidationException")
             .await;
     }
-    // Ten records of one mebibyte with their keys.
-    let filled = |last: usize| {
-        let mut records = vec![record("k", MIB - 1); 9];
-        records.extend([record("k", MIB - 11), record("k", last)]);
-        json!({"StreamName": "s", "Records": records})
-    };
-    for last in [8, 9] {
-        world.ok("PutRecords", filled(last)).await;
+    // Nine records of one mebibyte with their keys, and two that are one together, but for what is left out here.
+    for (last, kind) in [(8, None), (9, None), (10, Some("InvalidArgumentException"))] {
+        let mut records = vec![MIB - 1; 9];
+        records.extend([MIB - 11, last]);
+        assert_eq!(put_cbor(&world, &records).await.as_deref(), kind, "{last}");
     }
-    let message = world.fails("PutRecords", filled(10), "InvalidArgumentException").await;
-    assert_eq!(message, "Records size exceeds 10 MB limit");
-    assert_eq!(world.read_shard("s", "0").await.len(), 1000 + 22);
+    assert_eq!(world.kinesis.log().offsets("s", 0).await.unwrap().end, 1000 + 22);
 }
 
 #[tokio::test]
@@ -222,6 +248,24 @@ async fn a_throttled_record_at_any_place_fails_alone() {
             } else {
                 assert_eq!(record["ShardId"], "shardId-000000000001");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_the_log_would_not_take_is_refused_by_name() {
+    let log = Arc::new(MemoryLog::new());
+    let world = World::on(Arc::clone(&log) as Arc<dyn EventLog>, |_| {}).await;
+    world.create("s", 1).await;
+    log.set_max_record_bytes(100);
+    for (bytes, is_taken) in [(99, true), (100, false)] {
+        let mut body = record("k", bytes);
+        body["StreamName"] = json!("s");
+        if is_taken {
+            world.ok("PutRecord", body).await;
+        } else {
+            let message = world.fails("PutRecord", body, "InvalidArgumentException").await;
+            assert_eq!(message, "A record takes 101 bytes in the log of the streams, whose limit is 100.");
         }
     }
 }

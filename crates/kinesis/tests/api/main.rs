@@ -12,6 +12,7 @@
 
 mod clients;
 mod consumers;
+mod durable;
 mod facade;
 mod limits;
 mod protocol;

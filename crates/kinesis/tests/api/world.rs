@@ -19,6 +19,8 @@ use pinmill_broker::{EventLog, MemoryLog};
 use pinmill_kinesis::{Clock, Kinesis, KinesisConfig};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// A signature of the right form that nobody checks.
 pub(crate) const ANY_SIGNATURE: &str =
@@ -30,13 +32,8 @@ pub(crate) struct World {
     pub(crate) address: String,
     clock: Arc<AtomicI64>,
     client: Client<HttpConnector, Full<Bytes>>,
-    server: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    stop: Arc<Notify>,
+    server: JoinHandle<()>,
 }
 
 /// An answer, read to its end.
@@ -71,11 +68,17 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = kinesis.router();
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
         let server = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
-                let (socket, _) = listener.accept().await.unwrap();
+                let socket = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    () = stopped.notified() => return connections.shutdown().await,
+                };
                 let service = TowerToHyperService::new(router.clone());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let builder = auto::Builder::new(TokioExecutor::new());
                     // A client that goes away in the middle is not the test's concern.
                     let _ = builder.serve_connection(TokioIo::new(socket), service).await;
@@ -83,7 +86,13 @@ impl World {
             }
         });
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { kinesis, address, clock, client, server }
+        Self { kinesis, address, clock, client, stop, server }
+    }
+
+    /// Ends the service with all its connections, so that nothing holds its log any more.
+    pub(crate) async fn stop(self) {
+        self.stop.notify_one();
+        self.server.await.unwrap();
     }
 
     /// Speaks HTTP/2 by prior knowledge from now on.

@@ -1,0 +1,105 @@
+//! On the embedded log: what was acknowledged is there after a restart, under the same numbers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pinmill_broker::EmbeddedLog;
+use pinmill_log::{Log, LogConfig};
+use serde_json::{Value, json};
+
+use crate::world::{World, text};
+
+async fn open(dir: &Path) -> World {
+    let config = LogConfig {
+        max_record_bytes: pinmill_kinesis::LOG_RECORD_BYTES,
+        max_batch_bytes: pinmill_kinesis::LOG_BATCH_BYTES,
+        ..LogConfig::default()
+    };
+    let (log, _) = Log::open(dir, config).unwrap();
+    World::on(Arc::new(EmbeddedLog::new(Arc::new(log))), |_| {}).await
+}
+
+/// Every record of a stream with its number, by shard.
+async fn numbered(world: &World) -> Vec<(String, String, String)> {
+    let mut all = Vec::new();
+    for shard in world.shards("s").await {
+        let id = text(&shard["ShardId"]);
+        let iterator = world.iterator("s", &id, "TRIM_HORIZON").await;
+        let answer = world.ok("GetRecords", json!({"ShardIterator": iterator})).await;
+        for record in answer["Records"].as_array().unwrap() {
+            all.push((id.clone(), text(&record["SequenceNumber"]), crate::world::data(record)));
+        }
+    }
+    all
+}
+
+async fn put(world: &World, round: usize) -> Vec<(String, String, String)> {
+    let records: Vec<_> = (0..50)
+        .map(|n| json!({"PartitionKey": format!("k{n}"), "Data": STANDARD.encode(format!("{round}-{n}"))}))
+        .collect();
+    let answer = world.ok("PutRecords", json!({"StreamName": "s", "Records": records})).await;
+    let answered = answer["Records"].as_array().unwrap().iter().enumerate();
+    answered
+        .map(|(n, record)| {
+            (text(&record["ShardId"]), text(&record["SequenceNumber"]), format!("{round}-{n}"))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_on_the_embedded_log_outlive_the_process() {
+    let dir = pinmill_testkit::temp_dir();
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let world = open(dir.path()).await;
+        if round == 0 {
+            world.create("s", 2).await;
+        }
+        let mut found = numbered(&world).await;
+        found.sort();
+        acknowledged.sort();
+        assert_eq!(found, acknowledged, "round {round}");
+        acknowledged.extend(put(&world, 2 * round).await);
+        let open = world.kinesis.stream("s").unwrap().open_shards().count();
+        let target = if round % 2 == 0 { open * 2 } else { open / 2 };
+        let body = json!({"StreamName": "s", "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"});
+        world.ok("UpdateShardCount", body).await;
+        acknowledged.extend(put(&world, 2 * round + 1).await);
+        world.stop().await;
+    }
+    let world = open(dir.path()).await;
+    world.ok("DeleteStream", json!({"StreamName": "s"})).await;
+    world.stop().await;
+    let world = open(dir.path()).await;
+    assert_eq!(world.ok("ListStreams", json!({})).await["StreamNames"], Value::Array(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_call_of_the_api_fits_into_one_shard() {
+    let dir = pinmill_testkit::temp_dir();
+    let world = open(dir.path()).await;
+    world.ok("CreateStream", json!({"StreamName": "s", "ShardCount": 1, "MaxRecordSizeInKiB": 10_240})).await;
+    let largest = 10 * 1024 * 1024 - 1;
+    // {"StreamName": "s", "PartitionKey": "k", "ExplicitHashKey": "7", "Data": …} in CBOR.
+    let mut body =
+        b"\xa4\x6aStreamName\x61s\x6cPartitionKey\x61k\x6fExplicitHashKey\x617\x64Data\x5a".to_vec();
+    body.extend_from_slice(&u32::try_from(largest).unwrap().to_be_bytes());
+    body.resize(body.len() + largest, b'x');
+    let answer = world.call_as("application/x-amz-cbor-1.1", "PutRecord", body).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    // 500 records of 10 MiB together with their keys.
+    let each = 10 * 1024 * 1024 / 500 - 1;
+    let mut body = b"\xa2\x6aStreamName\x61s\x67Records\x9f".to_vec();
+    for _ in 0..500 {
+        body.extend_from_slice(b"\xa2\x6cPartitionKey\x61k\x64Data\x5a");
+        body.extend_from_slice(&u32::try_from(each).unwrap().to_be_bytes());
+        body.resize(body.len() + each, b'x');
+    }
+    body.push(0xff);
+    let answer = world.call_as("application/x-amz-cbor-1.1", "PutRecords", body).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.starts_with(b"\xa2\x71FailedRecordCount\x00"), "none of them failed");
+    assert_eq!(world.kinesis.log().offsets("s", 0).await.unwrap().end, 501);
+}
