@@ -1,5 +1,7 @@
 //! The embedded log keeps the promises of the trait.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

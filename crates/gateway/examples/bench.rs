@@ -40,6 +40,8 @@ struct Options {
     connections: usize,
     rounds: usize,
     data: PathBuf,
+    /// For a profiler: `bare` or `durable` runs only that.
+    only: Option<String>,
 }
 
 /// What one round of load measured.
@@ -77,6 +79,11 @@ fn main() {
     arguments.retain(|argument| argument != "--bench");
     let options = options(&arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    match options.only.as_deref() {
+        Some("bare") => return println!("{:?}", runtime.block_on(bare_round(&options))),
+        Some(_) => return println!("{:?}", runtime.block_on(durable_round(&options))),
+        None => {}
+    }
     let report = runtime.block_on(compare(&options));
     println!("{}", serde_json::to_string(&report).unwrap());
 }
@@ -91,11 +98,11 @@ fn options(arguments: &[String]) -> Options {
         connections: number("--connections", 64),
         rounds: number("--rounds", 3),
         data: value("--data").map_or_else(|| PathBuf::from("target"), PathBuf::from),
+        only: value("--only"),
     }
 }
 
 async fn compare(options: &Options) -> Report {
-    std::fs::create_dir_all(&options.data).unwrap();
     let (mut bare, mut durable) = (Vec::new(), Vec::new());
     let (mut appends, mut fsyncs) = (0, 0);
     for round in 0..options.rounds {
@@ -146,6 +153,7 @@ async fn bare_round(options: &Options) -> Round {
 }
 
 async fn durable_round(options: &Options) -> (Round, pinmill_log::Stats) {
+    std::fs::create_dir_all(&options.data).unwrap();
     let folder = tempfile::Builder::new().prefix("gateway-bench-").tempdir_in(&options.data).unwrap();
     let (log, _) = Log::open(folder.path(), LogConfig::default()).unwrap();
     let log = Arc::new(log);

@@ -1,5 +1,8 @@
 //! Reading a request's body: no more of it than is allowed, for no longer, and not too many large ones at once.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -25,11 +28,12 @@ pub(crate) struct BodyReader {
     memory: Semaphore,
 }
 
-/// A body, and its share of the memory for bodies until it is dropped.
+/// A body.
 #[derive(Debug)]
 pub(crate) struct Read<'a> {
     pub(crate) bytes: Bytes,
-    _share: Option<SemaphorePermit<'a>>,
+    /// Its share of the memory for large bodies, to be kept as long as it or what was made of it.
+    pub(crate) share: Option<SemaphorePermit<'a>>,
 }
 
 impl BodyReader {
@@ -40,9 +44,9 @@ impl BodyReader {
 
     /// Reads a body to its end. An error leaves the rest unread, so it ends the connection.
     pub(crate) async fn read(&self, body: Body) -> Result<Read<'_>, ApiError> {
-        match tokio::time::timeout(self.timeout, self.read_all(body)).await {
-            Ok(read) => read.map_err(ApiError::closing),
-            Err(_) => {
+        match within(self.timeout, self.read_all(body)).await {
+            Some(read) => read.map_err(ApiError::closing),
+            None => {
                 let message = format!("the request's body did not come within {:?}", self.timeout);
                 Err(ApiError::plain(StatusCode::REQUEST_TIMEOUT, message).closing())
             }
@@ -55,11 +59,11 @@ impl BodyReader {
             return Err(self.too_large());
         }
         let Some(first) = next_chunk(&mut body).await? else {
-            return Ok(Read { bytes: Bytes::new(), _share: None });
+            return Ok(Read { bytes: Bytes::new(), share: None });
         };
         if body.is_end_stream() && first.len() <= self.limit {
             // Nearly every body: one chunk, handed on as it is.
-            return Ok(Read { bytes: first, _share: None });
+            return Ok(Read { bytes: first, share: None });
         }
         let expected = promised.and_then(|promised| usize::try_from(promised).ok());
         let mut bytes =
@@ -79,7 +83,7 @@ impl BodyReader {
             bytes.extend_from_slice(&part);
             chunk = next_chunk(&mut body).await?;
         }
-        Ok(Read { bytes: bytes.freeze(), _share: share })
+        Ok(Read { bytes: bytes.freeze(), share })
     }
 
     async fn share_of(&self, bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
@@ -91,6 +95,28 @@ impl BodyReader {
     fn too_large(&self) -> ApiError {
         let message = format!("the request's body is over the limit of {} bytes", self.limit);
         ApiError::plain(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+}
+
+/// The result of `future`, or `None` when `limit` is over first.
+///
+/// The first time that the future is not ready no timer is set: hyper hands a body over only after it was asked for,
+/// and a body that came together with its head is there when it is asked again at once. Nearly all do.
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut asked = false;
+    let at_once = poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending if asked => Poll::Ready(None),
+        Poll::Pending => {
+            asked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match at_once.await {
+        Some(result) => Some(result),
+        None => tokio::time::timeout(limit, future).await.ok(),
     }
 }
 

@@ -17,9 +17,9 @@ const USUAL_HEADERS: HeaderValue = HeaderValue::from_static("accept, authorizati
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after");
 
 impl Cors {
-    /// Tells the browser that the page which sent `request` may read `answer`, where it may.
-    pub(crate) fn allow(&self, request: &HeaderMap, answer: &mut HeaderMap) -> bool {
-        let Some(allowed) = self.allowed_origin(request) else { return false };
+    /// Tells the browser that a page of `origin` may read `answer`, where it may.
+    pub(crate) fn allow(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) -> bool {
+        let Some(allowed) = self.allowed(origin) else { return false };
         answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         if matches!(self, Self::Origins(_)) {
@@ -34,7 +34,7 @@ impl Cors {
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
         headers.insert(ALLOW, METHODS);
-        if self.allow(request, headers) {
+        if self.allow(request.get(ORIGIN), headers) {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
             let asked = request.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(USUAL_HEADERS));
@@ -43,8 +43,8 @@ impl Cors {
         response
     }
 
-    fn allowed_origin(&self, request: &HeaderMap) -> Option<HeaderValue> {
-        let origin = request.get(ORIGIN)?;
+    fn allowed(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+        let origin = origin?;
         match self {
             Self::AnyOrigin => Some(HeaderValue::from_static("*")),
             Self::Origins(allowed) => {
@@ -78,14 +78,14 @@ mod tests {
     fn only_listed_pages_are_allowed() {
         let listed = Cors::Origins(vec!["https://a.example".to_owned()]);
         let mut answer = HeaderMap::new();
-        assert!(listed.allow(&from("https://a.example"), &mut answer));
+        assert!(listed.allow(Some(&HeaderValue::from_static("https://a.example")), &mut answer));
         assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
         assert_eq!(answer[VARY], "origin");
         for (cors, origin) in
             [(&listed, "https://b.example"), (&listed, "null"), (&Cors::Off, "https://a.example")]
         {
             let mut answer = HeaderMap::new();
-            assert!(!cors.allow(&from(origin), &mut answer));
+            assert!(!cors.allow(Some(&HeaderValue::from_static(origin)), &mut answer));
             assert!(answer.is_empty());
             assert!(!cors.preflight(&from(origin)).headers().contains_key(ACCESS_CONTROL_ALLOW_METHODS));
         }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_request_that_comes_from_no_page_is_left_alone() {
         let mut answer = HeaderMap::new();
-        assert!(!Cors::AnyOrigin.allow(&HeaderMap::new(), &mut answer));
+        assert!(!Cors::AnyOrigin.allow(None, &mut answer));
         assert!(answer.is_empty());
     }
 }

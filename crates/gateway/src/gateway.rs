@@ -1,15 +1,18 @@
 //! The gateway: the routes on a server, and what is done for every request alike.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
+use axum::routing::future::RouteFuture;
+use futures::future::{BoxFuture, Either};
+use http::header::ORIGIN;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use pinmill_broker::EventLog;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +32,7 @@ pub struct Gateway {
     config: GatewayConfig,
     log: Arc<dyn EventLog>,
     metrics: Arc<Metrics>,
+    more: Router,
 }
 
 impl Gateway {
@@ -47,7 +51,7 @@ impl Gateway {
             Arc::clone(&metrics),
         )
         .await?;
-        Ok(Self { server, config, log, metrics })
+        Ok(Self { server, config, log, metrics, more: Router::new() })
     }
 
     /// The address that is listened on, with the port that was taken.
@@ -55,53 +59,65 @@ impl Gateway {
         self.server.local_addr()
     }
 
+    /// Serves these routes too, behind the same stages and cross-origin rules: the streams' façade. They must differ from the
+    /// gateway's own, have no fallback, and bound what they read.
+    #[must_use]
+    pub fn with_routes(mut self, routes: Router) -> Self {
+        self.more = self.more.merge(routes);
+        self
+    }
+
     /// Serves until `stop` is cancelled; then takes no more connections, lets requests in flight end, closes idle
     /// connections, and returns at the latest after the drain time-out.
     pub async fn serve(self, stop: CancellationToken) -> Drained {
         let app = App::new(self.log, &self.config, Arc::clone(&self.metrics), stop.clone());
-        let front = Front {
-            router: routes::router(Arc::new(app)),
-            cors: Arc::new(self.config.cors),
-            metrics: self.metrics,
-        };
+        let shared =
+            Shared { router: routes::router(Arc::new(app)).merge(self.more), cors: self.config.cors, metrics: self.metrics };
+        let front = Front(Arc::new(shared));
         self.server.serve(front, stop).await
     }
 }
 
 /// What stands before the routes: stages and slashes, and browsers' cross-origin rules.
 #[derive(Debug, Clone)]
-struct Front {
+struct Front(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     router: Router,
-    cors: Arc<Cors>,
+    cors: Cors,
     metrics: Arc<Metrics>,
 }
+
+/// The answer of a route, which is nearly every one, or one that takes more steps.
+type Answering = Either<RouteFuture<Infallible>, BoxFuture<'static, Result<Response<Body>, Infallible>>>;
 
 impl Service<Request<Incoming>> for Front {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Incoming>) -> Answering {
+        let Shared { router, cors, metrics } = &*self.0;
         if request.method() == Method::OPTIONS {
-            self.metrics.answered(Route::Preflight, http::StatusCode::NO_CONTENT);
-            let answer = self.cors.preflight(request.headers());
-            return Box::pin(std::future::ready(Ok(answer)));
+            metrics.answered(Route::Preflight, StatusCode::NO_CONTENT);
+            let answer = cors.preflight(request.headers());
+            return Either::Right(Box::pin(ready(Ok(answer))));
         }
         to_route(request.uri_mut());
-        if !request.headers().contains_key(http::header::ORIGIN) {
-            return Box::pin(self.router.call(request));
-        }
-        let (cors, asked) = (Arc::clone(&self.cors), request.headers().clone());
-        let answer = self.router.call(request);
-        Box::pin(async move {
+        let origin = request.headers().get(ORIGIN).cloned();
+        let answer = router.clone().call(request);
+        let Some(origin) = origin else { return Either::Left(answer) };
+        let shared = Arc::clone(&self.0);
+        Either::Right(Box::pin(async move {
             let mut answer = answer.await?;
-            cors.allow(&asked, answer.headers_mut());
+            shared.cors.allow(Some(&origin), answer.headers_mut());
             Ok(answer)
-        })
+        }))
     }
 }
 

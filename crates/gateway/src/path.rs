@@ -1,7 +1,7 @@
 //! Paths as clients send them, and as the routes expect them.
 
 /// First segments of the routes. What stands before one of them is a stage.
-const ROOTS: [&str; 5] = ["topics", "brokers", "healthz", "readyz", "metrics"];
+const ROOTS: [&str; 6] = ["topics", "streams", "brokers", "healthz", "readyz", "metrics"];
 
 /// Leaves out a stage before a route (`/dev/topics` is `/topics`), slashes at the end and repeated ones at the start.
 ///
@@ -35,6 +35,7 @@ mod tests {
             ("/prod/topics/a.pin", "/topics/a.pin"),
             ("/test/topics/a/partitions/0/offsets/", "/topics/a/partitions/0/offsets"),
             ("/dev/brokers", "/brokers"),
+            ("/dev/streams/streaming-1-pin/record", "/streams/streaming-1-pin/record"),
             ("/dev/healthz", "/healthz"),
             ("*", "*"),
         ] {

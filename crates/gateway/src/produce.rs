@@ -31,7 +31,7 @@ pub(crate) struct Posted {
 ///
 /// A body that is no JSON is a 400, one that is no produce request, or holds a value that readers would understand
 /// differently, is a 422; then nothing of it is stored.
-pub(crate) fn parse(body: &Bytes, embedded: Embedded, limits: &Limits) -> Result<Vec<Posted>, ApiError> {
+pub(crate) fn parse(body: &[u8], embedded: Embedded, limits: &Limits) -> Result<Vec<Posted>, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let records = Envelope { limit: limits.records_per_request }
         .deserialize(&mut reader)
@@ -41,24 +41,19 @@ pub(crate) fn parse(body: &Bytes, embedded: Embedded, limits: &Limits) -> Result
         None => Err(ApiError::unprocessable("records is missing")),
         Some(records) if records.is_empty() => Err(ApiError::unprocessable("records is empty")),
         Some(records) => {
-            let posted = |(index, raw): (usize, RawRecord<'_>)| {
-                Ok(Posted {
-                    partition: raw.partition,
-                    record: Record {
-                        key: field(body, raw.key, "key", index, embedded, limits)?,
-                        value: field(body, raw.value, "value", index, embedded, limits)?,
-                        ..Record::default()
-                    },
-                })
-            };
-            records.into_iter().enumerate().map(posted).collect()
+            let mut posted = Vec::with_capacity(records.len());
+            for (index, RawRecord { key, value, partition }) in records.into_iter().enumerate() {
+                let key = field(key, "key", index, embedded, limits)?;
+                let value = field(value, "value", index, embedded, limits)?;
+                posted.push(Posted { partition, record: Record { key, value, ..Record::default() } });
+            }
+            Ok(posted)
         }
     }
 }
 
 /// The bytes to store for a key or value; `null` is none.
 fn field(
-    body: &Bytes,
     raw: Option<&RawValue>,
     name: &'static str,
     index: usize,
@@ -70,7 +65,7 @@ fn field(
     match embedded {
         Embedded::Json => {
             json::check(text, limits.json_depth).map_err(|error| refusal(&error, place))?;
-            Ok(Some(json::compact(body, text)))
+            Ok(Some(json::compact(text).into()))
         }
         Embedded::Binary => {
             let base64: Cow<'_, str> = Name
@@ -268,6 +263,12 @@ pub(crate) enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What a record has until the log has answered for it.
+    pub(crate) const UNANSWERED: Self =
+        Self::Refused { retriable: true, error: Cow::Borrowed("the log gave no offset") };
+}
+
 /// The body of an answer to a produce request.
 pub(crate) fn answer(outcomes: &[Outcome]) -> String {
     let mut body = String::with_capacity(64 + outcomes.len() * 80);
@@ -298,7 +299,7 @@ mod tests {
     use super::*;
 
     fn parse_json(body: &str) -> Result<Vec<Posted>, ApiError> {
-        parse(&Bytes::copy_from_slice(body.as_bytes()), Embedded::Json, &Limits::default())
+        parse(body.as_bytes(), Embedded::Json, &Limits::default())
     }
 
     fn only(body: &str) -> (Option<String>, Option<String>, Option<i64>) {
@@ -373,7 +374,7 @@ mod tests {
             b"\xef\xbb\xbf{\"records\":[{\"value\":1}]}",
             b"{\"records\":[{\"value\":1}]}\x00",
         ] {
-            let error = parse(&Bytes::from_static(body), Embedded::Json, &Limits::default()).unwrap_err();
+            let error = parse(body, Embedded::Json, &Limits::default()).unwrap_err();
             assert_eq!(error.status.as_u16(), 400, "{error:?}");
         }
     }
@@ -388,7 +389,7 @@ mod tests {
             assert_eq!(parse_json(&nested(levels)).unwrap_err().status.as_u16(), 422);
         }
         let limits = Limits { records_per_request: 2, ..Limits::default() };
-        let body = |count| Bytes::from(format!(r#"{{"records":[{}]}}"#, vec!["{}"; count].join(",")));
+        let body = |count| format!(r#"{{"records":[{}]}}"#, vec!["{}"; count].join(",")).into_bytes();
         assert_eq!(parse(&body(2), Embedded::Json, &limits).unwrap().len(), 2);
         let error = parse(&body(3), Embedded::Json, &limits).unwrap_err();
         assert_eq!(error.status.as_u16(), 422);
@@ -396,9 +397,7 @@ mod tests {
 
     #[test]
     fn binary_records_are_base64_of_the_standard_alphabet() {
-        let parse = |body: &'static str| {
-            parse(&Bytes::from_static(body.as_bytes()), Embedded::Binary, &Limits::default())
-        };
+        let parse = |body: &'static str| parse(body.as_bytes(), Embedded::Binary, &Limits::default());
         let posted =
             parse(r#"{"records":[{"key":"a2V5","value":"AP\u002f+"},{"value":null},{"value":""}]}"#).unwrap();
         assert_eq!(posted[0].record.key.as_deref(), Some(&b"key"[..]));

@@ -16,7 +16,7 @@ use pinmill_broker::{EventLog, Health, PartitionDescription};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::body::BodyReader;
+use crate::body::{BodyReader, Read};
 use crate::config::{GatewayConfig, Limits};
 use crate::error::ApiError;
 use crate::metrics::{Metrics, Route};
@@ -230,10 +230,12 @@ async fn produce(app: &App, target: Result<(String, Option<i64>), ApiError>, req
     let acceptable = media::acceptable(request.headers());
     let embedded = media::embedded(request.headers());
     // The body is read before anything is refused, so that the connection can be used again.
-    let body = app.bodies.read(request.into_body()).await?;
+    let Read { bytes, share } = app.bodies.read(request.into_body()).await?;
     let since = Instant::now();
     acceptable?;
-    let posted = produce::parse(&body.bytes, embedded?, &app.limits)?;
+    let posted = produce::parse(&bytes, embedded?, &app.limits)?;
+    // The connection's read buffer, most often; the records do not need it any more.
+    drop(bytes);
     let (name, partition) = target?;
     let topic = app.topics.for_produce(&name).await?;
     let partition = match partition.map(u32::try_from) {
@@ -247,6 +249,7 @@ async fn produce(app: &App, target: Result<(String, Option<i64>), ApiError>, req
         // It may be another topic by now; the next request looks again.
         app.topics.forget(&name);
     }
+    drop(share);
     app.metrics.produced(stored.records, stored.outcomes.len() - stored.records, stored.bytes, since);
     Ok(respond(media::KAFKA_V2, produce::answer(&stored.outcomes)))
 }

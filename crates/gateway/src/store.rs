@@ -1,7 +1,6 @@
 //! From posted records to the log's partitions and back: who goes where, and what became of each.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -11,19 +10,22 @@ use crate::error::ApiError;
 use crate::produce::{Outcome, Posted};
 use crate::topics::Topic;
 
-/// Records of one request by partition. Records of one partition keep their order and go in one append.
-#[derive(Debug, Default)]
+/// Records of one request by partition.
+#[derive(Debug)]
 pub(crate) struct Sorted {
-    groups: BTreeMap<u32, Group>,
-    refused: Vec<(usize, Cow<'static, str>)>,
-    count: usize,
+    groups: Vec<Group>,
+    /// One for each record, in the request's order; those to be appended are not decided yet.
+    outcomes: Vec<Outcome>,
 }
 
-#[derive(Debug, Default)]
+/// The records of one partition, in the request's order. They go in one append.
+#[derive(Debug)]
 struct Group {
+    partition: u32,
     /// Where each record stood in the request.
     places: Vec<usize>,
     records: Vec<Record>,
+    /// Bytes of the keys and values.
     bytes: usize,
 }
 
@@ -44,34 +46,56 @@ pub(crate) fn sort(
     path_partition: Option<u32>,
     record_bytes: usize,
 ) -> Sorted {
-    let mut sorted = Sorted { count: posted.len(), ..Sorted::default() };
-    for (place, Posted { partition, record }) in posted.into_iter().enumerate() {
-        let bytes = record.key.as_ref().map_or(0, |key| key.len())
-            + record.value.as_ref().map_or(0, |value| value.len());
-        if bytes > record_bytes {
-            let error = format!("the record has {bytes} bytes, the limit is {record_bytes}");
-            sorted.refused.push((place, error.into()));
-            continue;
-        }
-        let partition = match (partition, path_partition) {
-            (Some(own), _) => u32::try_from(own).ok().filter(|own| *own < topic.partitions).ok_or(own),
-            (None, Some(path)) => Ok(path),
-            (None, None) => Ok(topic.partition_of(record.key.as_deref())),
+    let mut sorted = Sorted { groups: Vec::new(), outcomes: vec![Outcome::UNANSWERED; posted.len()] };
+    // The group of each partition, by its number. Most topics and requests have only one.
+    let one_group = posted.len() == 1 || topic.partitions == 1;
+    let mut group_of = vec![None; if one_group { 0 } else { topic.partitions as usize }];
+    for (place, Posted { partition: own, record }) in posted.into_iter().enumerate() {
+        let (partition, bytes) = match place_for(&record, own, topic, path_partition, record_bytes) {
+            Ok(found) => found,
+            Err(error) => {
+                sorted.outcomes[place] = Outcome::Refused { retriable: false, error };
+                continue;
+            }
         };
-        match partition {
-            Ok(partition) => {
-                let group = sorted.groups.entry(partition).or_default();
-                group.places.push(place);
-                group.records.push(record);
-                group.bytes += bytes;
-            }
-            Err(own) => {
-                let error = format!("there is no partition {own}, the topic has {}", topic.partitions);
-                sorted.refused.push((place, error.into()));
-            }
+        let next = sorted.groups.len();
+        let index = group_of.get_mut(partition as usize).map_or(0, |group| *group.get_or_insert(next));
+        if index == next {
+            let (places, records) = (Vec::with_capacity(1), Vec::with_capacity(1));
+            sorted.groups.push(Group { partition, places, records, bytes: 0 });
         }
+        let group = &mut sorted.groups[index];
+        group.places.push(place);
+        group.records.push(record);
+        group.bytes += bytes;
     }
     sorted
+}
+
+/// A record's partition and size, or why it is refused.
+fn place_for(
+    record: &Record,
+    own: Option<i64>,
+    topic: &Topic,
+    path_partition: Option<u32>,
+    record_bytes: usize,
+) -> Result<(u32, usize), Cow<'static, str>> {
+    let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    let bytes = len(&record.key) + len(&record.value);
+    if bytes > record_bytes {
+        return Err(format!("the record has {bytes} bytes, the limit is {record_bytes}").into());
+    }
+    let partition = match (own, path_partition) {
+        (Some(own), _) => match u32::try_from(own) {
+            Ok(own) if own < topic.partitions => own,
+            _ => {
+                return Err(format!("there is no partition {own}, the topic has {}", topic.partitions).into());
+            }
+        },
+        (None, Some(path)) => path,
+        (None, None) => topic.partition_of(record.key.as_deref()),
+    };
+    Ok((partition, bytes))
 }
 
 /// Appends what was sorted, all partitions at once.
@@ -79,42 +103,56 @@ pub(crate) fn sort(
 /// # Errors
 /// When the log took nothing and may take it later, so that the whole request can be sent again.
 pub(crate) async fn append(log: &Arc<dyn EventLog>, name: &str, sorted: Sorted) -> Result<Stored, ApiError> {
-    let Sorted { groups, refused, count } = sorted;
-    // Overwritten in each place that the log answers for.
-    let unanswered = Outcome::Refused { retriable: true, error: "the log gave no offset".into() };
-    let mut stored = Stored { outcomes: vec![unanswered; count], records: 0, bytes: 0 };
-    for (place, error) in refused {
-        stored.outcomes[place] = Outcome::Refused { retriable: false, error };
-    }
-
-    let appends = groups.into_iter().map(|(partition, Group { places, records, bytes })| async move {
-        (partition, places, bytes, log.append(name, partition, records).await)
-    });
-    let mut unavailable = None;
-    for (partition, places, bytes, result) in join_all(appends).await {
-        match result {
-            Ok(offsets) => {
-                stored.records += offsets.len();
-                stored.bytes += bytes;
-                for (place, offset) in places.into_iter().zip(offsets) {
-                    stored.outcomes[place] = Outcome::Stored { partition, offset };
-                }
-            }
-            Err(error) => {
-                let refusal = refusal(&error);
-                for place in places {
-                    stored.outcomes[place] = refusal.clone();
-                }
-                tracing::warn!(topic = name, partition, %error, "an append failed");
-                if matches!(error, Error::Unavailable(_) | Error::Failed(_)) {
-                    unavailable = Some(error);
-                }
-            }
+    let Sorted { mut groups, outcomes } = sorted;
+    let mut stored = Stored { outcomes, records: 0, bytes: 0 };
+    let unavailable = if groups.len() == 1 {
+        let Group { partition, places, records, bytes } = groups.swap_remove(0);
+        let result = log.append(name, partition, records).await;
+        stored.note(name, partition, &places, bytes, result)
+    } else {
+        let appends = groups.into_iter().map(|Group { partition, places, records, bytes }| async move {
+            (partition, places, bytes, log.append(name, partition, records).await)
+        });
+        let mut unavailable = None;
+        for (partition, places, bytes, result) in join_all(appends).await {
+            unavailable = stored.note(name, partition, &places, bytes, result).or(unavailable);
         }
-    }
+        unavailable
+    };
     match unavailable {
         Some(error) if stored.records == 0 => Err(error.into()),
         _ => Ok(stored),
+    }
+}
+
+impl Stored {
+    /// Takes down what became of one partition's records; gives back an error that says that the log is not there.
+    fn note(
+        &mut self,
+        topic: &str,
+        partition: u32,
+        places: &[usize],
+        bytes: usize,
+        result: pinmill_broker::Result<Vec<u64>>,
+    ) -> Option<Error> {
+        match result {
+            Ok(offsets) => {
+                self.records += offsets.len();
+                self.bytes += bytes;
+                for (place, offset) in places.iter().zip(offsets) {
+                    self.outcomes[*place] = Outcome::Stored { partition, offset };
+                }
+                None
+            }
+            Err(error) => {
+                tracing::warn!(topic, partition, %error, "an append failed");
+                let refusal = refusal(&error);
+                for place in places {
+                    self.outcomes[*place] = refusal.clone();
+                }
+                matches!(error, Error::Unavailable(_) | Error::Failed(_)).then_some(error)
+            }
+        }
     }
 }
 
