@@ -15,6 +15,7 @@ mod consumers;
 mod durable;
 mod facade;
 mod limits;
+mod mounted;
 mod protocol;
 mod records;
 mod reshard;
