@@ -154,10 +154,12 @@ impl Error {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make the words on the spot")]
     pub(crate) fn store(doing: &'static str, path: impl ToString, source: object_store::Error) -> Self {
         Self::Store { doing, path: path.to_string(), source }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make the words on the spot")]
     pub(crate) fn corrupt(path: impl ToString, reason: impl ToString) -> Self {
         Self::Corrupt { path: path.to_string(), reason: reason.to_string() }
     }

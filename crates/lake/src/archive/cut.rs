@@ -39,14 +39,14 @@ pub(super) fn whole_lines<R: Read>(
                     return Ok(());
                 }
             }
-            None if buffer.len() > MAX_LINE => {
+            None if buffer.len() >= MAX_LINE => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!("a line of more than {MAX_LINE} bytes"),
                 ));
             }
             None => {
-                room = buffer.len();
+                room = buffer.len().min(MAX_LINE - buffer.len());
                 carry = buffer;
             }
         }

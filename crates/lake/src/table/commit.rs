@@ -61,11 +61,12 @@ impl Table {
     ) -> Result<Committed> {
         let commit = Uuid::new_v4().to_string();
         let mut last = String::new();
+        // The version at hand at the first attempt: if one of ours landed, then after it.
+        let mut base = self.version();
         for attempt in 1..=ATTEMPTS {
             if attempt > 1 {
                 tokio::time::sleep(pause(attempt, rand::random())).await;
             }
-            let before = self.version();
             if let Err(error) = self.refresh().await {
                 if attempt == 1 {
                     return Err(error);
@@ -75,9 +76,12 @@ impl Table {
                 continue;
             }
             if attempt > 1
-                && let Some(version) = self.landed(&commit, before).await?
+                && let Some(version) = self.landed(&commit, base).await?
             {
                 return Ok(Committed::Committed { version, attempts: attempt - 1 });
+            }
+            if attempt == 1 {
+                base = self.version();
             }
             if let Some(expected) = plan.at_version.filter(|&expected| expected != self.version()) {
                 return Err(Error::Fenced {
@@ -98,7 +102,7 @@ impl Table {
                     tracing::warn!(table = self.name, attempt, %error, "a commit failed; looking whether it landed");
                     last = error.to_string();
                     if !may_pass(&error) {
-                        return self.after_refusal(&commit, before, attempt, error).await;
+                        return self.after_refusal(&commit, base, attempt, error).await;
                     }
                 }
             }
@@ -159,21 +163,21 @@ impl Table {
     async fn after_refusal(
         &mut self,
         commit: &str,
-        before: u64,
+        base: u64,
         attempts: u32,
         error: DeltaTableError,
     ) -> Result<Committed> {
         if self.refresh().await.is_ok()
-            && let Some(version) = self.landed(commit, before).await?
+            && let Some(version) = self.landed(commit, base).await?
         {
             return Ok(Committed::Committed { version, attempts });
         }
         Err(self.delta_error("commit", error))
     }
 
-    /// The version that a commit of ours landed as, if it did, after version `before`.
-    async fn landed(&self, commit: &str, before: u64) -> Result<Option<u64>> {
-        for version in (before..=self.version()).rev() {
+    /// The version that a commit of ours landed as, if it did, after version `base`.
+    async fn landed(&self, commit: &str, base: u64) -> Result<Option<u64>> {
+        for version in (base + 1..=self.version()).rev() {
             let Some(actions) = self.actions(version).await? else { break };
             if self.ledger_in(version, &actions)?.is_some_and(|ledger| ledger.commit == commit) {
                 return Ok(Some(version));

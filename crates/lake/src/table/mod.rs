@@ -209,17 +209,23 @@ impl Table {
         if self.version() == before {
             return Ok(());
         }
+        let followed = self.follow_from(before).await;
+        if !matches!(followed, Ok(true)) {
+            // The view has moved: what was known of positions and totals must be read anew.
+            self.forget();
+        }
+        followed.map(drop)
+    }
+
+    /// Keeps what is known of positions and totals up with the commits after `before`; false when one of them was
+    /// cleaned up.
+    async fn follow_from(&mut self, before: Version) -> Result<bool> {
         self.read_schema()?;
         for version in before + 1..=self.version() {
-            match self.actions(version).await? {
-                Some(actions) => self.follow(version, &actions)?,
-                None => {
-                    self.forget();
-                    return Ok(());
-                }
-            }
+            let Some(actions) = self.actions(version).await? else { return Ok(false) };
+            self.follow(version, &actions)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The actions of one commit; `None` when its file was cleaned up.
@@ -229,7 +235,6 @@ impl Table {
         get_actions(version, &bytes).map(Some).map_err(|e| self.delta_error("read a commit", e))
     }
 
-    /// Keeps what is known of positions and totals up with one commit.
     fn follow(&mut self, version: Version, actions: &[Action]) -> Result<()> {
         for action in actions {
             if let Action::Txn(txn) = action {

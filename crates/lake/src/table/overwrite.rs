@@ -1,5 +1,6 @@
 //! Tables that are replaced as a whole (answers), and taking away what no version in use needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -38,7 +39,7 @@ impl Table {
             None => Self::open_or_create(lake, name, &wanted).await?,
         };
         let other_schema = table.schema.fields() != wanted.fields();
-        table.schema = wanted.clone();
+        table.schema = Arc::clone(&wanted);
         let mut writer = table.writer(WriterOptions::default());
         for batch in batches {
             writer.write(batch).await?;

@@ -275,3 +275,115 @@ pub(super) fn advance(totals: &Totals, plan: &CommitPlan) -> Totals {
     }
     totals
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(partition: u32, after: Option<u64>, sum: RangeSum) -> CoveredRange {
+        let generation = Some("g1".to_owned());
+        CoveredRange {
+            topic: "t".into(),
+            partition,
+            generation,
+            after,
+            sum,
+            clean: sum.count,
+            quarantined: 0,
+        }
+    }
+
+    fn totals(partition: u32, latest: RangeSum, generation: Option<&str>) -> Totals {
+        let generation = generation.map(str::to_owned);
+        let (topic, sum, clean) = ("t".to_owned(), latest, latest.count);
+        let entry = PartitionTotals { topic, partition, generation, sum, clean, quarantined: 0, latest };
+        Totals::from([(("t".to_owned(), partition), entry)])
+    }
+
+    const OURS: RangeSum = RangeSum { first: 10, last: 19, count: 10, hash: 7 };
+
+    /// What one range decides, for every place the table can be at and everything it can have covered there.
+    #[test]
+    fn one_range_is_committed_once_and_only_where_it_belongs() {
+        let others = [
+            None,
+            Some(OURS),
+            Some(RangeSum { hash: 8, ..OURS }),
+            Some(RangeSum { count: 9, ..OURS }),
+            Some(RangeSum { first: 12, ..OURS }),
+        ];
+        let generations = [None, Some("g1"), Some("g2")];
+        for after in [None, Some(0), Some(9)] {
+            for found in [None, Some(0), Some(8), Some(9), Some(10), Some(18), Some(19), Some(20)] {
+                for latest in others {
+                    for generation in generations {
+                        let totals = latest.map(|latest| totals(0, latest, generation)).unwrap_or_default();
+                        let decision = decide(&[range(0, after, OURS)], &[found], &totals);
+                        let known_as_other = latest.is_some() && generation == Some("g2");
+                        let expected = match (known_as_other, found == after, found == Some(19)) {
+                            (true, ..) => "generation",
+                            (_, true, _) => "commit",
+                            (_, _, true) if latest == Some(OURS) => "already",
+                            (_, _, true) => "other records",
+                            _ => "moved",
+                        };
+                        assert_eq!(name(&decision), expected, "after {after:?}, found {found:?}, {latest:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn name(decision: &Decision) -> &'static str {
+        match decision {
+            Decision::Commit => "commit",
+            Decision::AlreadyCommitted => "already",
+            Decision::Conflict(conflict) => match conflict.reason {
+                ConflictReason::Moved { .. } => "moved",
+                ConflictReason::OtherRecords { .. } => "other records",
+                ConflictReason::Partly => "partly",
+                ConflictReason::Generation { .. } => "generation",
+            },
+        }
+    }
+
+    /// Each range of a plan is either to come, in, or moved away: every combination of three.
+    #[test]
+    fn several_ranges_are_committed_together_or_not_at_all() {
+        let states = [("to come", Some(9)), ("in", Some(19)), ("moved", Some(15))];
+        for a in states {
+            for b in states {
+                for c in states {
+                    let ranges: Vec<_> = (0..3).map(|partition| range(partition, Some(9), OURS)).collect();
+                    let mut all = Totals::new();
+                    (0..3).for_each(|partition| all.extend(totals(partition, OURS, None)));
+                    let decision = decide(&ranges, &[a.1, b.1, c.1], &all);
+                    let is = |state: &str| [a.0, b.0, c.0].iter().filter(|name| **name == state).count();
+                    let expected = match (is("moved"), is("in")) {
+                        (0, 0) => "commit",
+                        (0, 3) => "already",
+                        (0, _) => "partly",
+                        _ => "moved",
+                    };
+                    assert_eq!(name(&decision), expected, "{} {} {}", a.0, b.0, c.0);
+                }
+            }
+        }
+        assert_eq!(decide(&[], &[], &Totals::new()), Decision::Commit);
+    }
+
+    #[test]
+    fn totals_add_up_and_a_replay_moves_records_between_them() {
+        let plan = |range: CoveredRange| CommitPlan { ranges: vec![range], ..Default::default() };
+        let mut first = range(0, None, RangeSum { first: 0, last: 9, count: 8, hash: 1 });
+        (first.clean, first.quarantined) = (5, 3);
+        let totals = advance(&Totals::new(), &plan(first));
+        let totals = advance(&totals, &plan(CoveredRange { generation: None, ..range(0, Some(9), OURS) }));
+        let replayed = vec![RecordId { topic: "t".into(), partition: 0, offset: 3 }];
+        let totals = advance(&totals, &CommitPlan { replayed, ..Default::default() });
+        let entry = &totals[&("t".to_owned(), 0)];
+        assert_eq!(entry.sum, RangeSum { first: 0, last: 19, count: 18, hash: 8 });
+        assert_eq!((entry.clean, entry.quarantined, entry.latest), (16, 2, OURS));
+        assert_eq!(entry.generation.as_deref(), Some("g1"), "a commit that does not know it keeps it");
+    }
+}

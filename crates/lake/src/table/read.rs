@@ -17,7 +17,8 @@ impl Table {
         for file in self.files()? {
             let got = async { self.lake.store().get(&file.path).await?.bytes().await };
             let bytes = got.await.map_err(|e| Error::store("read", &file.path, e))?;
-            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(ParquetRecordBatchReaderBuilder::build);
+            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+                .and_then(ParquetRecordBatchReaderBuilder::build);
             for batch in reader.map_err(|e| Error::corrupt(&file.path, e))? {
                 batches.push(batch.map_err(|e| Error::corrupt(&file.path, e))?);
             }

@@ -1,0 +1,165 @@
+//! An object store that fails on purpose.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of it")]
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+use pinmill_lake::Lake;
+use url::Url;
+
+/// What a put does instead of what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is written; the put says so.
+    Refused,
+    /// The object is written; the put says that it failed.
+    AnswerLost,
+    /// The object is written; a retry within the store finds it and says that it was there already.
+    AnswerLostThenExists,
+}
+
+/// Which puts fail, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Puts of paths that contain this.
+    pub path: &'static str,
+    pub fault: Fault,
+    /// How many of them.
+    pub times: u64,
+}
+
+/// A store in memory whose puts fail as planned, and which counts deletions.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: InMemory,
+    plan: Mutex<Option<Plan>>,
+    pub faults: AtomicU64,
+    pub deletes: AtomicU64,
+}
+
+impl FaultyStore {
+    pub fn new() -> Arc<Self> {
+        let (faults, deletes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { inner: InMemory::new(), plan: Mutex::new(None), faults, deletes })
+    }
+
+    pub fn lake(self: &Arc<Self>) -> Lake {
+        let store: Arc<dyn ObjectStore> = Arc::clone(self) as _;
+        Lake::on(store, &Url::parse("memory:///a/lake").unwrap()).unwrap()
+    }
+
+    pub fn fail(&self, path: &'static str, fault: Fault, times: u64) {
+        *self.plan.lock().unwrap() = Some(Plan { path, fault, times });
+    }
+
+    pub fn heal(&self) {
+        *self.plan.lock().unwrap() = None;
+    }
+
+    fn fault(&self, path: &Path) -> Option<Fault> {
+        let mut plan = self.plan.lock().unwrap();
+        let plan = plan.as_mut().filter(|plan| plan.times > 0 && path.as_ref().contains(plan.path))?;
+        plan.times -= 1;
+        self.faults.fetch_add(1, Ordering::Relaxed);
+        Some(plan.fault)
+    }
+}
+
+fn lost() -> object_store::Error {
+    object_store::Error::Generic { store: "faulty", source: "the answer was lost".into() }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultyStore")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        match self.fault(location) {
+            None => self.inner.put_opts(location, payload, opts).await,
+            Some(Fault::Refused) => Err(lost()),
+            Some(Fault::AnswerLost) => {
+                self.inner.put_opts(location, payload, opts).await?;
+                Err(lost())
+            }
+            Some(Fault::AnswerLostThenExists) => {
+                self.inner.put_opts(location, payload, opts).await?;
+                let (path, source) = (location.to_string(), "412 after a retry".into());
+                Err(object_store::Error::AlreadyExists { path, source })
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.deletes.fetch_add(1, Ordering::Relaxed);
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.inner.rename_opts(from, to, options).await
+    }
+}
+
+/// All objects of a lake with their bytes, by path.
+pub async fn contents(lake: &Lake) -> std::collections::BTreeMap<String, Bytes> {
+    use object_store::ObjectStoreExt;
+    let mut contents = std::collections::BTreeMap::new();
+    let mut listing = lake.store().list(None);
+    while let Some(meta) = listing.next().await {
+        let path = meta.unwrap().location;
+        let bytes = lake.store().get(&path).await.unwrap().bytes().await.unwrap();
+        contents.insert(path.to_string(), bytes);
+    }
+    contents
+}
