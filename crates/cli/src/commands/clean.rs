@@ -1,0 +1,65 @@
+//! `pinmill clean`.
+
+use std::io::Write;
+
+use pinmill_flow::CleanReport;
+use pinmill_lake::Lake;
+use serde_json::{Value, json};
+
+use crate::args::Clean;
+use crate::commands::serve::clean_options;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
+
+/// Cleans what is new in the archive.
+pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure> {
+    let options = pinmill_flow::CleanOptions {
+        archive: args.archive.as_deref().map(Lake::open).transpose()?,
+        ..clean_options(context)?
+    };
+    let report =
+        pinmill_flow::clean(&context.pipeline()?, &*context.engine()?, &context.lake()?, &options).await?;
+    tell(&report);
+    let mut stdout = std::io::stdout().lock();
+    match args.output.format.unwrap_or_default() {
+        Format::Json => write_json(&mut stdout, &to_json(&report))?,
+        Format::Table => {
+            rows(&report).write(&mut stdout, Format::Table)?;
+            writeln!(stdout, "{} records in {:.2} s", report.records(), report.seconds)?;
+        }
+        format => rows(&report).write(&mut stdout, format)?,
+    }
+    Ok(())
+}
+
+/// The report as a document.
+pub(crate) fn to_json(report: &CleanReport) -> Value {
+    let mut document = json!(report);
+    document["schema_version"] = json!(SCHEMA_VERSION);
+    document["records"] = json!(report.records());
+    document
+}
+
+/// Warnings go to stderr, whatever stdout holds.
+pub(crate) fn tell(report: &CleanReport) {
+    for warning in report.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn rows(report: &CleanReport) -> Rows {
+    let mut rows = Rows::new(&["dataset", "records", "clean", "quarantined", "objects", "files", "version"]);
+    for set in &report.datasets {
+        rows.rows.push(vec![
+            json!(set.dataset),
+            json!(set.records),
+            json!(set.clean),
+            json!(set.quarantined),
+            json!(set.objects),
+            json!(set.files),
+            json!(set.version),
+        ]);
+    }
+    rows
+}

@@ -1,0 +1,84 @@
+//! `pinmill emulate`: the reference's posting emulation, for any gateway.
+
+use std::io::Write;
+
+use pinmill_emulate::{Creds, DateForm, DrawOrder, Options, Pace, SourceSpec, Summary, Target, read_ids};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Draw, Emulate};
+use crate::context::Context;
+use crate::error::{EXPECTED, Failure, OrFail};
+use crate::render::{Format, SCHEMA_VERSION, write_json};
+
+/// Posts until it is through, or until ctrl-c.
+pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Failure> {
+    let creds = args.creds.as_deref().map(Creds::read).transpose().or_fail()?;
+    let source = source(context, creds.as_ref())?;
+    let options = options(context, args, creds.as_ref())?;
+    let source = pinmill_emulate::open(&source, args.seed).await.or_fail()?;
+    let stop = CancellationToken::new();
+    crate::commands::serve::cancel_on_signal(&stop)?;
+    let summary = pinmill_emulate::emulate(options, source, &stop).await.or_fail()?;
+    let mut stdout = std::io::stdout().lock();
+    match args.output.format {
+        Some(Format::Json | Format::Ndjson) => {
+            write_json(&mut stdout, &json!({"schema_version": SCHEMA_VERSION, "summary": summary}))?;
+        }
+        _ => writeln!(stdout, "{summary}")?,
+    }
+    complete(&summary)
+}
+
+/// Fails when records stayed unacknowledged.
+pub(crate) fn complete(summary: &Summary) -> Result<(), Failure> {
+    if summary.is_complete() {
+        return Ok(());
+    }
+    for error in &summary.errors {
+        tracing::error!("{error}");
+    }
+    if let Some(why) = &summary.gave_up {
+        return Err(Failure::expected(format!("gave up: {why}")));
+    }
+    Err(Failure {
+        exit: EXPECTED,
+        ..Failure::expected(format!("{} records were not acknowledged", summary.unacknowledged))
+    })
+}
+
+/// An explicit `--source` wins over the database that the credentials name.
+fn source(context: &Context, creds: Option<&Creds>) -> Result<SourceSpec, Failure> {
+    match creds {
+        Some(creds) if !context.settings.is_set("source") => {
+            creds.database_url().map(SourceSpec::MySql).map_err(Failure::config)
+        }
+        _ => context.settings.text("source").parse().map_err(|error| Failure::config(format!("{error}"))),
+    }
+}
+
+fn options(context: &Context, args: &Emulate, creds: Option<&Creds>) -> Result<Options, Failure> {
+    let url =
+        args.url.as_deref().or_else(|| creds.and_then(|creds| creds.url.as_deref())).ok_or_else(|| {
+            Failure::internal("no gateway to post to")
+                .hint("name one with --url, or a db_creds.yaml with a URL by --creds")
+        })?;
+    let draw = match (&args.ids, args.draw) {
+        (Some(file), _) => DrawOrder::Ids(read_ids(file).or_fail()?),
+        (None, Draw::Replacement) => DrawOrder::Replacement,
+        (None, Draw::Sequence) => DrawOrder::Sequence,
+    };
+    Ok(Options {
+        date_form: args.date_form.parse::<DateForm>().map_err(Failure::internal)?,
+        draw,
+        rows: args.rows,
+        posts: args.posts,
+        seed: args.seed,
+        pace: args.pace.parse::<Pace>().map_err(Failure::internal)?,
+        records_per_request: args.records_per_request,
+        connections: args.connections,
+        ack_log: args.ack_log.clone(),
+        progress: context.progress || !context.quiet,
+        ..Options::new(Target::topics(url, args.prefix.as_deref()).or_fail()?)
+    })
+}

@@ -1,0 +1,120 @@
+//! `pinmill log verify` and `repair`.
+
+use std::io::Write;
+
+use pinmill_log::{Lost, Problem};
+use serde_json::{Value, json};
+
+use crate::args::LogCommand;
+use crate::context::Context;
+use crate::error::{EXPECTED, Failure, OrFail};
+use crate::render::{Format, SCHEMA_VERSION, write_json};
+
+/// Checks or repairs the log of the data folder.
+pub(crate) fn log(context: &Context, command: LogCommand) -> Result<(), Failure> {
+    let dir = context.log_dir();
+    let mut stdout = std::io::stdout().lock();
+    match command {
+        LogCommand::Verify { output } => {
+            let report = pinmill_log::verify(&dir).or_fail()?;
+            if output.format == Some(Format::Json) {
+                let document = json!({
+                    "schema_version": SCHEMA_VERSION,
+                    "sound": report.is_sound(),
+                    "topics": report.topics,
+                    "partitions": report.partitions,
+                    "segments": report.segments,
+                    "batches": report.batches,
+                    "records": report.records,
+                    "bytes": report.bytes,
+                    "problems": problems(&report.problems),
+                    "lost": lost(&report.lost),
+                });
+                write_json(&mut stdout, &document)?;
+            } else {
+                writeln!(
+                    stdout,
+                    "{}: {} topics, {} partitions, {} segments, {} records, {} bytes",
+                    dir.display(),
+                    report.topics,
+                    report.partitions,
+                    report.segments,
+                    report.records,
+                    report.bytes
+                )?;
+                tell(&mut stdout, &report.problems, &report.lost)?;
+            }
+            if report.is_sound() { Ok(()) } else { Err(Failure::told(EXPECTED)) }
+        }
+        LogCommand::Repair { to, output } => {
+            let report = pinmill_log::repair(&dir, &to).or_fail()?;
+            if output.format == Some(Format::Json) {
+                let document = json!({
+                    "schema_version": SCHEMA_VERSION,
+                    "topics": report.topics,
+                    "records": report.records,
+                    "problems": problems(&report.problems),
+                    "lost": lost(&report.lost),
+                    "rebuilt": report.rebuilt,
+                    "unreadable": report.unreadable,
+                });
+                write_json(&mut stdout, &document)?;
+            } else {
+                writeln!(
+                    stdout,
+                    "wrote {}: {} topics, {} records",
+                    to.display(),
+                    report.topics,
+                    report.records
+                )?;
+                tell(&mut stdout, &report.problems, &report.lost)?;
+                for path in &report.unreadable {
+                    writeln!(stdout, "  {} could not be read at all", path.display())?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn tell(out: &mut dyn Write, problems: &[Problem], lost: &[Lost]) -> Result<(), Failure> {
+    for problem in problems {
+        writeln!(
+            out,
+            "  {} at byte {}: {} ({:?})",
+            problem.file.display(),
+            problem.position,
+            problem.what,
+            problem.damage
+        )?;
+    }
+    for lost in lost {
+        match lost.to {
+            Some(to) => {
+                writeln!(out, "  lost: {}/{} from offset {} to {to}", lost.topic, lost.partition, lost.from)?
+            }
+            None => writeln!(
+                out,
+                "  lost: {}/{} from offset {} on, how many is not known",
+                lost.topic, lost.partition, lost.from
+            )?,
+        }
+    }
+    Ok(())
+}
+
+fn problems(problems: &[Problem]) -> Value {
+    let one = |problem: &Problem| {
+        json!({
+            "file": problem.file.display().to_string(),
+            "position": problem.position,
+            "what": problem.what,
+            "damage": format!("{:?}", problem.damage),
+        })
+    };
+    problems.iter().map(one).collect()
+}
+
+fn lost(lost: &[Lost]) -> Value {
+    lost.iter().map(|lost| json!({"topic": lost.topic, "partition": lost.partition, "from": lost.from, "to": lost.to})).collect()
+}

@@ -1,0 +1,108 @@
+//! `pinmill quarantine list|show|replay`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pinmill_flow::quarantine::{self, Filter, QuarantinedRecord};
+use pinmill_lake::table::RecordId;
+use serde_json::{Value, json};
+
+use crate::args::QuarantineCommand;
+use crate::context::Context;
+use crate::error::{EXPECTED, Failure};
+use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
+
+/// Lists, shows or replays.
+pub(crate) async fn quarantine(context: &Context, command: QuarantineCommand) -> Result<(), Failure> {
+    let (pipeline, lake) = (context.pipeline()?, context.lake()?);
+    let mut stdout = std::io::stdout().lock();
+    match command {
+        QuarantineCommand::List { dataset, records, limit, output } => {
+            let filter = Filter { dataset, ..Filter::default() };
+            let found = quarantine::list(&pipeline, &lake, &filter, limit).await?;
+            if found.len() == limit {
+                tracing::warn!("only the oldest {limit} records are considered; --limit takes more");
+            }
+            let rows = if records { each(&found) } else { reasons(&found) };
+            rows.write(&mut stdout, output.format.unwrap_or_default())
+        }
+        QuarantineCommand::Show { topic, partition, offset } => {
+            let id = RecordId { topic, partition, offset: u64::from(offset) };
+            let Some(record) = quarantine::show(&pipeline, &lake, &id).await? else {
+                return Err(Failure::expected(format!(
+                    "{}/{partition} offset {offset} is not in quarantine",
+                    id.topic
+                )));
+            };
+            tracing::info!("{}: {}", record.dataset, record.reason);
+            stdout.write_all(record.raw.as_deref().unwrap_or_default())?;
+            writeln!(stdout)?;
+            Ok(())
+        }
+        QuarantineCommand::Replay { dataset, output } => {
+            let filter = Filter { dataset, ..Filter::default() };
+            let report = quarantine::replay(&pipeline, &*context.engine()?, &lake, &filter).await?;
+            if output.format == Some(Format::Json) {
+                let mut document = json!(report);
+                document["schema_version"] = json!(SCHEMA_VERSION);
+                write_json(&mut stdout, &document)?;
+            } else {
+                writeln!(stdout, "{} records moved to their tables", report.moved)?;
+                for (reason, count) in &report.remaining {
+                    writeln!(stdout, "{count} stay: {reason}")?;
+                }
+            }
+            for (dataset, count) in &report.unknown {
+                tracing::warn!(
+                    "{count} records belong to the dataset `{dataset}`, which this pipeline does not have"
+                );
+            }
+            if report.unknown.is_empty() { Ok(()) } else { Err(Failure::told(EXPECTED)) }
+        }
+    }
+}
+
+/// Reasons and how often each occurs, the most frequent first.
+fn reasons(found: &[QuarantinedRecord]) -> Rows {
+    let mut counts: BTreeMap<(&str, &str), (u64, &RecordId)> = BTreeMap::new();
+    for record in found {
+        counts.entry((&record.dataset, &record.reason)).or_insert((0, &record.id)).0 += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+    let mut rows = Rows::new(&["dataset", "reason", "records", "first"]);
+    for ((dataset, reason), (count, id)) in counts {
+        rows.rows.push(vec![
+            json!(dataset),
+            json!(reason),
+            json!(count),
+            json!(format!("{} {} {}", id.topic, id.partition, id.offset)),
+        ]);
+    }
+    rows
+}
+
+/// One line a record. Bytes that are no text are given as base64 instead.
+fn each(found: &[QuarantinedRecord]) -> Rows {
+    let mut rows = Rows::new(&["dataset", "topic", "partition", "offset", "reason", "raw", "raw_base64"]);
+    for record in found {
+        let text = record.raw.as_deref().map(std::str::from_utf8);
+        let (raw, base64) = match (text, &record.raw) {
+            (Some(Ok(text)), _) => (json!(text), Value::Null),
+            (_, Some(bytes)) => (Value::Null, json!(STANDARD.encode(bytes))),
+            (_, None) => (Value::Null, Value::Null),
+        };
+        rows.rows.push(vec![
+            json!(record.dataset),
+            json!(record.id.topic),
+            json!(record.id.partition),
+            json!(record.id.offset),
+            json!(record.reason),
+            raw,
+            base64,
+        ]);
+    }
+    rows
+}

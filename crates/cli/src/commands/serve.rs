@@ -1,0 +1,153 @@
+//! `pinmill serve`: gateway, archive and batch half until told to stop.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pinmill_flow::{AnswerOptions, ArchiveConfig, Archiver, CleanOptions, answer, clean};
+use pinmill_gateway::Gateway;
+use pinmill_lake::Lake;
+use pinmill_lake::archive::Compression;
+use pinmill_pipeline::Pipeline;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::error::{Failure, OrFail};
+
+/// Serves until SIGTERM or ctrl-c; then open requests are finished, the rest is archived, and the process ends.
+pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
+    let pipeline = context.pipeline()?;
+    context.engine()?.validate(&pipeline).await.into_result().or_fail()?;
+    let lake = context.lake()?;
+    let log = context.log()?;
+    let stop = CancellationToken::new();
+    cancel_on_signal(&stop)?;
+    let gateway = Gateway::bind(context.gateway()?, log.clone()).await.or_fail()?;
+    let address = gateway.local_addr();
+    {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "http://{address}")?;
+        stdout.flush()?;
+    }
+    tracing::info!(
+        "listening on {address}, data in {}, durability {}",
+        context.data().display(),
+        context.settings.text("durability")
+    );
+
+    // The archiver outlives the gateway, so that what the last requests brought is archived too.
+    let archiver = Arc::new(Archiver::new(log.clone(), &lake, archive_config(context)?));
+    let gateway_gone = CancellationToken::new();
+    let archiving = tokio::spawn({
+        let (archiver, gone) = (Arc::clone(&archiver), gateway_gone.clone());
+        async move { archiver.run(gone).await }
+    });
+    let batch = match context.settings.optional_duration("batch-every")? {
+        Some(every) => {
+            let half = Batch {
+                pipeline,
+                lake,
+                archiver,
+                engine: context.engine()?,
+                options: clean_options(context)?,
+            };
+            Some(tokio::spawn(half.every(every, stop.clone())))
+        }
+        None => None,
+    };
+
+    let drained = gateway.serve(stop).await;
+    if drained.cut > 0 {
+        tracing::warn!("{} connections were cut: they did not end in time", drained.cut);
+    }
+    if let Some(batch) = batch {
+        batch.await.or_fail()?;
+    }
+    gateway_gone.cancel();
+    let archived = archiving.await.or_fail()??;
+    tracing::info!("stopped; {} records archived in {} objects", archived.records, archived.objects);
+    let log = Arc::clone(log.log());
+    tokio::task::spawn_blocking(move || log.close()).await.or_fail()?.or_fail()
+}
+
+/// The batch half by the clock.
+struct Batch {
+    pipeline: Pipeline,
+    lake: Lake,
+    archiver: Arc<Archiver>,
+    engine: Arc<dyn pinmill_engine::Engine>,
+    options: CleanOptions,
+}
+
+impl Batch {
+    /// One run every `every`, the first after that time; a run that fails is told and tried again at the next tick.
+    async fn every(self, every: Duration, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(failure) = self.once().await {
+                tracing::error!("the batch half failed: {}", failure.message);
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<(), Failure> {
+        self.archiver.run_once().await?;
+        let report = clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await?;
+        crate::commands::clean::tell(&report);
+        if report.records() > 0 {
+            answer(&self.pipeline, &*self.engine, &self.lake, &AnswerOptions::default()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How records become archive objects, from the settings.
+pub(crate) fn archive_config(context: &Context) -> Result<ArchiveConfig, Failure> {
+    let settings = &context.settings;
+    Ok(ArchiveConfig {
+        max_records: settings.parsed("archive.max-records", "a number of records")?,
+        max_bytes: context.size("archive.max-bytes")?,
+        max_age: settings.duration("archive.max-age")?,
+        compression: match settings.text("archive.compression") {
+            "gzip" => Compression::Gzip,
+            "zstd" => Compression::Zstd,
+            _ => Compression::None,
+        },
+        ..ArchiveConfig::default()
+    })
+}
+
+/// How to clean, from the settings.
+pub(crate) fn clean_options(context: &Context) -> Result<CleanOptions, Failure> {
+    let threads = context.size("engine.threads")?;
+    Ok(CleanOptions { workers: Some(threads).filter(|threads| *threads > 0), ..CleanOptions::default() })
+}
+
+/// Cancels `stop` at SIGTERM or ctrl-c; a second one ends the process at once, which is as safe as a kill -9.
+pub(crate) fn cancel_on_signal(stop: &CancellationToken) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).or_fail()?;
+    let mut interrupt = signal(SignalKind::interrupt()).or_fail()?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                tracing::info!("stopping; once more ends the process at once");
+                stop.cancel();
+            } else {
+                std::process::abort();
+            }
+        }
+    });
+    Ok(())
+}

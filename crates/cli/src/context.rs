@@ -1,0 +1,168 @@
+//! What every command needs: the settings, and the rooms opened as they say.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pinmill_broker::EmbeddedLog;
+use pinmill_engine::{EmbeddedEngine, Engine, EngineConfig};
+use pinmill_gateway::{GatewayConfig, Limits};
+use pinmill_lake::Lake;
+use pinmill_log::{Durability, Log, LogConfig};
+use pinmill_pipeline::Pipeline;
+
+use crate::args::Cli;
+use crate::error::{Failure, OrFail};
+use crate::settings::Settings;
+
+/// The file that is read when `--config` names no other.
+const CONFIG_FILE: &str = "pinmill.toml";
+
+/// Settings and a few facts of the terminal.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// All settings.
+    pub(crate) settings: Settings,
+    /// True where progress may be drawn.
+    pub(crate) progress: bool,
+    /// True where the user wants few words.
+    pub(crate) quiet: bool,
+}
+
+impl Context {
+    /// Reads the configuration file, the environment and the command line.
+    pub(crate) fn from_cli(cli: &Cli) -> Result<Self, Failure> {
+        let file = config_file(cli.global.config.as_deref())?;
+        let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+        let settings = Settings::resolve(file, std::env::vars(), &cli.flags())?;
+        for stray in &settings.strays {
+            tracing::warn!("the environment variable {stray} is no setting of pinmill's and is ignored");
+        }
+        let progress = !cli.global.no_progress && cli.global.quiet == 0 && std::io::stderr().is_terminal();
+        Ok(Self { settings, progress, quiet: cli.global.quiet > 0 })
+    }
+
+    /// Runs a command's future on a runtime of its own.
+    pub(crate) fn block_on<T>(
+        &self,
+        command: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::internal(format!("the async runtime cannot start: {error}")))?;
+        let result = runtime.block_on(command);
+        // A blocked reader must not hold the process after its work is done.
+        runtime.shutdown_background();
+        result
+    }
+
+    /// Folder of the embedded parts.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.settings.path("data")
+    }
+
+    /// Folder of the embedded log.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.data().join("log")
+    }
+
+    /// The pipeline that the settings name.
+    pub(crate) fn pipeline(&self) -> Result<Pipeline, Failure> {
+        self.pipeline_in(None)
+    }
+
+    /// The pipeline of a folder, else the one that the settings name.
+    pub(crate) fn pipeline_in(&self, folder: Option<&Path>) -> Result<Pipeline, Failure> {
+        let named = Some(self.settings.path("pipeline")).filter(|path| !path.as_os_str().is_empty());
+        match folder.map(Path::to_owned).or(named) {
+            Some(folder) => Pipeline::load(&folder)
+                .map_err(|error| Failure::chain(&error).within(&folder.display().to_string())),
+            None => Pipeline::built_in().or_fail(),
+        }
+    }
+
+    /// Opens the embedded log; no other process may have it.
+    pub(crate) fn log(&self) -> Result<Arc<EmbeddedLog>, Failure> {
+        let settings = &self.settings;
+        let config = LogConfig {
+            durability: if settings.text("durability") == "os" { Durability::Os } else { Durability::Fsync },
+            segment_bytes: settings.bytes("log.segment-bytes")?,
+            segment_age: settings.duration("log.segment-age")?,
+            retention_bytes: settings.optional_bytes("log.retention-bytes")?,
+            retention_age: settings.optional_duration("log.retention-age")?,
+            max_record_bytes: self.size("gateway.max-record")?,
+            ..LogConfig::default()
+        };
+        let (log, report) = Log::open(self.log_dir(), config).or_fail()?;
+        for cut in &report.cuts {
+            tracing::warn!(
+                "{}: cut {} unacknowledged bytes at {}: {}",
+                cut.file.display(),
+                cut.bytes,
+                cut.position,
+                cut.reason
+            );
+        }
+        Ok(Arc::new(EmbeddedLog::new(Arc::new(log))))
+    }
+
+    /// The embedded log as it is now, beside whoever owns it; `None` where there is none.
+    pub(crate) fn log_to_read(&self) -> Result<Option<Arc<EmbeddedLog>>, Failure> {
+        if !self.log_dir().is_dir() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(EmbeddedLog::new(Arc::new(Log::view(self.log_dir()).or_fail()?)))))
+    }
+
+    /// Opens the lake.
+    pub(crate) fn lake(&self) -> Result<Lake, Failure> {
+        let location = self.settings.text("lake");
+        if location.is_empty() {
+            Ok(Lake::open(&self.data().join("lake").to_string_lossy())?)
+        } else {
+            Ok(Lake::open(location)?)
+        }
+    }
+
+    /// The engine that runs the SQL.
+    pub(crate) fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
+        let config = EngineConfig {
+            memory_bytes: self.size("engine.memory")?,
+            parallelism: Some(self.size("engine.threads").unwrap_or(0)).filter(|threads| *threads > 0),
+            ..EngineConfig::default()
+        };
+        Ok(Arc::new(EmbeddedEngine::new(&config).or_fail()?))
+    }
+
+    /// The gateway's settings.
+    pub(crate) fn gateway(&self) -> Result<GatewayConfig, Failure> {
+        let settings = &self.settings;
+        let defaults = GatewayConfig::default();
+        Ok(GatewayConfig {
+            listen: settings.parsed("listen", "an address such as 127.0.0.1:8082")?,
+            allow_unauthenticated_remote: settings.flag("allow-unauthenticated-remote")?,
+            auto_create_topics: settings.flag("gateway.auto-create-topics")?,
+            default_partitions: settings.parsed("gateway.default-partitions", "a number of partitions")?,
+            max_topics: self.size("gateway.max-topics")?,
+            drain_timeout: settings.duration("gateway.drain-timeout")?,
+            limits: Limits {
+                body_bytes: self.size("gateway.max-body")?,
+                record_bytes: self.size("gateway.max-record")?,
+                json_depth: self.size("gateway.max-json-depth")?,
+                header_timeout: settings.duration("gateway.header-timeout")?,
+                body_timeout: settings.duration("gateway.body-timeout")?,
+                connections: self.size("gateway.max-connections")?,
+                body_memory: defaults.limits.body_memory.max(self.size("gateway.max-body")?),
+                ..defaults.limits
+            },
+            ..defaults
+        })
+    }
+
+    /// A size or a count that fits this machine's memory.
+    pub(crate) fn size(&self, name: &str) -> Result<usize, Failure> {
+        usize::try_from(self.settings.bytes(name)?)
+            .map_err(|_| Failure::config(format!("setting `{name}` is more than this machine can hold")))
+    }
+}

@@ -1,0 +1,159 @@
+//! kill -9 under load: nothing acknowledged is lost, nothing is stored twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::RngExt;
+use serde_json::{Value, json};
+
+use crate::world::{Client, World, block_on};
+
+const ROUNDS: usize = 50;
+const WRITERS: usize = 8;
+
+/// A user row that says its own id; every seventh is one that cannot be cleaned.
+fn row(id: u64) -> Value {
+    let age = if id.is_multiple_of(7) { json!("unknown") } else { json!(20 + id % 40) };
+    json!({"ind": id, "first_name": "Ann", "last_name": format!("No {id}"), "age": age, "date_joined": "2016-02-03 04:05:06"})
+}
+
+/// Posts batches of fresh ids until told to stop; gives what was acknowledged.
+async fn write(client: Client, next: Arc<AtomicU64>, stop: Arc<AtomicBool>, size: u64) -> Vec<(u64, i64)> {
+    let mut acknowledged = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let first = next.fetch_add(size, Ordering::Relaxed);
+        let rows: Vec<Value> = (first..first + size).map(row).collect();
+        match client.post("load.user", &rows).await {
+            Ok(offsets) => acknowledged.extend((first..).zip(offsets.iter().map(|(_, offset)| *offset))),
+            Err(_) => break,
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn fifty_kills_under_load_lose_nothing_and_double_nothing() {
+    let mut rng = pinmill_testkit::rng();
+    let world = World::new();
+    let next = Arc::new(AtomicU64::new(1));
+    let mut acknowledged: HashMap<i64, u64> = HashMap::new();
+    for round in 0..ROUNDS {
+        let server = world.serve(&[
+            "--batch-every",
+            "100ms",
+            "--set",
+            "archive.max-age=50ms",
+            "--set",
+            "archive.max-records=200",
+        ]);
+        let stop = Arc::new(AtomicBool::new(false));
+        let sizes: Vec<u64> = (0..WRITERS).map(|_| rng.random_range(1..=20)).collect();
+        let life = Duration::from_millis(rng.random_range(100..400));
+        let client = Client::new(&server.url);
+        let written = block_on(async {
+            let writers: Vec<_> = sizes
+                .iter()
+                .map(|size| tokio::spawn(write(client.clone(), Arc::clone(&next), Arc::clone(&stop), *size)))
+                .collect();
+            tokio::time::sleep(life).await;
+            server.kill();
+            stop.store(true, Ordering::Relaxed);
+            let mut written = Vec::new();
+            for writer in writers {
+                written.extend(writer.await.unwrap());
+            }
+            written
+        });
+        for (id, offset) in written {
+            let before = acknowledged.insert(offset, id);
+            assert_eq!(before, None, "offset {offset} was given out twice (round {round})");
+        }
+    }
+    assert!(acknowledged.len() > ROUNDS, "the load was no load: {} acknowledged", acknowledged.len());
+    world.serve(&["--batch-every", "off"]).stop();
+    world.ok(&["clean"]);
+    world.assert_balanced();
+
+    let mut found: HashMap<i64, u64> = HashMap::new();
+    for rows in [world.sql("SELECT _offset, ind FROM user_all"), quarantined(&world)] {
+        for row in rows {
+            let (offset, id) = (row[0].as_i64().unwrap(), row[1].as_u64().unwrap());
+            assert_eq!(
+                found.insert(offset, id),
+                None,
+                "offset {offset} stands twice in table and quarantine"
+            );
+        }
+    }
+    for (offset, id) in &acknowledged {
+        assert_eq!(found.get(offset), Some(id), "acknowledged record {id} at offset {offset}");
+    }
+}
+
+/// Offset and id of every quarantined record.
+fn quarantined(world: &World) -> Vec<Vec<Value>> {
+    let document = world.json(&["quarantine", "list", "--records", "--limit", "10000000"]);
+    let columns: Vec<String> = serde_json::from_value(document["columns"].clone()).unwrap();
+    let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+    let (offset, raw) = (at("offset"), at("raw"));
+    document["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let value: Value = serde_json::from_str(row[raw].as_str().unwrap()).unwrap();
+            vec![row[offset].clone(), value["ind"].clone()]
+        })
+        .collect()
+}
+
+/// Every crash point of archive, clean and answers that the binary knows.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_death_at_any_named_crash_point_changes_no_answer() {
+    for point in pinmill_flow::CRASH_POINTS {
+        let world = World::new();
+        let server = world.serve(&["--batch-every", "off"]);
+        let client = Client::new(&server.url);
+        block_on(async {
+            for first in [1, 101] {
+                let rows: Vec<Value> = (first..first + 100).map(row).collect();
+                client.post("load.user", &rows).await.unwrap();
+            }
+        });
+        server.kill();
+        // Whatever step the point is in, one of these passes it; the one that does must die there.
+        let mut died = 0;
+        for step in [
+            &["serve", "--listen", "127.0.0.1:0", "--batch-every", "50ms", "--set", "archive.max-age=10ms"][..],
+            &["clean"][..],
+            &["answer"][..],
+            &["quarantine", "replay"][..],
+        ] {
+            let mut command = world.command(&[step, &["-qq"]].concat());
+            command
+                .env("PINMILL_CRASH_AT", point)
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::null());
+            let mut child = pinmill_testkit::KillOnDrop::spawn(&mut command).unwrap();
+            if step[0] == "serve" {
+                let started = std::time::Instant::now();
+                while child.try_wait().unwrap().is_none() && started.elapsed() < Duration::from_secs(3) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            let ended = if step[0] == "serve" { child.kill().unwrap() } else { child.wait().unwrap() };
+            use std::os::unix::process::ExitStatusExt;
+            died += usize::from(ended.signal() == Some(6));
+        }
+        assert!(died > 0, "no command passed the crash point {point}");
+        world.serve(&["--batch-every", "off"]).stop();
+        world.ok(&["clean"]);
+        world.ok(&["answer"]);
+        world.assert_balanced();
+        let counts = world.sql("SELECT count(*), count(DISTINCT _offset) FROM user_all");
+        assert_eq!(counts, [[json!(172), json!(172)]], "rows after a death at {point}");
+    }
+}

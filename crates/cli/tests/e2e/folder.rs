@@ -1,0 +1,75 @@
+//! A pipeline is files: a fourth dataset and a tenth answer without a line of Rust.
+
+use serde_json::json;
+
+use crate::world::{Client, World, block_on, write};
+
+#[test]
+fn the_folder_that_init_writes_validates_and_passes_its_own_tests() {
+    let world = World::new();
+    let folder = world.path("mine");
+    let folder = folder.to_str().unwrap();
+    world.ok(&["init", folder]);
+    world.ok(&["validate", folder]);
+    world.ok(&["test", folder]);
+    let again = world.output(&["init", folder]);
+    assert_eq!(again.status.code(), Some(1), "init must not overwrite without --force");
+    world.ok(&["init", folder, "--force"]);
+}
+
+#[test]
+fn the_built_in_pipeline_validates_and_passes_its_own_tests() {
+    let world = World::new();
+    world.ok(&["validate"]);
+    world.ok(&["test"]);
+}
+
+#[test]
+fn validate_names_file_line_column_and_hint() {
+    let world = World::new();
+    let folder = world.path("mine");
+    world.ok(&["init", folder.to_str().unwrap()]);
+    write(&folder.join("answers/10_wrong.sql"), "-- Wrong\nSELECT country,\n       capital\nFROM geo\n");
+    let output = world.output(&["validate", folder.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(words.contains("answers/10_wrong.sql:3:8") && words.contains("capital"), "{words}");
+}
+
+#[test]
+fn a_fourth_dataset_and_a_tenth_answer_need_files_only() {
+    let world = World::new().with(&["--pipeline", "mine"]);
+    let folder = world.path("mine");
+    let init = crate::world::pinmill().arg("init").arg(&folder).output().unwrap();
+    assert!(init.status.success());
+    let mut toml = std::fs::read_to_string(folder.join("pipeline.toml")).unwrap();
+    toml.push_str(include_str!("board.toml"));
+    write(&folder.join("pipeline.toml"), toml);
+    write(
+        &folder.join("clean/board.sql"),
+        "SELECT ind, nullif(trim(board), '') AS board, pins FROM raw_board\n",
+    );
+    write(
+        &folder.join("answers/10_pins_by_board.sql"),
+        "-- Pins by board\nSELECT board, sum(pins) AS pins FROM board GROUP BY board ORDER BY board\n",
+    );
+    world.ok(&["validate"]);
+    let server = world.serve(&["--batch-every", "off"]);
+    block_on(async {
+        let client = Client::new(&server.url);
+        let rows = [
+            json!({"ind": 1, "board": "cats", "pins": 3}),
+            json!({"ind": 2, "board": "cats", "pins": 4}),
+            json!({"ind": 3, "board": " ", "pins": 5}),
+            json!({"ind": 1, "board": "cats", "pins": 30}),
+            json!({"ind": 4, "board": "dogs", "pins": -1}),
+        ];
+        client.post("ab12.board", &rows).await.unwrap();
+    });
+    server.stop();
+    world.ok(&["clean"]);
+    let answers = world.json(&["answer", "10"]);
+    assert_eq!(answers["answers"]["10_pins_by_board"]["rows"], json!([[null, 5], ["cats", 34]]));
+    let audit = world.assert_balanced();
+    assert_eq!(audit["topics"]["ab12.board"]["quarantined"], json!(1));
+}

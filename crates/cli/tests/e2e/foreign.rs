@@ -1,0 +1,36 @@
+//! An archive that a Confluent S3 sink left behind: one record an object, no manifest, any topic prefix.
+
+use serde_json::json;
+
+use crate::world::{World, write};
+
+#[test]
+fn an_old_bucket_of_one_record_objects_is_read_as_it_is() {
+    let world = World::new();
+    let bucket = world.path("bucket");
+    for id in 0..1200_u32 {
+        for (table, row) in [
+            (
+                "user",
+                json!({"ind": id, "first_name": "A", "last_name": "B", "age": "33", "date_joined": "2016-02-03T04:05:06"}),
+            ),
+            (
+                "geo",
+                json!({"ind": id, "timestamp": "2020-08-28 03:52:47", "latitude": 1.5, "longitude": 2.5, "country": "Peru"}),
+            ),
+        ] {
+            let name =
+                format!("topics/0e9c1f0d7a3b.{table}/partition=0/0e9c1f0d7a3b.{table}+0+{id:010}.json");
+            write(&bucket.join(name), row.to_string());
+        }
+    }
+    world.ok(&["clean", "--archive", bucket.to_str().unwrap()]);
+    assert_eq!(world.sql("SELECT count(*), count(DISTINCT ind) FROM user"), [[json!(1200), json!(1200)]]);
+    assert_eq!(world.sql("SELECT count(*) FROM geo WHERE year(timestamp) = 2020"), [[json!(1200)]]);
+    // A later object is all that a second run reads.
+    let late = "topics/0e9c1f0d7a3b.user/partition=0/0e9c1f0d7a3b.user+0+0000001200.json";
+    write(&bucket.join(late), json!({"index": 1200, "first_name": "C", "last_name": "D", "age": 40, "date_joined": "2016-02-03 04:05:06"}).to_string());
+    let report = world.json(&["clean", "--archive", bucket.to_str().unwrap()]);
+    assert_eq!(report["records"], json!(1), "{report}");
+    assert_eq!(world.sql("SELECT count(*) FROM user_all"), [[json!(1201)]]);
+}

@@ -1,0 +1,13 @@
+//! The binary as a user meets it: started, posted to over HTTP, killed, asked for answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod crash;
+mod data;
+mod drain;
+mod folder;
+mod foreign;
+mod golden;
+mod reference_client;
+mod run;
+mod usage;
+mod world;

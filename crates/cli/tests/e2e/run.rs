@@ -1,0 +1,67 @@
+//! `pinmill run`: the main job.
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+fn check(document: &Value, posts: u64) {
+    assert_eq!(document["audit"]["balanced"], json!(true), "{document:#}");
+    assert_eq!(document["answers"].as_object().unwrap().len(), 9);
+    for (name, answer) in document["answers"].as_object().unwrap() {
+        assert!(!answer["rows"].as_array().unwrap().is_empty(), "{name} is empty");
+    }
+    for table in ["pin", "geo", "user"] {
+        let topic = &document["audit"]["topics"][table];
+        assert_eq!(topic["accepted"], json!(posts), "{topic}");
+        assert_eq!(topic["archived"], json!(posts), "{topic}");
+        assert_eq!(
+            topic["clean"].as_u64().unwrap() + topic["quarantined"].as_u64().unwrap(),
+            posts,
+            "{topic}"
+        );
+    }
+}
+
+#[test]
+fn run_posts_archives_cleans_answers_and_balances_and_does_so_again_on_the_same_data() {
+    let world = World::new();
+    check(&world.json(&["run", "--posts", "150"]), 150);
+    check(&world.json(&["run", "--posts", "50", "--seed", "7"]), 200);
+    world.assert_balanced();
+}
+
+#[test]
+fn the_same_seed_gives_the_same_answers() {
+    let (one, two, other) = (World::new(), World::new(), World::new());
+    let first = one.json(&["run", "--posts", "120", "--connections", "1"]);
+    let second = two.json(&["run", "--posts", "120", "--connections", "16"]);
+    let third = other.json(&["run", "--posts", "120", "--seed", "5"]);
+    assert_eq!(first["answers"], second["answers"]);
+    assert_ne!(first["answers"], third["answers"]);
+}
+
+#[test]
+fn without_a_format_run_prints_titled_tables_and_a_summary() {
+    let world = World::new();
+    let text = world.ok(&["run", "--posts", "60"]);
+    for words in ["category_count", "median_follower_count", "balanced"] {
+        assert!(text.contains(words), "`{words}` is missing from:\n{text}");
+    }
+}
+
+#[test]
+fn answers_can_be_had_by_short_name_in_every_form_and_as_a_file() {
+    let world = World::new();
+    world.ok(&["run", "--posts", "60"]);
+    assert!(
+        world.ok(&["answer", "03b", "--format", "csv"]).starts_with("country,poster_name,follower_count\n")
+    );
+    assert!(world.ok(&["answer", "06", "--format", "markdown"]).contains("| year_joined"));
+    assert!(world.ok(&["answer", "06", "--format", "ndjson"]).lines().all(|line| line.starts_with('{')));
+    let file = world.path("six.parquet");
+    world.ok(&["answer", "06", "-o", file.to_str().unwrap()]);
+    assert_eq!(&std::fs::read(&file).unwrap()[..4], b"PAR1");
+    let output = world.output(&["answer", "99"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("99"));
+}

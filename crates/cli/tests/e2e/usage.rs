@@ -1,0 +1,131 @@
+//! Exit codes, words, and the conventions that scripts rely on.
+
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::world::{World, pinmill, write};
+
+#[test]
+fn an_unknown_setting_ends_with_78_and_a_suggestion() {
+    let world = World::new();
+    write(&world.path("pinmill.toml"), "batch-evry = \"5s\"\n");
+    let output = world.output(&["config", "show"]);
+    assert_eq!(output.status.code(), Some(78));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        words.contains("pinmill.toml: line 1") && words.contains("did you mean `batch-every`?"),
+        "{words}"
+    );
+}
+
+#[test]
+fn config_show_origin_says_where_each_value_came_from() {
+    let world = World::new();
+    write(&world.path("pinmill.toml"), "[archive]\nmax-records = 7\n");
+    let mut command = world.command(&["config", "show", "--origin", "--format", "json"]);
+    let output = command.env("PINMILL_BATCH_EVERY", "9s").output().unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row =
+        |name: &str| document["rows"].as_array().unwrap().iter().find(|row| row[0] == name).unwrap().clone();
+    assert_eq!(row("archive.max-records"), json!(["archive.max-records", "7", "file pinmill.toml"]));
+    assert_eq!(row("batch-every"), json!(["batch-every", "9s", "environment PINMILL_BATCH_EVERY"]));
+    assert_eq!(row("data")[2], json!("flag"));
+    assert_eq!(row("durability"), json!(["durability", "fsync", "default"]));
+}
+
+#[test]
+fn a_second_process_on_the_same_data_is_refused_with_words_that_help() {
+    let world = World::new();
+    let server = world.serve(&["--batch-every", "off"]);
+    let output = world.output(&["run", "--posts", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("another process") && words.contains("log"), "{words}");
+    server.stop();
+}
+
+#[test]
+fn audit_and_status_work_beside_a_running_server() {
+    let world = World::new();
+    let server = world.serve(&["--batch-every", "off"]);
+    let status = world.json(&["status"]);
+    assert!(status["topics"].is_object() || status["topics"].is_array(), "{status}");
+    let audit = world.json(&["audit", "--allow-pending"]);
+    assert_eq!(audit["balanced"], json!(true));
+    server.stop();
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let world = World::new();
+    let mut child =
+        world.command(&["config", "show"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn listening_beyond_loopback_needs_a_flag_that_says_so() {
+    let world = World::new();
+    let output = world.output(&["serve", "--listen", "0.0.0.0:0"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("allow-unauthenticated-remote"));
+}
+
+#[test]
+fn completions_and_help_name_every_command() {
+    let help = pinmill().arg("--help").output().unwrap();
+    let bash = pinmill().args(["completions", "bash"]).output().unwrap();
+    for command in [
+        "run",
+        "serve",
+        "emulate",
+        "clean",
+        "answer",
+        "sql",
+        "audit",
+        "status",
+        "quarantine",
+        "log",
+        "init",
+        "validate",
+        "test",
+        "config",
+    ] {
+        assert!(String::from_utf8_lossy(&help.stdout).contains(command), "{command}");
+        assert!(String::from_utf8_lossy(&bash.stdout).contains(command), "{command}");
+    }
+}
+
+#[test]
+fn log_verify_passes_on_a_sound_log_and_names_the_place_of_a_broken_one() {
+    let world = World::new();
+    world.ok(&["run", "--posts", "40"]);
+    world.ok(&["log", "verify"]);
+    let segment = walk(&world.data().join("log"))
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|e| e == "seg") && path.to_string_lossy().contains("pin"))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[300] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let output = world.output(&["log", "verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = [output.stdout, output.stderr].concat();
+    assert!(String::from_utf8_lossy(&words).contains(segment.file_name().unwrap().to_str().unwrap()));
+    let copy = world.path("repaired");
+    world.ok(&["log", "repair", "--to", copy.to_str().unwrap()]);
+    assert!(copy.is_dir());
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(walk(&path)) } else { found.push(path) }
+    }
+    found
+}
