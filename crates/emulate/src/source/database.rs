@@ -5,6 +5,8 @@
 //! binary fraction's seventeen digits.
 
 use std::fmt::Display;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use std::time::Duration;
 
 use super::{DateForm, SourceError, Table};
 
@@ -13,6 +15,8 @@ use super::{DateForm, SourceError, Table};
 pub(crate) enum Kind {
     /// A number, as it is written.
     Number,
+    /// A number of a column that may hold fractions: 122 is 122.0, as in Python.
+    Float,
     /// A string.
     Text,
     /// A string in the form of date-times asked for.
@@ -31,6 +35,22 @@ pub(crate) fn row_statement(table: Table, id: u64, quote: char) -> String {
 
 pub(crate) fn count_statement(table: Table) -> String {
     format!("SELECT COUNT(*) FROM {}", table.sql_name())
+}
+
+/// How long a server may take to answer the first connection.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) const DIAL: Duration = Duration::from_secs(30);
+
+/// The outcome of `connecting`, or that it took too long.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) async fn within<T>(
+    limit: Duration,
+    connecting: impl Future<Output = sqlx::Result<T>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(connected) => connected.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
+    }
 }
 
 /// An error of `database`, while it was asked for rows of `table`.
@@ -61,8 +81,9 @@ impl Object {
                 Kind::Text => quoted(value)?,
                 Kind::DateTime => quoted(self.form.rewrite(value).as_deref().unwrap_or(value))?,
                 Kind::Bool => if matches!(value, "t" | "true" | "1") { "true" } else { "false" }.to_owned(),
-                Kind::Number if is_number(value) => value.to_owned(),
-                Kind::Number => {
+                Kind::Float if is_number(value) && !value.contains(['.', 'e', 'E']) => format!("{value}.0"),
+                Kind::Number | Kind::Float if is_number(value) => value.to_owned(),
+                Kind::Number | Kind::Float => {
                     return Err(format!("column {name} holds {value}, which JSON has no number for"));
                 }
                 Kind::Json => value.to_owned(),
@@ -111,6 +132,7 @@ mod tests {
         let mut row = Object::new(DateForm::Iso);
         row.push("ind", Kind::Number, Some("7")).unwrap();
         row.push("latitude", Kind::Number, Some("-88.8298")).unwrap();
+        row.push("longitude", Kind::Float, Some("122")).unwrap();
         row.push("at", Kind::DateTime, Some("2020-08-28 03:52:47.000000")).unwrap();
         row.push("never", Kind::DateTime, Some("0000-00-00 00:00:00")).unwrap();
         row.push("name", Kind::Text, Some("a \"b\"\u{a0}🎨")).unwrap();
@@ -118,7 +140,7 @@ mod tests {
         row.push("yes", Kind::Bool, Some("t")).unwrap();
         assert_eq!(
             row.finish(),
-            "{\"ind\":7,\"latitude\":-88.8298,\"at\":\"2020-08-28T03:52:47\",\"never\":\"0000-00-00 00:00:00\",\
+            "{\"ind\":7,\"latitude\":-88.8298,\"longitude\":122.0,\"at\":\"2020-08-28T03:52:47\",\"never\":\"0000-00-00 00:00:00\",\
              \"name\":\"a \\\"b\\\"\u{a0}🎨\",\"none\":null,\"yes\":true}"
         );
     }

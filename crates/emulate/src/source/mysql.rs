@@ -1,10 +1,10 @@
 //! Rows from MySQL or MariaDB: the reference's own database.
 
 use async_trait::async_trait;
-use sqlx::mysql::{MySqlPool, MySqlPoolOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, Column, Row, TypeInfo};
+use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions, MySqlRow};
+use sqlx::{AssertSqlSafe, Column, Connection, Row, TypeInfo};
 
-use super::database::{Kind, Object, count_statement, failed, row_statement};
+use super::database::{DIAL, Kind, Object, count_statement, failed, row_statement, within};
 use super::{DatabaseUrl, DateForm, Source, SourceError, Table};
 
 /// Rows of a MySQL or MariaDB database.
@@ -17,24 +17,31 @@ pub(crate) struct MySql {
 
 impl MySql {
     pub(crate) async fn open(url: &DatabaseUrl) -> Result<Self, SourceError> {
-        let connect = |error: sqlx::Error| SourceError::Database {
+        let connect = |why: String| SourceError::Database {
             database: url.to_string(),
             what: "connecting".to_owned(),
-            why: error.to_string(),
+            why,
         };
         let secret = url.secret();
         // `mariadb://` is another name of the same protocol
         let secret =
             secret.strip_prefix("mariadb").map_or_else(|| secret.to_owned(), |rest| format!("mysql{rest}"));
-        let pool = MySqlPoolOptions::new().max_connections(4).connect(&secret).await.map_err(connect)?;
+        // A pool tries again for half a minute what will not get better; a connection says at once what is wrong.
+        let mut first = within(DIAL, MySqlConnection::connect(&secret)).await.map_err(connect)?;
         let mut rows = 0;
         for table in Table::ALL {
             let count: i64 = sqlx::query_scalar(AssertSqlSafe(count_statement(table)))
-                .fetch_one(&pool)
+                .fetch_one(&mut first)
                 .await
                 .map_err(|e| failed(url, table, &e))?;
             rows = rows.max(count.unsigned_abs());
         }
+        // what could go wrong with its end does not matter any more
+        let _ = first.close().await;
+        let pool = MySqlPoolOptions::new()
+            .max_connections(4)
+            .connect_lazy(&secret)
+            .map_err(|e| connect(e.to_string()))?;
         Ok(Self { url: url.clone(), pool, rows })
     }
 }
@@ -72,8 +79,10 @@ fn object(row: &MySqlRow, form: DateForm) -> Result<String, String> {
 
 fn kind(type_name: &str) -> Option<Kind> {
     match type_name.strip_suffix(" UNSIGNED").unwrap_or(type_name) {
-        "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" | "YEAR" | "FLOAT" | "DOUBLE"
-        | "DECIMAL" => Some(Kind::Number),
+        "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" | "YEAR" | "DECIMAL" => {
+            Some(Kind::Number)
+        }
+        "FLOAT" | "DOUBLE" => Some(Kind::Float),
         "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "ENUM" | "SET" | "DATE"
         | "TIME" => Some(Kind::Text),
         "DATETIME" | "TIMESTAMP" => Some(Kind::DateTime),

@@ -1,10 +1,10 @@
 //! Rows from PostgreSQL.
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
-use sqlx::{AssertSqlSafe, Column, Row, TypeInfo};
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Column, Connection, Row, TypeInfo};
 
-use super::database::{Kind, Object, count_statement, failed, row_statement};
+use super::database::{DIAL, Kind, Object, count_statement, failed, row_statement, within};
 use super::{DatabaseUrl, DateForm, Source, SourceError, Table};
 
 /// Rows of a PostgreSQL database.
@@ -17,20 +17,27 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub(crate) async fn open(url: &DatabaseUrl) -> Result<Self, SourceError> {
-        let connect = |error: sqlx::Error| SourceError::Database {
+        let connect = |why: String| SourceError::Database {
             database: url.to_string(),
             what: "connecting".to_owned(),
-            why: error.to_string(),
+            why,
         };
-        let pool = PgPoolOptions::new().max_connections(4).connect(url.secret()).await.map_err(connect)?;
+        // A pool tries again for half a minute what will not get better; a connection says at once what is wrong.
+        let mut first = within(DIAL, PgConnection::connect(url.secret())).await.map_err(connect)?;
         let mut rows = 0;
         for table in Table::ALL {
             let count: i64 = sqlx::query_scalar(AssertSqlSafe(count_statement(table)))
-                .fetch_one(&pool)
+                .fetch_one(&mut first)
                 .await
                 .map_err(|e| failed(url, table, &e))?;
             rows = rows.max(count.unsigned_abs());
         }
+        // what could go wrong with its end does not matter any more
+        let _ = first.close().await;
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .connect_lazy(url.secret())
+            .map_err(|e| connect(e.to_string()))?;
         Ok(Self { url: url.clone(), pool, rows })
     }
 }
@@ -68,7 +75,8 @@ fn object(row: &PgRow, form: DateForm) -> Result<String, String> {
 
 fn kind(type_name: &str) -> Option<Kind> {
     match type_name {
-        "INT2" | "INT4" | "INT8" | "FLOAT4" | "FLOAT8" | "NUMERIC" => Some(Kind::Number),
+        "INT2" | "INT4" | "INT8" | "NUMERIC" => Some(Kind::Number),
+        "FLOAT4" | "FLOAT8" => Some(Kind::Float),
         "TEXT" | "VARCHAR" | "CHAR" | "BPCHAR" | "\"CHAR\"" | "NAME" | "UUID" | "DATE" | "TIME" => {
             Some(Kind::Text)
         }
