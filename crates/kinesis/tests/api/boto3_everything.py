@@ -10,7 +10,10 @@ kinesis = boto3.client("kinesis", endpoint_url=sys.argv[1])
 
 
 def active(name):
-    kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
+    while True:
+        summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+        if summary["StreamStatus"] == "ACTIVE":
+            return
 
 
 for name in ("one", "two", "three"):
