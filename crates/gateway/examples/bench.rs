@@ -1,11 +1,12 @@
 //! How much of a bare HTTP handler's speed is left when every record is on the disk before its answer.
 //!
 //! ```text
-//! cargo run --release -p pinmill-gateway --example bench [-- --requests N --connections N --rounds N --data DIR]
+//! cargo run --release -p pinmill-gateway --example bench [-- --requests N --connections N --rounds N --workers N --data DIR]
 //! ```
 //!
 //! Two servers of the same stack take the same posts, one record each, over keep-alive connections: a bare handler that
 //! reads the body and answers 200, and the gateway on an embedded log with fsync. Rounds alternate, the median counts.
+//! Both run on a runtime with one thread less than there are cores, as the log writes and flushes on threads of its own.
 //! The load comes from a process of its own (this program again), one thread, a bounded number of requests. One JSON line
 //! on stdout.
 
@@ -39,6 +40,8 @@ struct Options {
     requests: usize,
     connections: usize,
     rounds: usize,
+    /// Threads of the runtime.
+    workers: usize,
     data: PathBuf,
     /// For a profiler: `bare` or `durable` runs only that.
     only: Option<String>,
@@ -57,6 +60,7 @@ struct Report {
     bench: &'static str,
     connections: usize,
     requests: usize,
+    workers: usize,
     value_bytes: usize,
     bare_rps: f64,
     durable_rps: f64,
@@ -78,7 +82,8 @@ fn main() {
     }
     arguments.retain(|argument| argument != "--bench");
     let options = options(&arguments);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(options.workers).enable_all().build().unwrap();
     match options.only.as_deref() {
         Some("bare") => return println!("{:?}", runtime.block_on(bare_round(&options))),
         Some(_) => return println!("{:?}", runtime.block_on(durable_round(&options))),
@@ -93,10 +98,12 @@ fn options(arguments: &[String]) -> Options {
         arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone())
     };
     let number = |name: &str, default| value(name).map_or(default, |text| text.parse().expect("a number"));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Options {
         requests: number("--requests", 100_000),
         connections: number("--connections", 64),
         rounds: number("--rounds", 3),
+        workers: number("--workers", cores.saturating_sub(1).max(1)),
         data: value("--data").map_or_else(|| PathBuf::from("target"), PathBuf::from),
         only: value("--only"),
     }
@@ -118,6 +125,7 @@ async fn compare(options: &Options) -> Report {
         bench: "gateway",
         connections: options.connections,
         requests: options.requests,
+        workers: options.workers,
         value_bytes: value().len(),
         bare_rps: bare.rps.round(),
         durable_rps: durable.rps.round(),

@@ -43,31 +43,38 @@ impl BodyReader {
     }
 
     /// Reads a body to its end. An error leaves the rest unread, so it ends the connection.
-    pub(crate) async fn read(&self, body: Body) -> Result<Read<'_>, ApiError> {
-        match within(self.timeout, self.read_all(body)).await {
-            Some(read) => read.map_err(ApiError::closing),
-            None => {
-                let message = format!("the request's body did not come within {:?}", self.timeout);
-                Err(ApiError::plain(StatusCode::REQUEST_TIMEOUT, message).closing())
-            }
-        }
-    }
-
-    async fn read_all(&self, mut body: Body) -> Result<Read<'_>, ApiError> {
+    ///
+    /// Nearly every body is one chunk that came together with its head; what all others need is boxed, so that the
+    /// future of a request stays small.
+    pub(crate) async fn read(&self, mut body: Body) -> Result<Read<'_>, ApiError> {
         let promised = body.size_hint().exact();
         if promised.is_some_and(|promised| promised > self.limit as u64) {
             return Err(self.too_large());
         }
-        let Some(first) = next_chunk(&mut body).await? else {
-            return Ok(Read { bytes: Bytes::new(), share: None });
+        let first = match at_once(next_chunk(&mut body)).await {
+            Some(Ok(Some(first))) => first,
+            Some(Ok(None)) => Bytes::new(),
+            Some(Err(error)) => return Err(error),
+            None => return Box::pin(self.read_in_time(Bytes::new(), body)).await,
         };
         if body.is_end_stream() && first.len() <= self.limit {
-            // Nearly every body: one chunk, handed on as it is.
             return Ok(Read { bytes: first, share: None });
         }
-        let expected = promised.and_then(|promised| usize::try_from(promised).ok());
-        let mut bytes =
-            BytesMut::with_capacity(expected.unwrap_or(0).clamp(first.len(), SMALL_BODY.max(first.len())));
+        Box::pin(self.read_in_time(first, body)).await
+    }
+
+    async fn read_in_time(&self, first: Bytes, body: Body) -> Result<Read<'_>, ApiError> {
+        let in_time = tokio::time::timeout(self.timeout, self.read_all(first, body));
+        in_time.await.unwrap_or_else(|_| {
+            let message = format!("the request's body did not come within {:?}", self.timeout);
+            Err(ApiError::plain(StatusCode::REQUEST_TIMEOUT, message).closing())
+        })
+    }
+
+    async fn read_all(&self, first: Bytes, mut body: Body) -> Result<Read<'_>, ApiError> {
+        let rest = body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
+        let expected = rest.map(|rest| rest.saturating_add(first.len()).min(self.limit));
+        let mut bytes = BytesMut::with_capacity(expected.unwrap_or(0).min(SMALL_BODY));
         let mut share = None;
         let mut chunk = Some(first);
         while let Some(part) = chunk {
@@ -94,18 +101,18 @@ impl BodyReader {
 
     fn too_large(&self) -> ApiError {
         let message = format!("the request's body is over the limit of {} bytes", self.limit);
-        ApiError::plain(StatusCode::PAYLOAD_TOO_LARGE, message)
+        ApiError::plain(StatusCode::PAYLOAD_TOO_LARGE, message).closing()
     }
 }
 
-/// The result of `future`, or `None` when `limit` is over first.
+/// The result of `future`, or `None` when it is not ready at once.
 ///
-/// The first time that the future is not ready no timer is set: hyper hands a body over only after it was asked for,
-/// and a body that came together with its head is there when it is asked again at once. Nearly all do.
-async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+/// It is asked twice: hyper hands a body over only after it was asked for, and one that came together with its head is
+/// there when it is asked again. No timer is needed for that.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut asked = false;
-    let at_once = poll_fn(|cx| match future.as_mut().poll(cx) {
+    poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending if asked => Poll::Ready(None),
         Poll::Pending => {
@@ -113,18 +120,15 @@ async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T
             cx.waker().wake_by_ref();
             Poll::Pending
         }
-    });
-    match at_once.await {
-        Some(result) => Some(result),
-        None => tokio::time::timeout(limit, future).await.ok(),
-    }
+    })
+    .await
 }
 
 /// The next bytes of a body; trailers are skipped.
 async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| ApiError::bad_request(format!("the request's body broke off: {error}")))?;
+        let broke_off = |error| ApiError::bad_request(format!("the request's body broke off: {error}"));
+        let frame = frame.map_err(|error| broke_off(error).closing())?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }

@@ -71,8 +71,11 @@ impl Gateway {
     /// connections, and returns at the latest after the drain time-out.
     pub async fn serve(self, stop: CancellationToken) -> Drained {
         let app = App::new(self.log, &self.config, Arc::clone(&self.metrics), stop.clone());
-        let shared =
-            Shared { router: routes::router(Arc::new(app)).merge(self.more), cors: self.config.cors, metrics: self.metrics };
+        let shared = Shared {
+            router: routes::router(Arc::new(app)).merge(self.more),
+            cors: self.config.cors,
+            metrics: self.metrics,
+        };
         let front = Front(Arc::new(shared));
         self.server.serve(front, stop).await
     }

@@ -36,6 +36,12 @@
 //! together with its request: a member twice in one object, half a surrogate pair, a number beyond a double, bytes that
 //! are no UTF-8, nesting over the limit.
 //!
+//! # Threads
+//!
+//! The gateway runs on the caller's tokio runtime and never blocks it. The embedded log writes and flushes on threads of
+//! its own: a runtime with one worker less than there are cores leaves it a core, and acknowledges more records a second
+//! than one that takes them all.
+//!
 //! # Metrics
 //!
 //! | name | labels | counts |

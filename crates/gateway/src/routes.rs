@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::{BodyReader, Read};
 use crate::config::{GatewayConfig, Limits};
 use crate::error::ApiError;
+use crate::media::Embedded;
 use crate::metrics::{Metrics, Route};
 use crate::topics::Topics;
 use crate::{media, produce, store};
@@ -195,22 +196,24 @@ async fn offsets(
     app.answered(Route::Offsets, answer.await)
 }
 
-async fn produce_to_topic(
+fn produce_to_topic(
     State(app): State<Arc<App>>,
     name: Param<String>,
     request: Request,
-) -> Response<Body> {
+) -> impl Future<Output = Response<Body>> + Send {
     let target = name.map(|Path(name)| (name, None)).map_err(|rejection| unreadable(&rejection));
-    app.answered(Route::Topic, produce(&app, target, request).await)
+    let post = Post::new(target, request);
+    async move { app.answered(Route::Topic, produce(&app, post).await) }
 }
 
-async fn produce_to_partition(
+fn produce_to_partition(
     State(app): State<Arc<App>>,
     path: Param<(String, String)>,
     request: Request,
-) -> Response<Body> {
+) -> impl Future<Output = Response<Body>> + Send {
     let target = topic_and_partition(path).map(|(name, partition)| (name, Some(partition)));
-    app.answered(Route::Partition, produce(&app, target, request).await)
+    let post = Post::new(target, request);
+    async move { app.answered(Route::Partition, produce(&app, post).await) }
 }
 
 fn unreadable(rejection: &PathRejection) -> ApiError {
@@ -224,19 +227,39 @@ fn topic_and_partition(path: Param<(String, String)>) -> Result<(String, i64), A
     Ok((name, partition))
 }
 
+/// A produce request whose head was looked at. It is kept small: it waits for the log.
+struct Post {
+    head: Result<PostHead, ApiError>,
+    body: Body,
+}
+
+struct PostHead {
+    topic: String,
+    /// The partition that the path names.
+    partition: Option<i64>,
+    embedded: Embedded,
+}
+
+impl Post {
+    fn new(target: Result<(String, Option<i64>), ApiError>, request: Request) -> Self {
+        let (parts, body) = request.into_parts();
+        let head = media::acceptable(&parts.headers)
+            .and_then(|_| media::embedded(&parts.headers))
+            .and_then(|embedded| target.map(|(topic, partition)| PostHead { topic, partition, embedded }));
+        Self { head, body }
+    }
+}
+
 /// Stores what a request posts. A refused record is an error in its own place of the answer; that nothing at all could be
 /// stored for now is a 503.
-async fn produce(app: &App, target: Result<(String, Option<i64>), ApiError>, request: Request) -> Answer {
-    let acceptable = media::acceptable(request.headers());
-    let embedded = media::embedded(request.headers());
+async fn produce(app: &App, Post { head, body }: Post) -> Answer {
     // The body is read before anything is refused, so that the connection can be used again.
-    let Read { bytes, share } = app.bodies.read(request.into_body()).await?;
+    let Read { bytes, share } = app.bodies.read(body).await?;
     let since = Instant::now();
-    acceptable?;
-    let posted = produce::parse(&bytes, embedded?, &app.limits)?;
+    let PostHead { topic: name, partition, embedded } = head?;
+    let posted = produce::parse(&bytes, embedded, &app.limits)?;
     // The connection's read buffer, most often; the records do not need it any more.
     drop(bytes);
-    let (name, partition) = target?;
     let topic = app.topics.for_produce(&name).await?;
     let partition = match partition.map(u32::try_from) {
         None => None,

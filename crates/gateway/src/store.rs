@@ -114,7 +114,7 @@ pub(crate) async fn append(log: &Arc<dyn EventLog>, name: &str, sorted: Sorted) 
             (partition, places, bytes, log.append(name, partition, records).await)
         });
         let mut unavailable = None;
-        for (partition, places, bytes, result) in join_all(appends).await {
+        for (partition, places, bytes, result) in Box::pin(join_all(appends)).await {
             unavailable = stored.note(name, partition, &places, bytes, result).or(unavailable);
         }
         unavailable

@@ -61,9 +61,14 @@ impl Topics {
 
     /// The topic to produce to; it is made when it does not exist and may be made.
     pub(crate) async fn for_produce(&self, name: &str) -> Result<Arc<Topic>, ApiError> {
-        if let Some(topic) = self.fresh(name) {
-            return Ok(topic);
+        match self.fresh(name) {
+            Some(topic) => Ok(topic),
+            // Boxed, so that the future of a request stays small.
+            None => Box::pin(self.look_up(name)).await,
         }
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Arc<Topic>, ApiError> {
         check_topic_name(name)?;
         match self.describe(name).await {
             Err(Error::UnknownTopic(_)) if self.auto_create => self.make(name).await,
