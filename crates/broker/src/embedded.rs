@@ -155,6 +155,10 @@ impl EventLog for EmbeddedLog {
         Ok(self.log.commit_position(reader, topic, partition, next_offset).await?)
     }
 
+    fn max_record_bytes(&self) -> usize {
+        self.log.max_record_bytes()
+    }
+
     fn health(&self) -> Health {
         match self.log.health() {
             pinmill_log::Health::Writable => Health::Writable,

@@ -52,6 +52,7 @@ async fn limits_of_the_log_are_errors_of_the_trait() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig { max_record_bytes: 3, max_topics: 1, ..LogConfig::default() };
     let log = open(dir.path(), config);
+    assert_eq!(log.max_record_bytes(), 3);
     log.create_topic("t", 1).await.unwrap();
     let refused = log.append("t", 0, vec![text("abcd")]).await.unwrap_err();
     assert!(matches!(refused, Error::RecordTooLarge { bytes: 4, limit: 3 }), "{refused}");

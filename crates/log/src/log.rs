@@ -307,6 +307,11 @@ impl Log {
         keeper::apply_retention(&self.inner)
     }
 
+    /// Largest record that is taken: key, value and headers together, in bytes.
+    pub fn max_record_bytes(&self) -> usize {
+        self.inner.shared.config.max_record_bytes
+    }
+
     /// Whether writes are taken now. Cheap.
     pub fn health(&self) -> Health {
         self.inner.shared.health.get()
