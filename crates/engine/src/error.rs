@@ -67,3 +67,19 @@ impl From<arrow::error::ArrowError> for Error {
         Self::Shape(error.to_string())
     }
 }
+
+/// The beginning of a text on one line, for a reason.
+pub(crate) fn shown(text: &str, most_chars: usize) -> String {
+    let mut start = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index == most_chars {
+            start.push('…');
+            break;
+        }
+        match c.is_control() {
+            true => start.extend(c.escape_default()),
+            false => start.push(c),
+        }
+    }
+    start
+}

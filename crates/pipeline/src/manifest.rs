@@ -100,6 +100,7 @@ pub(crate) fn parse(file: &SourceFile, problems: &mut Problems) -> Option<Parsed
     for entry in &manifest.dataset {
         check.unique("dataset", &entry.name, &mut seen);
     }
+    check.views(&manifest.dataset);
     let datasets = manifest.dataset.into_iter().map(|entry| check.dataset(entry)).collect();
     Some(Parsed { name: manifest.name.into_inner(), datasets })
 }
@@ -139,6 +140,21 @@ impl Check<'_> {
             fields,
             name,
             position,
+        }
+    }
+
+    /// `<name>`, `<name>_all` and `raw_<name>` of all datasets are names in one SQL.
+    fn views(&mut self, entries: &[DatasetEntry]) {
+        for entry in entries {
+            let name = entry.name.get_ref();
+            let stem = name.strip_suffix("_all").map(|stem| (stem, "every record"));
+            let stem = stem.or_else(|| name.strip_prefix("raw_").map(|stem| (stem, "the raw rows")));
+            if let Some((stem, what)) = stem
+                && entries.iter().any(|other| other.name.get_ref() == stem)
+            {
+                let message = format!("`{name}` already means {what} of `{stem}`");
+                self.at(entry.name.span().start, message, Some("give the dataset another name".into()));
+            }
         }
     }
 

@@ -1,11 +1,14 @@
 //! The pipeline's SQL language: Apache Spark's, as sqlparser reads it.
 
+use std::any::TypeId;
+
 use sqlparser::ast::{Expr, Statement};
 use sqlparser::dialect::{Dialect, SparkSqlDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
-use std::any::TypeId;
+use sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
+
+use crate::problem::line_and_column;
 
 /// Spark SQL with its string literals: backslash escapes, and `"…"` as a string.
 ///
@@ -36,6 +39,7 @@ impl Dialect for Spark {
         SparkSqlDialect.is_identifier_part(ch)
     }
 
+    // So that `\'` does not end a literal; what the backslashes mean is said by `unescape`.
     fn supports_string_literal_backslash_escape(&self) -> bool {
         true
     }
@@ -86,16 +90,21 @@ pub struct SyntaxError {
     pub message: String,
 }
 
+impl SyntaxError {
+    /// The parser gives no place for what is missing at the end.
+    fn in_text(mut self, text: &str) -> Self {
+        self.position = self.position.or_else(|| Some(line_and_column(text, text.trim_end().len())));
+        self
+    }
+}
+
 /// Parses one statement, a semicolon after it allowed.
 ///
 /// # Errors
 /// [`SyntaxError`] when the text is not one statement of Spark SQL.
 pub fn parse_statement(text: &str) -> Result<Statement, SyntaxError> {
-    let mut statements = Parser::new(&Spark)
-        .with_recursion_limit(RECURSION_LIMIT)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_statements())
-        .map_err(|error| syntax_error(&error))?;
+    let mut statements =
+        parser(text)?.parse_statements().map_err(|error| syntax_error(&error).in_text(text))?;
     match (statements.pop(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
         (None, _) => Err(SyntaxError { position: Some((1, 1)), message: "there is no query in it".into() }),
@@ -110,17 +119,76 @@ pub fn parse_statement(text: &str) -> Result<Statement, SyntaxError> {
 /// # Errors
 /// [`SyntaxError`] when the text is not one expression of Spark SQL.
 pub fn parse_expression(text: &str) -> Result<Expr, SyntaxError> {
-    let mut parser = Parser::new(&Spark)
-        .with_recursion_limit(RECURSION_LIMIT)
-        .try_with_sql(text)
-        .map_err(|error| syntax_error(&error))?;
-    let expr = parser.parse_expr().map_err(|error| syntax_error(&error))?;
-    parser.expect_token(&Token::EOF).map_err(|error| syntax_error(&error))?;
+    let mut parser = parser(text)?;
+    let expr = parser.parse_expr().map_err(|error| syntax_error(&error).in_text(text))?;
+    parser.expect_token(&Token::EOF).map_err(|error| syntax_error(&error).in_text(text))?;
     Ok(expr)
 }
 
 /// How deep an expression may nest: above what people write, below what the stack holds.
 const RECURSION_LIMIT: usize = 100;
+
+/// A parser of a text, its string literals read as Spark reads them.
+fn parser(text: &str) -> Result<Parser<'static>, SyntaxError> {
+    let failed = |error: TokenizerError| syntax_error(&ParserError::from(error));
+    let mut tokens =
+        Tokenizer::new(&Spark, text).with_unescape(false).tokenize_with_location().map_err(failed)?;
+    for token in &mut tokens {
+        if let Token::SingleQuotedString(literal) | Token::DoubleQuotedString(literal) = &mut token.token {
+            *literal = unescape(literal);
+        }
+    }
+    Ok(Parser::new(&Spark).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens))
+}
+
+/// The text that a Spark string literal means, given what stands between its quotes.
+fn unescape(literal: &str) -> String {
+    let mut text = String::with_capacity(literal.len());
+    let mut chars = literal.chars();
+    while let Some(c) = chars.next() {
+        // A quote inside can only be the first of two.
+        if c == '\'' || c == '"' {
+            if chars.as_str().starts_with(c) {
+                chars.next();
+            }
+            text.push(c);
+            continue;
+        }
+        if c != '\\' {
+            text.push(c);
+            continue;
+        }
+        let rest = chars.as_str();
+        let code = |from: usize, digits: usize, radix: u32| {
+            let digits = rest.get(from..from + digits).filter(|d| d.chars().all(|c| c.is_digit(radix)))?;
+            char::from_u32(u32::from_str_radix(digits, radix).ok()?).map(|c| (c, from + digits.len()))
+        };
+        let octal = rest.starts_with(['0', '1', '2', '3']).then(|| code(0, 3, 8)).flatten();
+        let unicode = match rest.chars().next() {
+            Some('u') => code(1, 4, 16),
+            Some('U') => code(1, 8, 16),
+            _ => octal,
+        };
+        if let Some((c, length)) = unicode {
+            text.push(c);
+            chars = rest.get(length..).unwrap_or_default().chars();
+            continue;
+        }
+        match chars.next() {
+            Some('0') => text.push('\0'),
+            Some('b') => text.push('\u{8}'),
+            Some('n') => text.push('\n'),
+            Some('r') => text.push('\r'),
+            Some('t') => text.push('\t'),
+            Some('Z') => text.push('\u{1a}'),
+            // In a LIKE pattern these two mean themselves.
+            Some(c @ ('%' | '_')) => text.extend(['\\', c]),
+            Some(c) => text.push(c),
+            None => text.push('\\'),
+        }
+    }
+    text
+}
 
 /// Takes the ` at Line: 1, Column: 2` apart that sqlparser puts at the end of a message.
 fn syntax_error(error: &ParserError) -> SyntaxError {
@@ -163,6 +231,11 @@ mod tests {
             (r"'it\'s'", "it's"),
             ("'it''s'", "it's"),
             (r#""double""#, "double"),
+            (r#"'say "hi"'"#, "say \"hi\""),
+            (r"'\u00e9\U0001F600'", "é😀"),
+            (r"'\101\0'", "A\0"),
+            (r"'50\%'", r"50\%"),
+            (r"'\q\\'", r"q\"),
         ] {
             let found = match parse_expression(sql).unwrap() {
                 Expr::Value(value) => value.value.into_string().unwrap(),

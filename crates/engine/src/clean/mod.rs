@@ -3,6 +3,8 @@
 mod reason;
 mod run;
 mod select;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use pinmill_pipeline::{Action, Dataset, Expectation, Problem, Problems, nearest,
 
 use self::reason::Reason;
 pub(crate) use self::run::SqlCleaner;
-use crate::decode::{POSITION_COLUMNS, ROW_COLUMN, raw_schema};
+use crate::decode::{POSITION_COLUMNS, raw_schema};
 use crate::diagnose::{Place, unknown_functions};
 use crate::session;
 use crate::steps::Steps;
@@ -58,7 +60,7 @@ impl CleanPlan {
         let context = SessionContext::new_with_state(state);
         let raw = raw_schema(dataset);
         let (steps, full) = plan_select(&context, dataset, &raw).await?;
-        let mut problems = check_columns(dataset, &full);
+        let mut problems: Vec<Problem> = check_key(dataset, &full).into_iter().collect();
         let mut expectations = Vec::new();
         for expectation in &dataset.expectations {
             match plan_expectation(&context, expectation, &full).await {
@@ -186,34 +188,18 @@ async fn row_wise(
     Ok((steps, physical.schema()))
 }
 
-/// Checks the names of the clean row's columns.
-fn check_columns(dataset: &Dataset, full: &SchemaRef) -> Vec<Problem> {
-    let file = &dataset.clean.path;
-    let mut problems = Vec::new();
-    let own = full.fields().len() - POSITION_COLUMNS.len() - 1;
-    let names: Vec<&str> = full.fields().iter().take(own).map(|field| field.name().as_str()).collect();
-    for (index, name) in names.iter().enumerate() {
-        if POSITION_COLUMNS.contains(name) || *name == ROW_COLUMN {
-            let message = format!("column `{name}` is added to every clean row by itself");
-            problems.push(Problem::new(file, (1, 1), message).with_hint("give it another name with AS"));
-        }
-        if names.iter().take(index).any(|other| other.eq_ignore_ascii_case(name)) {
-            problems.push(Problem::new(file, (1, 1), format!("two columns are called `{name}`")));
-        }
-        if name.contains(['(', ' ', ',', ';', '{', '}', '\n', '\t', '=']) {
-            let problem = Problem::new(file, (1, 1), format!("column `{name}` has no name of its own"));
-            problems.push(problem.with_hint("name it with AS"));
-        }
+/// Checks that the clean row has its key.
+fn check_key(dataset: &Dataset, full: &SchemaRef) -> Option<Problem> {
+    let names: Vec<&str> = full.fields().iter().map(|field| field.name().as_str()).collect();
+    if names.contains(&dataset.key.as_str()) {
+        return None;
     }
-    if !names.contains(&dataset.key.as_str()) {
-        let hint = match nearest(&dataset.key, names.iter().copied()) {
-            Some(meant) => format!("did you mean key = \"{meant}\" in pipeline.toml?"),
-            None => "select a column of that name, or set another key in pipeline.toml".to_owned(),
-        };
-        let message = format!("the clean row has no column `{}`, the key of `{}`", dataset.key, dataset.name);
-        problems.push(Problem::new(file, (1, 1), message).with_hint(hint));
-    }
-    problems
+    let hint = match nearest(&dataset.key, names.iter().copied()) {
+        Some(meant) => format!("did you mean key = \"{meant}\" in pipeline.toml?"),
+        None => "select a column of that name, or set another key in pipeline.toml".to_owned(),
+    };
+    let message = format!("the clean row has no column `{}`, the key of `{}`", dataset.key, dataset.name);
+    Some(Problem::new(&dataset.clean.path, (1, 1), message).with_hint(hint))
 }
 
 /// Plans an expectation over the clean row.

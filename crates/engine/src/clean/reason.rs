@@ -4,6 +4,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use crate::error::shown;
+
 /// How much of a value a reason shows.
 const SHOWN_CHARS: usize = 60;
 
@@ -46,11 +48,7 @@ impl Reason {
                     let value = ArrayFormatter::try_new(batch.column(*index).as_ref(), &options)
                         .map(|formatter| formatter.value(row).to_string());
                     let value = value.unwrap_or_default();
-                    let mut chars = value.chars();
-                    filled.extend(chars.by_ref().take(SHOWN_CHARS));
-                    if chars.next().is_some() {
-                        filled.push('…');
-                    }
+                    filled.push_str(&shown(&value, SHOWN_CHARS));
                 }
             }
         }

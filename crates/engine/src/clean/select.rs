@@ -29,6 +29,7 @@ pub(super) fn prepare(statement: &mut Statement, dataset: &Dataset, place: Place
     check_select(select).map_err(refuse)?;
     check_source(select, dataset, place)?;
     spell_out(select, dataset);
+    check_names(select, place)?;
     for name in POSITION_COLUMNS.into_iter().chain([ROW_COLUMN]) {
         select.projection.push(SelectItem::UnnamedExpr(Expr::Identifier(Ident::new(name))));
     }
@@ -94,6 +95,36 @@ fn spell_out(select: &mut Select, dataset: &Dataset) {
         }
     }
     select.projection = items;
+}
+
+/// Every column needs a name, its own.
+fn check_names(select: &Select, place: Place<'_>) -> Result<(), Problem> {
+    let mut seen: Vec<String> = Vec::new();
+    for item in &select.projection {
+        let name = match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
+            _ => None,
+        };
+        let Some(name) = name else {
+            return Err(place
+                .problem(item.span(), format!("column `{item}` has no name"))
+                .with_hint("name it with AS"));
+        };
+        if POSITION_COLUMNS.contains(&name.value.as_str()) || name.value == ROW_COLUMN {
+            let message = format!("column `{}` is added to every clean row by itself", name.value);
+            return Err(place.problem(item.span(), message).with_hint("give it another name with AS"));
+        }
+        if seen.contains(&name.value.to_lowercase()) {
+            let message = format!("two columns are called `{}`", name.value);
+            return Err(place
+                .problem(item.span(), message)
+                .with_hint("give one of them another name with AS"));
+        }
+        seen.push(name.value.to_lowercase());
+    }
+    Ok(())
 }
 
 fn left_out(options: &WildcardAdditionalOptions) -> Vec<String> {

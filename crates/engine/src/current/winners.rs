@@ -114,23 +114,17 @@ fn choose(masks: &mut [Rows], candidate: Candidate) {
 pub(super) struct Rows {
     bits: MutableBuffer,
     rows: usize,
-    chosen: usize,
 }
 
 impl Rows {
     fn none(rows: usize) -> Self {
-        Self { bits: MutableBuffer::from_len_zeroed(rows.div_ceil(8)), rows, chosen: 0 }
+        Self { bits: MutableBuffer::from_len_zeroed(rows.div_ceil(8)), rows }
     }
 
     fn choose(&mut self, row: usize) {
         if row < self.rows {
             bit_util::set_bit(self.bits.as_slice_mut(), row);
-            self.chosen += 1;
         }
-    }
-
-    pub(super) fn chosen(&self) -> usize {
-        self.chosen
     }
 
     pub(super) fn into_mask(self) -> BooleanBuffer {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek};
+use jiter::{Jiter, JiterError, Peek};
 use pinmill_pipeline::{DriftPolicy, RawType};
 
 use super::columns::Cell;
@@ -81,7 +81,8 @@ impl Row<'_> {
                 None => {
                     let name = name.to_owned();
                     self.unknown(&name, &mut unknown_names)?;
-                    json.next_skip().map_err(|error| not_json(&error))?;
+                    let peek = json.peek().map_err(|error| not_json(&error))?;
+                    raw_text(json, peek, &source)?;
                 }
             }
             place += 1;
@@ -148,11 +149,11 @@ impl Row<'_> {
                 Err(self.mismatch(slot, &format!("{} {}", kind(peek), shown(raw))))
             }
             (_, data_type) => {
-                let start = json.current_index();
-                let number = json.known_number(peek).map_err(|error| not_json(&error))?;
-                let raw = String::from_utf8_lossy(json.slice_to_current(start));
+                let number = json.known_number_bytes(peek).map_err(|error| not_json(&error))?;
+                // Numbers are ASCII.
+                let number = std::str::from_utf8(number).unwrap_or_default();
                 from_number(number, data_type)
-                    .ok_or_else(|| self.mismatch(slot, &format!("number {}", shown(&raw))))
+                    .ok_or_else(|| self.mismatch(slot, &format!("number {}", shown(number))))
             }
         }
     }
@@ -210,28 +211,30 @@ fn from_text(text: &str, data_type: RawType) -> Option<Cell> {
     }
 }
 
-fn from_number(number: NumberAny, data_type: RawType) -> Option<Cell> {
-    let integer = match &number {
-        NumberAny::Int(NumberInt::Int(value)) => Some(*value),
-        // Beyond 2^53 a float no longer says which integer was meant.
-        NumberAny::Float(value) if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => {
-            #[allow(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-            let value = *value as i64;
-            Some(value)
-        }
-        _ => None,
-    };
+fn from_number(number: &str, data_type: RawType) -> Option<Cell> {
     match data_type {
         RawType::String => None,
-        RawType::Int => integer.and_then(|value| i32::try_from(value).ok()).map(Cell::Int),
-        RawType::BigInt => integer.map(Cell::BigInt),
-        RawType::Double => Some(f64::from(number)).filter(|value| value.is_finite()).map(Cell::Double),
-        RawType::Boolean => match integer {
+        RawType::Int => integer(number).and_then(|value| i32::try_from(value).ok()).map(Cell::Int),
+        RawType::BigInt => integer(number).map(Cell::BigInt),
+        RawType::Double => number.parse().ok().filter(|value: &f64| value.is_finite()).map(Cell::Double),
+        RawType::Boolean => match integer(number) {
             Some(0) => Some(Cell::Boolean(false)),
             Some(1) => Some(Cell::Boolean(true)),
             _ => None,
         },
     }
+}
+
+/// The integer that a JSON number is, written as one or not (`25.0`, `1e3`).
+fn integer(number: &str) -> Option<i64> {
+    if let Ok(integer) = number.parse() {
+        return Some(integer);
+    }
+    // Beyond 2^53 a float no longer says which integer was meant.
+    let value: f64 = number.parse().ok()?;
+    #[allow(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+    let whole = (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64);
+    whole
 }
 
 /// What is inside of a record that is not an object: the text of a JSON string, or what base64 stands for.
@@ -289,10 +292,5 @@ fn kind(peek: Peek) -> &'static str {
 
 /// The beginning of a text, for a reason.
 fn shown(text: &str) -> String {
-    let mut chars = text.chars();
-    let mut start: String = chars.by_ref().take(SHOWN_CHARS).collect();
-    if chars.next().is_some() {
-        start.push('…');
-    }
-    start
+    crate::error::shown(text, SHOWN_CHARS)
 }

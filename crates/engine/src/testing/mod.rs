@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
-use pinmill_pipeline::{Pipeline, Problem, Problems, nearest};
+use pinmill_pipeline::{Pipeline, Problem, Problems, SourceFile, nearest};
 use serde_json::{Map, Value};
 
 use self::cases::{Case, Expected, Step};
@@ -97,9 +97,8 @@ pub async fn run_tests(pipeline: &Pipeline, engine: &dyn Engine) -> Result<TestR
     let mut problems = Problems::default();
     let mut report = TestReport::default();
     let mut runners: HashMap<String, Runner> = HashMap::new();
-    let files = pipeline.tests.iter().filter(|file| file.path.extension().is_some_and(|e| e == "test"));
     let names = || pipeline.datasets.iter().map(|dataset| dataset.name.as_str());
-    for file in files {
+    for file in pipeline.tests.iter().filter(|file| is_test(file)) {
         let (cases, found) = cases::parse(file);
         problems.0.extend(found);
         for case in cases {
@@ -133,6 +132,15 @@ pub async fn run_tests(pipeline: &Pipeline, engine: &dyn Engine) -> Result<TestR
         true => Ok(report),
         false => Err(Error::Invalid(problems)),
     }
+}
+
+/// What cannot be understood in a pipeline's test files.
+pub(crate) fn problems_of_tests(pipeline: &Pipeline) -> Vec<Problem> {
+    pipeline.tests.iter().filter(|file| is_test(file)).flat_map(|file| cases::parse(file).1).collect()
+}
+
+fn is_test(file: &SourceFile) -> bool {
+    file.path.extension().is_some_and(|extension| extension == "test")
 }
 
 /// What became of a record.
