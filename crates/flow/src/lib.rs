@@ -1,1 +1,35 @@
-//! flow
+//! The batch half: log -> archive -> clean -> tables -> answers, and the audit over all of it.
+//!
+//! Each step reads what the step before it has made durable, makes its own result durable, and only then moves its
+//! position on. So any step can die at any moment and be started again.
+//!
+//! - [`Archiver`] moves records from an event log into archive objects.
+//! - [`clean`] cleans new objects into Delta tables and quarantine.
+//! - [`answer`] asks the pipeline's questions over the tables, [`sql`] any other.
+//! - [`audit`] compares what every stage holds.
+//! - [`quarantine`] lists, shows and replays what could not be cleaned.
+
+mod answer;
+mod archive;
+pub mod audit;
+mod clean;
+mod crash;
+mod error;
+pub mod quarantine;
+
+pub use answer::{
+    AnswerOptions, AnswerReport, AnswerResult, Kept, answer, answer_table_name, register_tables, sql,
+};
+pub use archive::{ARCHIVE_READER, ArchiveConfig, ArchiveReport, Archiver, RollPolicy};
+pub use audit::{AuditOptions, AuditReport, audit};
+pub use clean::{
+    BATCH, CleanOptions, CleanReport, DatasetReport, PartitionReport, StepLimit, clean, table_name,
+};
+pub use crash::CRASH_POINTS;
+pub use error::{Error, Result};
+
+/// A name for a run: the time in UTC, and something random, so that names sort and never meet.
+fn run_id() -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{}", chrono::Utc::now().format("%Y%m%dT%H%M%SZ"), random.get(..8).unwrap_or_default())
+}

@@ -1,0 +1,204 @@
+//! The pipeline's questions, and any other SQL, over the clean tables.
+//!
+//! Every dataset is registered from the snapshot of its table at one moment, so all answers of a run are about the
+//! same rows. An answer is written to `answers/<name>` as a Delta table that is replaced as a whole; where its rows
+//! are what they were, nothing is written. A crash in between leaves some answers of this run and some of the one
+//! before, each whole; the next run writes the rest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::Schema;
+use pinmill_engine::{Engine, ParquetFile, QueryResult, Rows};
+use pinmill_lake::Lake;
+use pinmill_lake::table::{Table, table_schema};
+use pinmill_pipeline::{Answer, Dataset, Pipeline};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::clean::table_name;
+use crate::crash::crash_point;
+use crate::{Error, Result, run_id};
+
+/// How to answer.
+#[derive(Debug, Clone)]
+pub struct AnswerOptions {
+    /// Which answers; empty means all.
+    pub names: Vec<String>,
+    /// False: the answers are not written to the lake.
+    pub write: bool,
+    /// Name of the run in reports; `None` makes one.
+    pub run: Option<String>,
+}
+
+impl Default for AnswerOptions {
+    fn default() -> Self {
+        Self { names: Vec::new(), write: true, run: None }
+    }
+}
+
+/// What was answered, and from which versions of the tables.
+#[derive(Debug, Clone)]
+pub struct AnswerReport {
+    /// Name of the run.
+    pub run: String,
+    /// Delta version of each dataset's table.
+    pub tables: BTreeMap<String, u64>,
+    /// The answers, in the order of their files.
+    pub answers: Vec<AnswerResult>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// One answer.
+#[derive(Debug, Clone)]
+pub struct AnswerResult {
+    /// Its name: the file's stem.
+    pub name: String,
+    /// The comment on top of the file.
+    pub title: String,
+    /// Columns and rows, in the order that the query gives.
+    pub rows: RecordBatch,
+    /// How it was kept.
+    pub kept: Kept,
+}
+
+/// What became of an answer's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// Its rows were replaced.
+    Written,
+    /// It had these rows already.
+    Unchanged,
+    /// It was not to be written.
+    No,
+}
+
+/// Where an answer's table is in the lake.
+pub fn answer_table_name(answer: &str) -> String {
+    format!("answers/{answer}")
+}
+
+/// Runs answers over the tables as they are now.
+///
+/// # Errors
+/// [`Error::Unknown`] for a name that no answer has; [`Error::Engine`], naming the answer; [`Error::Lake`].
+pub async fn answer(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    lake: &Lake,
+    options: &AnswerOptions,
+) -> Result<AnswerReport> {
+    let started = Instant::now();
+    let wanted = select(pipeline, &options.names)?;
+    let tables = register_tables(pipeline, engine, lake).await?;
+    engine.prepare(&wanted).await?;
+    let mut answers = Vec::with_capacity(wanted.len());
+    let mut writing = JoinSet::new();
+    for (index, answer) in wanted.into_iter().enumerate() {
+        let rows = engine.answer(answer).await?;
+        crash_point("flow::answer::computed")?;
+        if options.write {
+            // Others are computed while this one is written.
+            let (lake, name, rows) = (lake.clone(), answer_table_name(&answer.name), rows.clone());
+            writing.spawn(async move { (index, keep(&lake, &name, &rows).await) });
+        }
+        let (name, title) = (answer.name.clone(), answer.title.clone());
+        answers.push(AnswerResult { name, title, rows, kept: Kept::No });
+    }
+    while let Some(done) = writing.join_next().await {
+        let (index, kept) =
+            done.map_err(|error| Error::Internal(format!("writing an answer ended: {error}")))?;
+        answers[index].kept = kept?;
+    }
+    let run = options.run.clone().unwrap_or_else(run_id);
+    Ok(AnswerReport { run, tables, answers, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// Runs a query over the tables and views as they are now.
+///
+/// # Errors
+/// [`Error::Engine`] when it cannot be planned; [`Error::Lake`].
+pub async fn sql(pipeline: &Pipeline, engine: &dyn Engine, lake: &Lake, query: &str) -> Result<QueryResult> {
+    register_tables(pipeline, engine, lake).await?;
+    Ok(engine.query(query).await?)
+}
+
+/// Registers `<dataset>_all` and `<dataset>` for every dataset, and gives the version of each table. A dataset that
+/// was never cleaned is an empty table.
+///
+/// # Errors
+/// [`Error::Engine`], [`Error::Lake`].
+pub async fn register_tables(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    lake: &Lake,
+) -> Result<BTreeMap<String, u64>> {
+    let mut versions = BTreeMap::new();
+    for dataset in &pipeline.datasets {
+        let version = register_table(dataset, engine, lake).await?;
+        versions.extend(version.map(|version| (dataset.name.clone(), version)));
+    }
+    Ok(versions)
+}
+
+async fn register_table(dataset: &Dataset, engine: &dyn Engine, lake: &Lake) -> Result<Option<u64>> {
+    let Some(table) = Table::open(lake, &table_name(&dataset.name)).await? else {
+        let schema = engine.cleaner(dataset).await?.schema();
+        engine.register_dataset(dataset, schema, Rows::Memory(Vec::new())).await?;
+        return Ok(None);
+    };
+    let mut files = Vec::new();
+    for file in table.files()? {
+        let Some(rows) = file.rows else {
+            return Err(Error::NoStatistics { table: table.name().to_owned(), file: file.path.to_string() });
+        };
+        files.push(ParquetFile { path: file.path, size: file.size, rows });
+    }
+    let mut url = lake.url().clone();
+    url.set_path("/");
+    let rows = Rows::Parquet { url, store: Arc::clone(lake.store()), files };
+    engine.register_dataset(dataset, Arc::clone(table.schema()), rows).await?;
+    Ok(Some(table.version()))
+}
+
+fn select<'a>(pipeline: &'a Pipeline, names: &[String]) -> Result<Vec<&'a Answer>> {
+    if names.is_empty() {
+        return Ok(pipeline.answers.iter().collect());
+    }
+    for name in names {
+        if pipeline.answer(name).is_none() {
+            let known: Vec<&str> = pipeline.answers.iter().map(|answer| answer.name.as_str()).collect();
+            return Err(Error::Unknown { kind: "answer", name: name.clone(), known: known.join(", ") });
+        }
+    }
+    Ok(pipeline.answers.iter().filter(|answer| names.contains(&answer.name)).collect())
+}
+
+/// Replaces an answer's table, unless it holds these rows already.
+async fn keep(lake: &Lake, name: &str, rows: &RecordBatch) -> Result<Kept> {
+    if let Some(table) = Table::open(lake, name).await?
+        && let Some(plain) = plain(rows, table.schema())
+        && concat_batches(table.schema(), &table.rows().await?).is_ok_and(|there| there == plain)
+    {
+        return Ok(Kept::Unchanged);
+    }
+    Table::overwrite(lake, name, rows.schema_ref(), std::slice::from_ref(rows)).await?;
+    crash_point("flow::answer::written")?;
+    Ok(Kept::Written)
+}
+
+/// The rows in the types that a table has them in; `None` where the table has other columns.
+fn plain(rows: &RecordBatch, table: &Arc<Schema>) -> Option<RecordBatch> {
+    let wanted = table_schema(rows.schema_ref()).ok()?;
+    if wanted.fields() != table.fields() {
+        return None;
+    }
+    let columns =
+        rows.columns().iter().zip(table.fields()).map(|(column, field)| cast(column, field.data_type()));
+    RecordBatch::try_new(Arc::clone(table), columns.collect::<Result<_, _>>().ok()?).ok()
+}

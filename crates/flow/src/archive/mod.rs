@@ -1,0 +1,419 @@
+//! From the log to the archive: every accepted record into exactly one object.
+//!
+//! The archiver reads each partition as the log's reader `archive`, gathers records into an object, puts the object
+//! with its manifest, and only then commits its position in the log.
+//!
+//! | the process dies | then |
+//! | --- | --- |
+//! | before the object or its manifest is durable | see [`pinmill_lake::archive`]: the replay writes or adopts it |
+//! | after that, before the position is committed | the replay reads the same records again, starts an object at the same offset, finds it there and adopts it, wherever it would have rolled this time |
+//! | after the position is committed | nothing is read again |
+//!
+//! What is gathered lives in memory only; the log is its durable form. Memory is bounded by
+//! [`ArchiveConfig::max_buffered`] over all partitions: when it is reached, the largest object is put early.
+
+mod roll;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pinmill_broker::{EventLog, OffsetRange, ReadLimit, TopicDescription};
+use pinmill_lake::Lake;
+use pinmill_lake::archive::{Archive, Compression, ObjectBuilder, Put};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+pub use self::roll::RollPolicy;
+use self::roll::{Now, Waiting, relieve};
+use crate::crash::crash_point;
+use crate::{Error, Result};
+
+/// The name under which the archiver's positions stand in the log.
+pub const ARCHIVE_READER: &str = "archive";
+
+/// How much is read from one partition before the next one has its turn.
+const FETCH_BYTES: usize = 1 << 20;
+/// Longest pause after an error.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// How records become archive objects.
+#[derive(Debug, Clone)]
+pub struct ArchiveConfig {
+    /// Most records in one object.
+    pub max_records: u64,
+    /// An object is finished by the record that brings it to this many bytes, before compression.
+    pub max_bytes: usize,
+    /// A record waits no longer than this for its object.
+    pub max_age: Duration,
+    /// How objects are compressed.
+    pub compression: Compression,
+    /// Directory of the topics within the lake (`topics`).
+    pub prefix: String,
+    /// Most bytes gathered in memory over all partitions.
+    pub max_buffered: usize,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            max_records: 250_000,
+            max_bytes: 64 << 20,
+            max_age: Duration::from_secs(60),
+            compression: Compression::None,
+            prefix: "topics".to_owned(),
+            max_buffered: 256 << 20,
+        }
+    }
+}
+
+impl ArchiveConfig {
+    fn policy(&self) -> RollPolicy {
+        RollPolicy { max_records: self.max_records.max(1), max_bytes: self.max_bytes, max_age: self.max_age }
+    }
+}
+
+/// What an archiver did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ArchiveReport {
+    /// Objects written.
+    pub objects: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Objects that an earlier attempt had left and that were taken over.
+    pub adopted: u64,
+    /// Records that the log had dropped before they were archived: topic, partition, first and last offset.
+    pub lost: Vec<(String, u32, u64, u64)>,
+}
+
+impl ArchiveReport {
+    fn join(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.records += other.records;
+        self.adopted += other.adopted;
+        self.lost.extend(other.lost);
+    }
+}
+
+/// Moves records from the log into the archive.
+#[derive(Debug)]
+pub struct Archiver {
+    log: Arc<dyn EventLog>,
+    archive: Archive,
+    config: ArchiveConfig,
+    started: Instant,
+    /// One at a time gathers and puts, so that [`Archiver::run_once`] may be called beside [`Archiver::run`].
+    slots: Mutex<Slots>,
+}
+
+type Slots = BTreeMap<(String, u32), Slot>;
+
+/// What is being gathered of one partition.
+#[derive(Debug)]
+struct Slot {
+    generation: String,
+    object: ObjectBuilder,
+    /// The offset to be read next.
+    next: u64,
+    /// When the first record of the object was seen.
+    seen: Duration,
+    /// An object of this many records is there already from an earlier attempt.
+    there: Option<u64>,
+}
+
+impl Archiver {
+    /// An archiver from `log` into the archive of `lake`. Nothing is read yet.
+    pub fn new(log: Arc<dyn EventLog>, lake: &Lake, config: ArchiveConfig) -> Self {
+        let layout = pinmill_lake::archive::ArchiveConfig {
+            topics_dir: config.prefix.clone(),
+            compression: config.compression,
+        };
+        let archive = Archive::new(lake, layout);
+        Self { log, archive, config, started: Instant::now(), slots: Mutex::default() }
+    }
+
+    /// Archives everything that the log holds now, whatever the bounds say, and returns when it is durable.
+    ///
+    /// # Errors
+    /// The first error; the other partitions are archived all the same.
+    pub async fn run_once(&self) -> Result<ArchiveReport> {
+        let mut slots = self.slots.lock().await;
+        let mut report = ArchiveReport::default();
+        let mut failure = None;
+        for (topic, partition) in self.partitions(&mut slots).await? {
+            let key = (topic.name.clone(), partition);
+            let flushed = self.flush(&mut slots, &topic, partition, &mut report).await;
+            if let Err(error) = flushed {
+                slots.remove(&key);
+                tracing::error!(topic = key.0, partition, %error, "could not be archived");
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(report), Err)
+    }
+
+    /// Archives until `stop` is cancelled, then everything that is left, and returns.
+    ///
+    /// An error of one partition is told in the log and tried again later; the other partitions go on.
+    ///
+    /// # Errors
+    /// Those of the last round, after `stop`.
+    pub async fn run(&self, stop: CancellationToken) -> Result<ArchiveReport> {
+        let poll = (self.config.max_age / 10).clamp(Duration::from_millis(10), Duration::from_millis(500));
+        let mut report = ArchiveReport::default();
+        let mut pause = poll;
+        while !stop.is_cancelled() {
+            let round = self.round(self.now(), &mut report).await;
+            let wait = match round {
+                Ok(true) => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Ok(false) => {
+                    pause = poll;
+                    poll
+                }
+                Err(error) => {
+                    tracing::error!(%error, "could not be archived, will be tried again");
+                    pause = (pause * 2).min(MAX_PAUSE);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        report.join(self.run_once().await?);
+        Ok(report)
+    }
+
+    /// Reads once from every partition and puts what is finished. True when there is more to read right away.
+    async fn round(&self, now: Now, report: &mut ArchiveReport) -> Result<bool> {
+        let mut slots = self.slots.lock().await;
+        let (mut more, mut failure) = (false, None);
+        for (topic, partition) in self.partitions(&mut slots).await? {
+            let key = (topic.name.clone(), partition);
+            let result = match self.gather(&mut slots, &topic, partition, now, report).await {
+                Ok(any) => {
+                    more |= any;
+                    self.put_when_old(&mut slots, &key, now, report).await
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                // What was gathered is read again: the log has it.
+                slots.remove(&key);
+                failure.get_or_insert(error);
+            }
+        }
+        self.put_when_short_of_memory(&mut slots, report).await?;
+        failure.map_or(Ok(more), Err)
+    }
+
+    /// All partitions of the log. Slots of topics that are gone are dropped.
+    async fn partitions(&self, slots: &mut Slots) -> Result<Vec<(Arc<TopicDescription>, u32)>> {
+        let mut all = Vec::new();
+        for name in self.log.topics().await? {
+            let topic = match self.log.describe(&name).await {
+                Ok(topic) => Arc::new(topic),
+                // Deleted in between.
+                Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            all.extend(topic.partitions.iter().map(|p| (Arc::clone(&topic), p.partition)));
+        }
+        slots.retain(|(name, _), slot| {
+            all.iter().any(|(topic, _)| topic.name == *name && topic.generation == slot.generation)
+        });
+        Ok(all)
+    }
+
+    /// Where this partition goes on: its slot, made from the committed position where there is none.
+    async fn slot<'a>(
+        &self,
+        slots: &'a mut Slots,
+        topic: &TopicDescription,
+        partition: u32,
+        held: OffsetRange,
+        report: &mut ArchiveReport,
+    ) -> Result<&'a mut Slot> {
+        use std::collections::btree_map::Entry;
+        let entry = match slots.entry((topic.name.clone(), partition)) {
+            Entry::Occupied(slot) => return Ok(slot.into_mut()),
+            Entry::Vacant(entry) => entry,
+        };
+        let name = &topic.name;
+        let failed = |source| log_error(name, partition, source);
+        let position = self.log.position(ARCHIVE_READER, name, partition).await.map_err(failed)?;
+        let next = match position {
+            // From now on retention keeps what is not archived.
+            None => {
+                let first = held.beginning;
+                self.log.commit_position(ARCHIVE_READER, name, partition, first).await.map_err(failed)?;
+                first
+            }
+            Some(position) if position > held.end => {
+                return Err(Error::LogShrank { topic: name.clone(), partition, position, end: held.end });
+            }
+            Some(position) if position < held.beginning => {
+                let last = held.beginning - 1;
+                tracing::error!(topic = %name, partition, first = position, last, "records were removed from the log before they were archived");
+                report.lost.push((name.clone(), partition, position, last));
+                held.beginning
+            }
+            Some(position) => position,
+        };
+        let object = ObjectBuilder::new(name, partition, Some(&topic.generation));
+        let generation = topic.generation.clone();
+        Ok(entry.insert(Slot { generation, object, next, seen: Duration::ZERO, there: None }))
+    }
+
+    /// Reads once from a partition; puts each object that is finished. True when anything was read.
+    async fn gather(
+        &self,
+        slots: &mut Slots,
+        topic: &TopicDescription,
+        partition: u32,
+        now: Now,
+        report: &mut ArchiveReport,
+    ) -> Result<bool> {
+        let name = &topic.name;
+        let failed = |source| log_error(name, partition, source);
+        let held = self.log.offsets(name, partition).await.map_err(failed)?;
+        let slot = self.slot(slots, topic, partition, held, report).await?;
+        if slot.next >= held.end {
+            return Ok(false);
+        }
+        let limit = ReadLimit { max_bytes: FETCH_BYTES, max_wait: Duration::ZERO };
+        let records = self.log.read(name, partition, slot.next, limit).await.map_err(failed)?;
+        let any = !records.is_empty();
+        for record in records {
+            // After a put that covered less than what was gathered, the rest is read again.
+            if record.offset < slot.next {
+                continue;
+            }
+            if slot.object.is_empty() {
+                slot.seen = now.uptime;
+            }
+            slot.object.push(record.offset, record.timestamp_ms, record.value.as_deref())?;
+            slot.next = record.offset + 1;
+            let gathered = slot.object.sum().count;
+            let full = match slot.there {
+                Some(count) => gathered >= count,
+                None => self.config.policy().full(gathered, slot.object.bytes()),
+            };
+            if full {
+                self.put((name, partition), slot, report).await?;
+                if slot.next <= record.offset {
+                    break;
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Archives a partition to its present end.
+    async fn flush(
+        &self,
+        slots: &mut Slots,
+        topic: &TopicDescription,
+        partition: u32,
+        report: &mut ArchiveReport,
+    ) -> Result<()> {
+        let key = (topic.name.clone(), partition);
+        let failed = |source| log_error(&key.0, partition, source);
+        let end = self.log.offsets(&key.0, partition).await.map_err(failed)?.end;
+        loop {
+            while self.gather(slots, topic, partition, self.now(), report).await?
+                && slots.get(&key).is_some_and(|slot| slot.next < end)
+            {}
+            let Some(slot) = slots.get_mut(&key).filter(|slot| !slot.object.is_empty()) else {
+                return Ok(());
+            };
+            self.put((&key.0, partition), slot, report).await?;
+            if let Some(count) = slot.there {
+                let position = slot.object.sum().first + count;
+                let end = self.log.offsets(&key.0, partition).await.map_err(failed)?.end;
+                if slot.next >= end {
+                    return Err(Error::LogShrank { topic: key.0.clone(), partition, position, end });
+                }
+            }
+        }
+    }
+
+    /// Puts the slot's object and commits the position, or learns that a longer one is there.
+    async fn put(
+        &self,
+        (topic, partition): (&str, u32),
+        slot: &mut Slot,
+        report: &mut ArchiveReport,
+    ) -> Result<()> {
+        let stored = match self.archive.put(&slot.object).await? {
+            Put::Longer { count } => {
+                slot.there = Some(count);
+                return Ok(());
+            }
+            Put::Written(stored) => {
+                report.objects += 1;
+                report.records += stored.sum.count;
+                tracing::debug!(path = stored.path, records = stored.sum.count, "archived");
+                stored
+            }
+            Put::Adopted(stored) => {
+                report.adopted += 1;
+                tracing::info!(path = stored.path, records = stored.sum.count, "was archived before");
+                stored
+            }
+        };
+        crash_point("flow::archive::before_position")?;
+        let next = stored.sum.last + 1;
+        let committed = self.log.commit_position(ARCHIVE_READER, topic, partition, next).await;
+        committed.map_err(|source| log_error(topic, partition, source))?;
+        crash_point("flow::archive::after_position")?;
+        slot.next = next;
+        slot.there = None;
+        slot.object = ObjectBuilder::new(topic, partition, Some(&slot.generation));
+        Ok(())
+    }
+
+    async fn put_when_old(
+        &self,
+        slots: &mut Slots,
+        key: &(String, u32),
+        now: Now,
+        report: &mut ArchiveReport,
+    ) -> Result<()> {
+        let Some(slot) = slots.get_mut(key) else { return Ok(()) };
+        let Some(stamped_ms) = slot.object.first_timestamp_ms() else { return Ok(()) };
+        let waiting = Waiting { stamped_ms, seen: slot.seen };
+        if slot.there.is_none() && self.config.policy().old(waiting, now) {
+            self.put((&key.0, key.1), slot, report).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_when_short_of_memory(&self, slots: &mut Slots, report: &mut ArchiveReport) -> Result<()> {
+        let sizes: Vec<usize> = slots.values().map(|slot| slot.object.bytes()).collect();
+        let keys: Vec<(String, u32)> = slots.keys().cloned().collect();
+        for index in relieve(&sizes, self.config.max_buffered) {
+            if let Some(slot) = slots.get_mut(&keys[index]) {
+                self.put((&keys[index].0, keys[index].1), slot, report).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX), uptime: self.started.elapsed() }
+    }
+}
+
+fn log_error(topic: &str, partition: u32, source: pinmill_broker::Error) -> Error {
+    Error::Log { topic: topic.to_owned(), partition, source }
+}
+
+#[cfg(test)]
+mod tests;

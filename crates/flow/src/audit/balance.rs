@@ -1,0 +1,377 @@
+//! Whether the stages of one topic partition agree: pure comparison of what was counted at each of them.
+//!
+//! A partition's offsets are cut into *ranges*: one for each archive object, cut once more where the log begins (what
+//! lies before was removed by retention and is vouched for by the archive alone) and where the table ends (what lies
+//! behind is not cleaned yet). So every range lies wholly on one side of each boundary and can be compared whole.
+
+use pinmill_lake::{RangeSum, record_hash};
+use serde::Serialize;
+
+/// Something that does not balance: where, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The topic.
+    pub topic: String,
+    /// The partition; `None` where a whole topic or dataset is meant.
+    pub partition: Option<u32>,
+    /// First offset concerned, where it is known.
+    pub first: Option<u64>,
+    /// Last offset concerned, where it is known.
+    pub last: Option<u64>,
+    /// What is off, for a person.
+    pub what: String,
+}
+
+/// What a table and its quarantine say they hold of one topic partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TableFacts {
+    /// First offset that was cleaned.
+    pub(crate) first: u64,
+    /// Offset after the last one that was cleaned.
+    pub(crate) next: u64,
+    /// Rows committed to the table.
+    pub(crate) clean: u64,
+    /// Records committed to quarantine.
+    pub(crate) quarantined: u64,
+    /// Wrapping sum of the hashes of all of them.
+    pub(crate) hash: u64,
+    /// Rows that the quarantine table really holds before `next`.
+    pub(crate) quarantine_rows: u64,
+}
+
+/// What was found of one topic partition at each stage.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Facts {
+    /// First offset that the log still holds; `None` when the log does not know the partition.
+    pub(crate) log_beginning: Option<u64>,
+    /// What the log holds, cut as the archive cuts it.
+    pub(crate) log: LogCut,
+    /// The ranges of the archive, ascending.
+    pub(crate) archived: Vec<RangeSum>,
+    /// What the table covers; `None` when no dataset takes the topic.
+    pub(crate) table: Option<TableFacts>,
+}
+
+/// The log's records of one partition, summed by the ranges of the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LogCut {
+    /// One sum for each archived range.
+    pub(crate) ranges: Vec<RangeSum>,
+    /// Records between archived ranges, which no object holds.
+    pub(crate) holes: Vec<RangeSum>,
+    /// Records after the last archived range: not archived yet.
+    pub(crate) tail: RangeSum,
+}
+
+/// Sums the log's records by the ranges of the archive, one record after another.
+pub(crate) struct Tally<'a> {
+    archived: &'a [RangeSum],
+    at: usize,
+    in_hole: bool,
+    cut: LogCut,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(archived: &'a [RangeSum]) -> Self {
+        let cut = LogCut { ranges: vec![RangeSum::default(); archived.len()], ..LogCut::default() };
+        Self { archived, at: 0, in_hole: false, cut }
+    }
+
+    /// Takes the next record of the log, in offset order.
+    pub(crate) fn add(&mut self, offset: u64, value: Option<&[u8]>) {
+        while self.archived.get(self.at).is_some_and(|range| offset > range.last) {
+            self.at += 1;
+        }
+        let hash = record_hash(offset, value);
+        let in_range = self.archived.get(self.at).map(|range| offset >= range.first);
+        match in_range {
+            Some(true) => self.cut.ranges[self.at].add_hashed(offset, hash),
+            None => self.cut.tail.add_hashed(offset, hash),
+            Some(false) => {
+                if !self.in_hole {
+                    self.cut.holes.push(RangeSum::default());
+                }
+                if let Some(hole) = self.cut.holes.last_mut() {
+                    hole.add_hashed(offset, hash);
+                }
+            }
+        }
+        self.in_hole = in_range == Some(false);
+    }
+
+    pub(crate) fn finish(self) -> LogCut {
+        self.cut
+    }
+}
+
+/// How one topic partition stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct PartitionAudit {
+    /// The partition.
+    pub partition: u32,
+    /// Every record ever accepted: what the log holds, and before that what the archive holds.
+    pub accepted: RangeSum,
+    /// What the archive holds.
+    pub archived: RangeSum,
+    /// What the table and its quarantine cover; `count` is `clean + quarantined`.
+    pub cleaned: RangeSum,
+    /// Rows in the table.
+    pub clean: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Accepted, but not archived yet.
+    pub pending_archive: u64,
+    /// Archived, but not cleaned yet.
+    pub pending_clean: u64,
+}
+
+/// Compares the stages of one topic partition.
+pub(crate) fn balance(topic: &str, partition: u32, facts: &Facts) -> (PartitionAudit, Vec<Problem>) {
+    let mut problems = Problems { topic, partition, found: Vec::new() };
+    let mut audit = PartitionAudit { partition, ..PartitionAudit::default() };
+    archive_overlaps(facts, &mut problems);
+    log_against_archive(facts, &mut audit, &mut problems);
+    if let Some(table) = facts.table {
+        archive_against_table(facts, table, &mut audit, &mut problems);
+    }
+    (audit, problems.found)
+}
+
+fn archive_overlaps(facts: &Facts, problems: &mut Problems<'_>) {
+    for pair in facts.archived.windows(2) {
+        if pair[1].first <= pair[0].last {
+            let last = pair[0].last.min(pair[1].last);
+            problems.add(pair[1].first, last, "two archive objects hold the same offsets".to_owned());
+        }
+    }
+}
+
+fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut Problems<'_>) {
+    for range in &facts.archived {
+        audit.archived.join(range);
+    }
+    let Some(beginning) = facts.log_beginning else {
+        // Brought along from elsewhere, or the topic was deleted: the archive is all there is.
+        audit.accepted = audit.archived;
+        return;
+    };
+    for (archived, logged) in facts.archived.iter().zip(&facts.log.ranges) {
+        if archived.last < beginning {
+            audit.accepted.join(archived);
+            continue;
+        }
+        audit.accepted.join(logged);
+        if archived != logged {
+            let what = format!("the log holds {}, the archive {}", sum_text(logged), sum_text(archived));
+            problems.add(archived.first, archived.last, what);
+        }
+    }
+    let archived_next = facts.archived.last().map_or(0, |range| range.last + 1);
+    if beginning > archived_next {
+        let what = "the log no longer holds them and the archive never did".to_owned();
+        problems.add(archived_next, beginning - 1, what);
+    }
+    for hole in &facts.log.holes {
+        audit.accepted.join(hole);
+        problems.add(
+            hole.first,
+            hole.last,
+            format!("{} of the log are in no archive object", records(hole.count)),
+        );
+    }
+    audit.accepted.join(&facts.log.tail);
+    audit.pending_archive = facts.log.tail.count;
+}
+
+fn archive_against_table(
+    facts: &Facts,
+    table: TableFacts,
+    audit: &mut PartitionAudit,
+    problems: &mut Problems<'_>,
+) {
+    let mut covered = RangeSum::default();
+    for range in &facts.archived {
+        if range.last < table.next {
+            covered.join(range);
+        } else {
+            audit.pending_clean += range.count;
+        }
+    }
+    audit.clean = table.clean;
+    audit.quarantined = table.quarantined;
+    let count = table.clean + table.quarantined;
+    if count > 0 {
+        audit.cleaned =
+            RangeSum { first: table.first, last: table.next.saturating_sub(1), count, hash: table.hash };
+    }
+    let (first, last) = (covered.first, covered.last);
+    if covered.count != count {
+        let what = format!(
+            "the archive holds {} up to where the table ends, the table {} and quarantine {}",
+            records(covered.count),
+            table.clean,
+            table.quarantined
+        );
+        problems.add(first, last, what);
+    } else if covered.hash != table.hash {
+        let what = format!(
+            "the records that were cleaned are not those of the archive: hash {:016x} there, {:016x} here",
+            covered.hash, table.hash
+        );
+        problems.add(first, last, what);
+    }
+    if table.quarantine_rows != table.quarantined {
+        let what = format!(
+            "the commits count {} in quarantine, but it holds {}",
+            records(table.quarantined),
+            records(table.quarantine_rows)
+        );
+        problems.add(first, last, what);
+    }
+}
+
+struct Problems<'a> {
+    topic: &'a str,
+    partition: u32,
+    found: Vec<Problem>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, first: u64, last: u64, what: String) {
+        self.found.push(Problem {
+            topic: self.topic.to_owned(),
+            partition: Some(self.partition),
+            first: Some(first),
+            last: Some(last),
+            what,
+        });
+    }
+}
+
+fn records(count: u64) -> String {
+    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
+}
+
+fn sum_text(sum: &RangeSum) -> String {
+    format!("{} with hash {:016x}", records(sum.count), sum.hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(offset: u64) -> Vec<u8> {
+        format!("value {offset}").into_bytes()
+    }
+
+    fn sum(first: u64, last: u64) -> RangeSum {
+        let mut sum = RangeSum::default();
+        for offset in first..=last {
+            sum.add(offset, Some(&value(offset)));
+        }
+        sum
+    }
+
+    fn cut(archived: &[RangeSum], offsets: impl IntoIterator<Item = u64>) -> LogCut {
+        let mut tally = Tally::new(archived);
+        for offset in offsets {
+            tally.add(offset, Some(&value(offset)));
+        }
+        tally.finish()
+    }
+
+    /// 30 records in the log, 20 of them archived by tens, 10 of them cleaned.
+    fn facts() -> Facts {
+        let archived = vec![sum(0, 9), sum(10, 19)];
+        let table = TableFacts {
+            first: 0,
+            next: 10,
+            clean: 8,
+            quarantined: 2,
+            hash: sum(0, 9).hash,
+            quarantine_rows: 2,
+        };
+        Facts { log_beginning: Some(0), log: cut(&archived, 0..30), archived, table: Some(table) }
+    }
+
+    #[test]
+    fn a_partition_where_all_agree_has_no_problem_and_tells_what_is_pending() {
+        let (audit, problems) = balance("pin", 0, &facts());
+        assert_eq!(problems, vec![]);
+        assert_eq!(audit.accepted, sum(0, 29));
+        assert_eq!(audit.archived, sum(0, 19));
+        assert_eq!(audit.cleaned, sum(0, 9));
+        assert_eq!((audit.clean, audit.quarantined), (8, 2));
+        assert_eq!((audit.pending_archive, audit.pending_clean), (10, 10));
+    }
+
+    #[test]
+    fn what_retention_removed_is_vouched_for_by_the_archive() {
+        let mut facts = facts();
+        facts.archived = vec![sum(0, 9), sum(10, 14), sum(15, 19)];
+        facts.log_beginning = Some(15);
+        facts.log = cut(&facts.archived, 15..30);
+        let (audit, problems) = balance("pin", 0, &facts);
+        assert_eq!(problems, vec![]);
+        assert_eq!(audit.accepted, sum(0, 29));
+    }
+
+    #[test]
+    fn an_archive_without_a_log_stands_for_itself() {
+        let mut facts = facts();
+        facts.log_beginning = None;
+        facts.log = LogCut::default();
+        let (audit, problems) = balance("pin", 0, &facts);
+        assert_eq!(problems, vec![]);
+        assert_eq!((audit.accepted, audit.pending_archive), (sum(0, 19), 0));
+    }
+
+    /// Every way of being wrong is found, and said with the offsets it concerns.
+    #[test]
+    fn each_kind_of_loss_and_repetition_is_named_with_its_offsets() {
+        type Damage = fn(&mut Facts);
+        let cases: [(&str, Damage, (u64, u64)); 9] = [
+            ("the log holds 9 records", |f| f.log = cut(&f.archived, (0..30).filter(|o| *o != 12)), (10, 19)),
+            ("two archive objects", |f| f.archived = vec![sum(0, 9), sum(5, 19)], (5, 9)),
+            (
+                "are in no archive object",
+                |f| {
+                    f.archived = vec![sum(0, 9), sum(13, 19)];
+                    f.log = cut(&f.archived, 0..30);
+                },
+                (10, 12),
+            ),
+            (
+                "the log no longer holds them",
+                |f| {
+                    f.log_beginning = Some(25);
+                    f.log = cut(&f.archived, 25..30);
+                },
+                (20, 24),
+            ),
+            ("up to where the table ends", |f| f.table.as_mut().unwrap().clean = 7, (0, 9)),
+            ("up to where the table ends", |f| f.table.as_mut().unwrap().clean = 9, (0, 9)),
+            ("not those of the archive", |f| f.table.as_mut().unwrap().hash ^= 1, (0, 9)),
+            ("but it holds 1 record", |f| f.table.as_mut().unwrap().quarantine_rows = 1, (0, 9)),
+            ("the archive 10 records with hash", |f| f.archived[1].hash ^= 1, (10, 19)),
+        ];
+        for (words, damage, offsets) in cases {
+            let mut facts = facts();
+            damage(&mut facts);
+            let (_, problems) = balance("pin", 3, &facts);
+            let found = problems.iter().find(|problem| problem.what.contains(words));
+            let found = found.unwrap_or_else(|| panic!("{words}: {problems:?}"));
+            assert_eq!((found.first.unwrap(), found.last.unwrap()), offsets, "{words}");
+            assert_eq!((found.topic.as_str(), found.partition), ("pin", Some(3)));
+        }
+    }
+
+    #[test]
+    fn several_holes_are_told_apart() {
+        let archived = vec![sum(2, 3), sum(6, 7)];
+        let cut = cut(&archived, 0..10);
+        assert_eq!(cut.holes, vec![sum(0, 1), sum(4, 5)]);
+        assert_eq!(cut.ranges, archived);
+        assert_eq!(cut.tail, sum(8, 9));
+    }
+}

@@ -1,0 +1,302 @@
+//! Gathering what each stage holds. No judgement here, except over whole tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int32Type, Int64Type};
+use futures::TryStreamExt;
+use pinmill_broker::{EventLog, ReadLimit};
+use pinmill_engine::Engine;
+use pinmill_lake::archive::{Archive, ReadOptions};
+use pinmill_lake::table::{Table, Totals};
+use pinmill_lake::{Lake, RangeSum};
+use pinmill_pipeline::{Dataset, Pipeline};
+
+use super::balance::{Facts, LogCut, Problem, TableFacts, Tally};
+use crate::clean::table_name;
+use crate::{Error, Result, register_tables};
+
+/// How much is read from the log at a time.
+const FETCH_BYTES: usize = 4 << 20;
+/// How many repeated rows of a table are named.
+const NAMED: usize = 10;
+
+/// What the tables and the quarantine hold.
+pub(super) struct Tables {
+    /// Totals by dataset.
+    totals: BTreeMap<String, Totals>,
+    /// Offsets of every topic partition that stand in quarantine.
+    quarantined: BTreeMap<(String, u32), Vec<u64>>,
+    /// What is off with a table as a whole.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Reads the tables' totals, counts their rows, and looks for rows that are there twice.
+pub(super) async fn tables(pipeline: &Pipeline, engine: &dyn Engine, lake: &Lake) -> Result<Tables> {
+    let (mut totals, mut problems) = (BTreeMap::new(), Vec::new());
+    register_tables(pipeline, engine, lake).await?;
+    for dataset in &pipeline.datasets {
+        let Some(mut table) = Table::open(lake, &table_name(&dataset.name)).await? else { continue };
+        let of_table = table.totals().await?;
+        problems.extend(miscounted(engine, dataset, &of_table).await?);
+        problems.extend(repeated(engine, dataset, &of_table).await?);
+        totals.insert(dataset.name.clone(), of_table);
+    }
+    let mut quarantined: BTreeMap<(String, u32), Vec<u64>> = BTreeMap::new();
+    if let Some(quarantine) = crate::quarantine::open(lake).await? {
+        let moved = crate::quarantine::moved(pipeline, lake).await?;
+        for file in quarantine.files().await? {
+            let ids = quarantine.read(&file).await?.into_iter().map(|record| record.id);
+            for id in ids.filter(|id| !moved.contains(id)) {
+                quarantined.entry((id.topic, id.partition)).or_default().push(id.offset);
+            }
+        }
+    }
+    for ((topic, partition), offsets) in &mut quarantined {
+        offsets.sort_unstable();
+        let twice: Vec<u64> =
+            offsets.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+        problems.extend(twice.into_iter().take(NAMED).map(|offset| Problem {
+            topic: topic.clone(),
+            partition: Some(*partition),
+            first: Some(offset),
+            last: Some(offset),
+            what: "it stands in quarantine twice".to_owned(),
+        }));
+    }
+    Ok(Tables { totals, quarantined, problems })
+}
+
+/// All topic partitions that any stage knows, ascending.
+pub(super) async fn partitions(
+    log: Option<&dyn EventLog>,
+    archive: &Archive,
+    tables: &Tables,
+) -> Result<BTreeSet<(String, u32)>> {
+    let mut all: BTreeSet<(String, u32)> = archive.partitions().await?.into_iter().collect();
+    all.extend(tables.totals.values().flat_map(|totals| totals.keys().cloned()));
+    if let Some(log) = log {
+        for topic in log.topics().await? {
+            let partitions = log.describe(&topic).await?.partitions;
+            all.extend(partitions.iter().map(|partition| (topic.clone(), partition.partition)));
+        }
+    }
+    Ok(all)
+}
+
+/// Everything that is known of one topic partition.
+pub(super) async fn partition(
+    log: Option<&dyn EventLog>,
+    archive: &Archive,
+    tables: &Tables,
+    dataset: Option<&str>,
+    (topic, partition): (&str, u32),
+    deep: bool,
+) -> Result<Facts> {
+    let key = (topic.to_owned(), partition);
+    let table = dataset.map(|dataset| {
+        let Some(totals) = tables.totals.get(dataset).and_then(|totals| totals.get(&key)) else {
+            return TableFacts::default();
+        };
+        let next = if totals.sum.is_empty() { 0 } else { totals.sum.last + 1 };
+        let here = tables.quarantined.get(&key).map_or(&[][..], Vec::as_slice);
+        TableFacts {
+            first: totals.sum.first,
+            next,
+            clean: totals.clean,
+            quarantined: totals.quarantined,
+            hash: totals.sum.hash,
+            quarantine_rows: here.partition_point(|&offset| offset < next) as u64,
+        }
+    });
+    let held = match log {
+        None => None,
+        Some(log) => match log.offsets(topic, partition).await {
+            Ok(held) => Some(held),
+            Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
+                None
+            }
+            Err(source) => return Err(Error::Log { topic: key.0, partition, source }),
+        },
+    };
+    let log_beginning = held.map(|held| held.beginning);
+    let cuts = [log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
+    let archived = ranges(archive, topic, partition, cuts, deep).await?;
+    let log = match (log, held) {
+        (Some(log), Some(held)) => read_log(log, topic, partition, held, &archived).await?,
+        _ => LogCut::default(),
+    };
+    Ok(Facts { log_beginning, log, archived, table })
+}
+
+/// The ranges of the archive: one an object, by its manifest. Objects without a manifest are read, and so are those
+/// that one of the cuts runs through, and with `deep` all of them.
+async fn ranges(
+    archive: &Archive,
+    topic: &str,
+    partition: u32,
+    cuts: [u64; 2],
+    deep: bool,
+) -> Result<Vec<RangeSum>> {
+    if deep {
+        return read_archive(archive, topic, partition, (0, u64::MAX), cuts).await;
+    }
+    let objects = archive.objects(topic, partition, 0).await?;
+    let mut ranges = Vec::with_capacity(objects.len());
+    // Runs of objects without a manifest are read together: there may be tens of thousands of them.
+    let mut unread: Option<u64> = None;
+    for object in objects {
+        let manifest = archive.manifest(&object.name(topic, partition)).await?;
+        let cut = |sum: &RangeSum| cuts.iter().any(|&cut| sum.first < cut && cut <= sum.last);
+        match manifest.filter(|manifest| !cut(&manifest.sum)) {
+            None => {
+                unread.get_or_insert(object.first_offset);
+            }
+            Some(manifest) => {
+                if let Some(from) = unread.take() {
+                    ranges.extend(
+                        read_archive(archive, topic, partition, (from, manifest.sum.first), cuts).await?,
+                    );
+                }
+                ranges.push(manifest.sum);
+            }
+        }
+    }
+    if let Some(from) = unread {
+        ranges.extend(read_archive(archive, topic, partition, (from, u64::MAX), cuts).await?);
+    }
+    Ok(ranges)
+}
+
+/// Reads the archive's records from one offset to another (exclusive) and sums them up between the cuts.
+async fn read_archive(
+    archive: &Archive,
+    topic: &str,
+    partition: u32,
+    (from, to): (u64, u64),
+    cuts: [u64; 2],
+) -> Result<Vec<RangeSum>> {
+    let mut reader = archive.read(topic, partition, from, ReadOptions::default()).await?;
+    let mut ranges: Vec<RangeSum> = Vec::new();
+    let mut begin_anew = true;
+    while let Some(chunk) = reader.next().await? {
+        for record in &chunk.records {
+            if record.offset >= to {
+                return Ok(ranges);
+            }
+            let last = ranges.last().map(|range| range.last);
+            let crossed = last.is_some_and(|last| cuts.iter().any(|&cut| last < cut && cut <= record.offset));
+            if begin_anew || crossed {
+                ranges.push(RangeSum::default());
+                begin_anew = false;
+            }
+            if let Some(range) = ranges.last_mut() {
+                range.add(record.offset, chunk.value(record));
+            }
+        }
+        // A range of its own for each object, or run of small ones: what is off can be said more precisely.
+        begin_anew |= chunk.ends_object;
+    }
+    Ok(ranges)
+}
+
+async fn read_log(
+    log: &dyn EventLog,
+    topic: &str,
+    partition: u32,
+    held: pinmill_broker::OffsetRange,
+    archived: &[RangeSum],
+) -> Result<LogCut> {
+    let mut tally = Tally::new(archived);
+    let mut next = held.beginning;
+    let limit = ReadLimit { max_bytes: FETCH_BYTES, max_wait: Duration::ZERO };
+    while next < held.end {
+        let records = log.read(topic, partition, next, limit).await;
+        let records = records.map_err(|source| Error::Log { topic: topic.to_owned(), partition, source })?;
+        let Some(last) = records.last() else { break };
+        next = last.offset + 1;
+        for record in records.iter().filter(|record| record.offset < held.end) {
+            tally.add(record.offset, record.value.as_deref());
+        }
+    }
+    Ok(tally.finish())
+}
+
+/// Rows of the table by partition, against what its commits say.
+async fn miscounted(engine: &dyn Engine, dataset: &Dataset, totals: &Totals) -> Result<Vec<Problem>> {
+    let query = format!("SELECT _partition, count(*) AS n FROM `{}` GROUP BY _partition", dataset.all_view());
+    let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
+    for (partition, _, count) in numbers(engine, &query).await? {
+        rows.insert(partition, count);
+    }
+    let mut expected: BTreeMap<i64, i64> = BTreeMap::new();
+    for total in totals.values() {
+        *expected.entry(i64::from(total.partition)).or_default() +=
+            i64::try_from(total.clean).unwrap_or(i64::MAX);
+    }
+    let partitions: BTreeSet<i64> = rows.keys().chain(expected.keys()).copied().collect();
+    let problem = |partition: i64| {
+        let (is, should) = (rows.get(&partition).unwrap_or(&0), expected.get(&partition).unwrap_or(&0));
+        (is != should).then(|| Problem {
+            topic: topics_of(totals),
+            partition: u32::try_from(partition).ok(),
+            first: None,
+            last: None,
+            what: format!(
+                "table {} holds {is} rows of the partition, its commits count {should}",
+                dataset.name
+            ),
+        })
+    };
+    Ok(partitions.into_iter().filter_map(problem).collect())
+}
+
+/// Rows that are there more often than there are topics that hold their offset.
+async fn repeated(engine: &dyn Engine, dataset: &Dataset, totals: &Totals) -> Result<Vec<Problem>> {
+    let query = format!(
+        "SELECT _partition, _offset, count(*) AS n FROM `{}` GROUP BY _partition, _offset HAVING count(*) > 1",
+        dataset.all_view()
+    );
+    let mut problems = Vec::new();
+    for (partition, offset, count) in numbers(engine, &query).await? {
+        let offset = u64::try_from(offset).unwrap_or_default();
+        let holds = |total: &&pinmill_lake::table::PartitionTotals| {
+            i64::from(total.partition) == partition && (total.sum.first..=total.sum.last).contains(&offset)
+        };
+        let allowed = totals.values().filter(holds).count();
+        if usize::try_from(count).unwrap_or_default() > allowed && problems.len() < NAMED {
+            problems.push(Problem {
+                topic: topics_of(totals),
+                partition: u32::try_from(partition).ok(),
+                first: Some(offset),
+                last: Some(offset),
+                what: format!("table {} holds {count} rows of it", dataset.name),
+            });
+        }
+    }
+    Ok(problems)
+}
+
+/// Rows of two or three whole numbers: (first, second or 0, last).
+async fn numbers(engine: &dyn Engine, query: &str) -> Result<Vec<(i64, i64, i64)>> {
+    let mut batches = engine.query(query).await?.batches;
+    let mut all = Vec::new();
+    while let Some(batch) = batches.try_next().await? {
+        let column = |index: usize, row: usize| {
+            let column = batch.column(index);
+            let int = column.as_primitive_opt::<Int32Type>().map(|c| i64::from(c.value(row)));
+            int.or_else(|| column.as_primitive_opt::<Int64Type>().map(|c| c.value(row))).unwrap_or_default()
+        };
+        let last = batch.num_columns() - 1;
+        let middle = |row| if last == 2 { column(1, row) } else { 0 };
+        all.extend((0..batch.num_rows()).map(|row| (column(0, row), middle(row), column(last, row))));
+    }
+    Ok(all)
+}
+
+/// The tables do not know topics, only partitions: name all that it may be.
+fn topics_of(totals: &Totals) -> String {
+    let topics: BTreeSet<&str> = totals.keys().map(|(topic, _)| topic.as_str()).collect();
+    topics.into_iter().collect::<Vec<_>>().join(", ")
+}

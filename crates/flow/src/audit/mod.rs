@@ -1,0 +1,144 @@
+//! Does every stage hold what the stage before it held? Counts and hashes, range by range, for every topic partition.
+//!
+//! - *accepted*: what the log holds, and, for offsets that retention removed from it, what the archive holds;
+//! - *archived*: the manifests of the archive's objects (`deep`: the objects themselves, line by line);
+//! - *clean* and *quarantined*: the totals that each commit of a table carries, checked against the rows that the
+//!   tables really hold, and that no (partition, offset) stands in one of them twice.
+//!
+//! **Balanced** means: everything compared is equal, and nothing is pending, that is, every accepted record is
+//! archived and, where a dataset takes its topic, cleaned. A system at work always has something pending;
+//! [`AuditOptions::allow_pending`] asks only whether what is done is done right. Topics that no dataset takes must be
+//! archived, no more; they are named in [`AuditReport::unclaimed`].
+
+mod balance;
+mod facts;
+
+use std::collections::BTreeMap;
+
+use pinmill_broker::EventLog;
+use pinmill_engine::Engine;
+use pinmill_lake::Lake;
+use pinmill_pipeline::Pipeline;
+use serde::Serialize;
+
+pub use self::balance::{PartitionAudit, Problem};
+use crate::Result;
+use crate::clean::CleanOptions;
+
+/// How to audit.
+#[derive(Debug, Clone)]
+pub struct AuditOptions {
+    /// Read every archive object instead of trusting its manifest.
+    pub deep: bool,
+    /// Records that are not archived or not cleaned yet are no imbalance.
+    pub allow_pending: bool,
+    /// Where the raw objects are; `None` is the lake itself.
+    pub archive: Option<Lake>,
+    /// Directory of the topics in the archive's lake (`topics`).
+    pub prefix: String,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self { deep: false, allow_pending: false, archive: None, prefix: "topics".to_owned() }
+    }
+}
+
+impl AuditOptions {
+    fn archive_of(&self, lake: &Lake) -> pinmill_lake::archive::Archive {
+        let places = CleanOptions {
+            archive: self.archive.clone(),
+            prefix: self.prefix.clone(),
+            ..CleanOptions::default()
+        };
+        places.archive_of(lake)
+    }
+}
+
+/// How everything stands.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct AuditReport {
+    /// Everything is equal, and nothing is pending (or may be).
+    pub balanced: bool,
+    /// Every topic of the log and the archive, by name.
+    pub topics: BTreeMap<String, TopicAudit>,
+    /// What does not balance. Empty when `balanced`.
+    pub problems: Vec<Problem>,
+    /// Records accepted and not yet archived.
+    pub pending_archive: u64,
+    /// Records archived and not yet cleaned.
+    pub pending_clean: u64,
+    /// Topics that no dataset takes.
+    pub unclaimed: Vec<String>,
+}
+
+/// How one topic stands: the numbers of its partitions together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TopicAudit {
+    /// The dataset that takes it.
+    pub dataset: Option<String>,
+    /// Records accepted.
+    pub accepted: u64,
+    /// Records in the archive.
+    pub archived: u64,
+    /// Rows in the table.
+    pub clean: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Accepted, but not archived yet.
+    pub pending_archive: u64,
+    /// Archived, but not cleaned yet.
+    pub pending_clean: u64,
+    /// Its partitions, ascending.
+    pub partitions: Vec<PartitionAudit>,
+}
+
+/// Compares what every stage holds. `log` is `None` where there is none (an archive brought along).
+///
+/// # Errors
+/// What cannot be read. What does not balance is no error, but in the report.
+pub async fn audit(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    log: Option<&dyn EventLog>,
+    lake: &Lake,
+    options: &AuditOptions,
+) -> Result<AuditReport> {
+    let archive = options.archive_of(lake);
+    let tables = facts::tables(pipeline, engine, lake).await?;
+    let mut report = AuditReport::default();
+    for (topic, partition) in facts::partitions(log, &archive, &tables).await? {
+        let dataset = pipeline.dataset_for_topic(&topic).map(|dataset| dataset.name.clone());
+        let facts =
+            facts::partition(log, &archive, &tables, dataset.as_deref(), (&topic, partition), options.deep);
+        let (audit, problems) = balance::balance(&topic, partition, &facts.await?);
+        report.problems.extend(problems);
+        report
+            .topics
+            .entry(topic)
+            .or_insert_with(|| TopicAudit { dataset, ..TopicAudit::default() })
+            .add(audit);
+    }
+    for topic in report.topics.values() {
+        report.pending_archive += topic.pending_archive;
+        report.pending_clean += topic.pending_clean;
+    }
+    report.unclaimed =
+        report.topics.iter().filter(|(_, t)| t.dataset.is_none()).map(|(name, _)| name.clone()).collect();
+    report.problems.extend(tables.problems);
+    let pending = report.pending_archive + report.pending_clean;
+    report.balanced = report.problems.is_empty() && (options.allow_pending || pending == 0);
+    Ok(report)
+}
+
+impl TopicAudit {
+    fn add(&mut self, partition: PartitionAudit) {
+        self.accepted += partition.accepted.count;
+        self.archived += partition.archived.count;
+        self.clean += partition.clean;
+        self.quarantined += partition.quarantined;
+        self.pending_archive += partition.pending_archive;
+        self.pending_clean += partition.pending_clean;
+        self.partitions.push(partition);
+    }
+}

@@ -1,0 +1,245 @@
+//! From the archive to clean tables: only what is new since the last run, each record once.
+//!
+//! For each dataset, each of its topic partitions goes on after the table's position (Delta `txn`), reads the newer
+//! archive objects in chunks, and hands them to workers that decode, clean and encode. A step of bounded size is
+//! then made durable in this order:
+//!
+//! 1. the Parquet files (nobody sees them yet),
+//! 2. the rejected records, in quarantine,
+//! 3. one Delta commit of the table: the files, and the new position of each partition with what it covers.
+//!
+//! | the process dies | then |
+//! | --- | --- |
+//! | before 2 is committed | nothing happened; a vacuum takes the files one day |
+//! | between 2 and 3 | the next run reads the same records. Those that stand in quarantine already stay there and are left out of the table, also where other SQL would take them now; the others are cleaned as if for the first time |
+//! | after 3 | the step is done |
+//!
+//! Two cleans at once: both may work, one commits; the other's commit is refused by the table's guard
+//! ([`pinmill_lake::Error::Fenced`]), and nothing was written twice.
+//!
+//! Where a rule says `stop`, nothing of the step is committed. Steps before it are: a backlog of more than
+//! [`StepLimit`] is several batches.
+
+mod dataset;
+mod plan;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use futures::{StreamExt, stream};
+use pinmill_engine::Engine;
+use pinmill_lake::archive::{Archive, ArchiveConfig, Compression};
+use pinmill_lake::quarantine::Quarantine;
+use pinmill_lake::{Lake, RangeSum};
+use pinmill_pipeline::Pipeline;
+use serde::Serialize;
+
+use self::dataset::{Run, Shared};
+pub use self::plan::StepLimit;
+use crate::{Result, run_id};
+
+/// The half of the house that works on topics; its tables live under this name in the lake.
+pub const BATCH: &str = "batch";
+
+/// Where a dataset's table is in the lake.
+pub fn table_name(dataset: &str) -> String {
+    format!("{BATCH}/{dataset}")
+}
+
+/// How to clean.
+#[derive(Debug, Clone)]
+pub struct CleanOptions {
+    /// Where the raw objects are; `None` is the lake itself.
+    pub archive: Option<Lake>,
+    /// Directory of the topics in the archive's lake (`topics`).
+    pub prefix: String,
+    /// How many workers a dataset may keep busy; `None` is one a core.
+    pub workers: Option<usize>,
+    /// How much goes into one commit.
+    pub step: StepLimit,
+    /// About how much raw JSON a worker takes at a time, in bytes.
+    pub chunk_bytes: usize,
+    /// Name of the run in commits and reports; `None` makes one.
+    pub run: Option<String>,
+}
+
+impl Default for CleanOptions {
+    fn default() -> Self {
+        Self {
+            archive: None,
+            prefix: "topics".to_owned(),
+            workers: None,
+            step: StepLimit::default(),
+            chunk_bytes: 4 << 20,
+            run: None,
+        }
+    }
+}
+
+impl CleanOptions {
+    fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, Into::into);
+        self.workers.unwrap_or_else(cores).max(1)
+    }
+
+    pub(crate) fn archive_of(&self, lake: &Lake) -> Archive {
+        // The compression is for writing only.
+        let config = ArchiveConfig { topics_dir: self.prefix.clone(), compression: Compression::None };
+        Archive::new(self.archive.as_ref().unwrap_or(lake), config)
+    }
+}
+
+/// What a clean did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CleanReport {
+    /// Name of the run, as in the tables' history.
+    pub run: String,
+    /// One a dataset, in the pipeline's order.
+    pub datasets: Vec<DatasetReport>,
+    /// Topics of the archive that no dataset takes.
+    pub unclaimed: Vec<String>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl CleanReport {
+    /// Records read, over all datasets.
+    pub fn records(&self) -> u64 {
+        self.datasets.iter().map(|dataset| dataset.records).sum()
+    }
+
+    /// Everything that was odd and passed all the same, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let of = |dataset: &DatasetReport| {
+            let name = dataset.dataset.clone();
+            let text = move |(what, count): (&String, &u64)| format!("{name}: {what} ({count})");
+            dataset.warnings.iter().map(text).collect::<Vec<_>>()
+        };
+        let unclaimed =
+            |topic: &String| format!("no dataset takes topic `{topic}`: its records stay in the archive");
+        self.datasets.iter().flat_map(of).chain(self.unclaimed.iter().map(unclaimed)).collect()
+    }
+}
+
+/// What a clean did with one dataset.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DatasetReport {
+    /// Its name.
+    pub dataset: String,
+    /// Records read: `clean + quarantined`.
+    pub records: u64,
+    /// Rows that went into the table.
+    pub clean: u64,
+    /// Records that went into quarantine.
+    pub quarantined: u64,
+    /// Archive objects read.
+    pub objects: u64,
+    /// Commits made.
+    pub commits: u64,
+    /// Data files written.
+    pub files: u64,
+    /// Delta version of the table at the end.
+    pub version: u64,
+    /// What was odd and passed all the same, by what, with the number of records.
+    pub warnings: BTreeMap<String, u64>,
+    /// What was read of each topic partition.
+    pub partitions: Vec<PartitionReport>,
+}
+
+/// What a clean did with one topic partition.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PartitionReport {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// First and last offset, number and hash of the records.
+    #[serde(flatten)]
+    pub sum: RangeSum,
+    /// Rows that went into the table.
+    pub clean: u64,
+    /// Records that went into quarantine.
+    pub quarantined: u64,
+}
+
+/// Cleans what is new in the archive into the tables of `lake`.
+///
+/// # Errors
+/// [`crate::Error::Stopped`] where a rule says stop, [`crate::Error::Lake`] with
+/// [`pinmill_lake::Error::Fenced`] when another clean is at work, [`pinmill_lake::Error::Corrupt`] when an object
+/// does not hold what its manifest says. The datasets without an error are cleaned all the same.
+pub async fn clean(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    lake: &Lake,
+    options: &CleanOptions,
+) -> Result<CleanReport> {
+    let started = Instant::now();
+    let run = options.run.clone().unwrap_or_else(run_id);
+    let archive = options.archive_of(lake);
+    let quarantine = Quarantine::open(lake, BATCH).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    let (archive, quarantine) = (&archive, &quarantine);
+    let shared = Shared { engine, lake, archive, quarantine, options, run: &run, now_us };
+    let (mut of_dataset, unclaimed) = claims(pipeline, archive.partitions().await?);
+    let shared = &shared;
+    let runs = pipeline.datasets.iter().map(|dataset| {
+        let partitions = of_dataset.remove(&dataset.name).unwrap_or_default();
+        async move { Run::new(shared, dataset).await?.run(partitions).await }
+    });
+    let at_once = options.workers().max(2);
+    let done: Vec<Result<DatasetReport>> = stream::iter(runs).buffered(at_once).collect().await;
+    let mut datasets = Vec::with_capacity(done.len());
+    let mut failure = None;
+    for result in done {
+        match result {
+            Ok(mut report) => {
+                report.warn_of_skew();
+                datasets.push(report);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a dataset was not cleaned");
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    let report = CleanReport { run, datasets, unclaimed, seconds: started.elapsed().as_secs_f64() };
+    failure.map_or(Ok(report), Err)
+}
+
+/// Which dataset takes which partitions, and the topics that none takes.
+pub(crate) fn claims(
+    pipeline: &Pipeline,
+    partitions: Vec<(String, u32)>,
+) -> (BTreeMap<String, Vec<(String, u32)>>, Vec<String>) {
+    let mut of_dataset: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
+    let mut unclaimed = BTreeSet::new();
+    for (topic, partition) in partitions {
+        match pipeline.dataset_for_topic(&topic) {
+            Some(dataset) => of_dataset.entry(dataset.name.clone()).or_default().push((topic, partition)),
+            None => {
+                unclaimed.insert(topic);
+            }
+        }
+    }
+    (of_dataset, unclaimed.into_iter().collect())
+}
+
+impl DatasetReport {
+    fn warn_of_skew(&mut self) {
+        let mut of_topic: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for partition in &self.partitions {
+            of_topic.entry(&partition.topic).or_default().push(partition.sum.count);
+        }
+        let skewed = of_topic.into_iter().filter_map(|(topic, records)| {
+            let share = plan::skew(&records)?;
+            let what =
+                format!("topic `{topic}`: one of {} partitions took {share} % of its records", records.len());
+            Some((what, records.iter().copied().max().unwrap_or_default()))
+        });
+        let skewed: Vec<_> = skewed.collect();
+        self.warnings.extend(skewed);
+    }
+}

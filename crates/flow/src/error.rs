@@ -1,0 +1,95 @@
+//! What can stop a flow.
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can stop a flow. Messages say what, where and why; [`Error::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The event log failed.
+    #[error("{topic}/{partition}: {source}")]
+    Log {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The log's error.
+        source: pinmill_broker::Error,
+    },
+    /// The event log failed as a whole.
+    #[error(transparent)]
+    Topics(#[from] pinmill_broker::Error),
+    /// The lake failed.
+    #[error(transparent)]
+    Lake(#[from] pinmill_lake::Error),
+    /// SQL failed.
+    #[error(transparent)]
+    Engine(#[from] pinmill_engine::Error),
+    /// What a dataset's rules say must stop the run: nothing of the batch was committed.
+    #[error("{dataset}: stopped at {topic}/{partition} offset {offset}: {reason}")]
+    Stopped {
+        /// The dataset.
+        dataset: String,
+        /// The topic of the first offender.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// Its offset.
+        offset: u64,
+        /// The rule it broke.
+        reason: String,
+    },
+    /// The log's positions and the log do not fit each other.
+    #[error("{topic}/{partition} is archived up to offset {position}, but the log ends at {end}")]
+    LogShrank {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Where the archive goes on.
+        position: u64,
+        /// Where the log ends.
+        end: u64,
+    },
+    /// A data file of a table does not say how many rows it has.
+    #[error("table {table}: {file} has no row count in the table's log; another program wrote it")]
+    NoStatistics {
+        /// The table.
+        table: String,
+        /// The file.
+        file: String,
+    },
+    /// An answer or a dataset was asked for that the pipeline does not have.
+    #[error("there is no {kind} `{name}`; there are: {known}")]
+    Unknown {
+        /// "answer" or "dataset".
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is, comma-separated.
+        known: String,
+    },
+    /// Something that can only be a mistake in pinmill itself.
+    #[error("{0}; this is a mistake in pinmill, nothing was committed")]
+    Internal(String),
+    /// A crash point was told to fail.
+    #[error("crash point {0}")]
+    CrashPoint(&'static str),
+}
+
+impl Error {
+    /// What a person can do about it, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Lake(error) => error.hint(),
+            Self::Stopped { .. } => Some(
+                "correct the SQL or the rule in pipeline.toml, or set its action to `quarantine`, and clean again",
+            ),
+            Self::LogShrank { .. } => Some(
+                "the topic was deleted and made again, or the log was replaced by an older one; archive into \
+                 another lake, or move the topic's objects away",
+            ),
+            _ => None,
+        }
+    }
+}

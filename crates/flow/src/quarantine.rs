@@ -1,0 +1,296 @@
+//! Records that could not be cleaned: looking at them, and cleaning them again.
+//!
+//! # Replay
+//!
+//! A replay cleans quarantined records with the present SQL. Those that pass move to their table, file by file of the
+//! quarantine and dataset by dataset:
+//!
+//! 1. The table is opened, and what an earlier replay left half done is finished: the records on its list
+//!    ([`Table::replayed`]) are taken out of quarantine.
+//! 2. The records are read, cleaned, and their rows written to data files.
+//! 3. One commit adds the files to the table, moves the records from `quarantined` to `clean` in its totals, and
+//!    puts their ids on the list. It is refused when the table is not at the version of step 1, so that no other
+//!    replay can have moved the same records.
+//! 4. The records are taken out of quarantine.
+//!
+//! | the process dies | then |
+//! | --- | --- |
+//! | before the commit of 3 | nothing happened; the files are orphans |
+//! | between 3 and 4 | the records are in the table, and still in quarantine under ids that stand on the table's list. Whoever reads the quarantine here leaves them out; the next replay or clean takes them out for good |
+//! | after 4 | done; a later commit of a clean drops the list |
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use pinmill_engine::{Cleaner, Decoder, Engine, Position, RawValue};
+use pinmill_lake::Lake;
+use pinmill_lake::quarantine::Quarantine;
+pub use pinmill_lake::quarantine::{Filter, QuarantinedRecord};
+use pinmill_lake::table::{CommitPlan, RecordId, Table, WriterOptions, WrittenFile};
+use pinmill_pipeline::{Dataset, Pipeline};
+use serde::Serialize;
+
+use crate::clean::{BATCH, table_name};
+use crate::crash::crash_point;
+use crate::{Error, Result, run_id};
+
+/// How often a replay starts anew because a clean or another replay committed meanwhile.
+const ATTEMPTS: u32 = 5;
+/// Most records in one commit of a replay: their ids are kept in the table's log for a while.
+const MAX_IDS: usize = 10_000;
+
+/// What a replay did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReplayReport {
+    /// Name of the run.
+    pub run: String,
+    /// Records that are in their table now.
+    pub moved: u64,
+    /// Records that stay, by the reason they have now.
+    pub remaining: BTreeMap<String, u64>,
+    /// Records of datasets that the pipeline does not have any longer: left alone, by dataset.
+    pub unknown: BTreeMap<String, u64>,
+}
+
+/// Up to `limit` quarantined records, oldest first, without those that a replay has moved already.
+///
+/// # Errors
+/// [`Error::Lake`].
+pub async fn list(
+    pipeline: &Pipeline,
+    lake: &Lake,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Vec<QuarantinedRecord>> {
+    let Some(quarantine) = open(lake).await? else { return Ok(Vec::new()) };
+    let moved = moved(pipeline, lake).await?;
+    let mut found = quarantine.records(filter, limit.saturating_add(moved.len())).await?;
+    found.retain(|record| !moved.contains(&record.id));
+    found.sort_by(|a, b| (a.quarantined_at_us, &a.id).cmp(&(b.quarantined_at_us, &b.id)));
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// One quarantined record, by its place in the log.
+///
+/// # Errors
+/// [`Error::Lake`].
+pub async fn show(pipeline: &Pipeline, lake: &Lake, id: &RecordId) -> Result<Option<QuarantinedRecord>> {
+    let filter = Filter {
+        topic: Some(id.topic.clone()),
+        partition: Some(id.partition),
+        offset: Some(id.offset),
+        ..Filter::default()
+    };
+    Ok(list(pipeline, lake, &filter, 1).await?.pop())
+}
+
+/// How many records are in quarantine, by topic partition, without those that a replay has moved already.
+///
+/// # Errors
+/// [`Error::Lake`].
+pub async fn counts(pipeline: &Pipeline, lake: &Lake) -> Result<BTreeMap<(String, u32), u64>> {
+    let Some(quarantine) = open(lake).await? else { return Ok(BTreeMap::new()) };
+    let moved = moved(pipeline, lake).await?;
+    let mut counts = BTreeMap::new();
+    for file in quarantine.files().await? {
+        for record in quarantine.read(&file).await? {
+            if !moved.contains(&record.id) {
+                *counts.entry((record.id.topic, record.id.partition)).or_insert(0) += 1;
+            }
+        }
+    }
+    Ok(counts)
+}
+
+/// Cleans the records that `filter` takes once more, and moves those that pass to their tables.
+///
+/// # Errors
+/// [`Error::Engine`], also where a rule says stop; [`Error::Lake`]. What was moved before the error stays moved.
+pub async fn replay(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    lake: &Lake,
+    filter: &Filter,
+) -> Result<ReplayReport> {
+    let mut report = ReplayReport { run: run_id(), ..ReplayReport::default() };
+    let Some(quarantine) = open(lake).await? else { return Ok(report) };
+    let mut known = BTreeSet::new();
+    for dataset in &pipeline.datasets {
+        known.insert(dataset.name.as_str());
+        if filter.dataset.as_ref().is_some_and(|wanted| *wanted != dataset.name) {
+            continue;
+        }
+        let run = report.run.clone();
+        Replay::new(lake, engine, &quarantine, dataset, &run).await?.run(filter, &mut report).await?;
+    }
+    for file in quarantine.files().await? {
+        let strays = quarantine.read(&file).await?.into_iter().filter(|record| filter.takes(record));
+        for record in strays.filter(|record| !known.contains(record.dataset.as_str())) {
+            *report.unknown.entry(record.dataset).or_default() += 1;
+        }
+    }
+    Ok(report)
+}
+
+/// Takes out of quarantine what the table's latest replay has moved, and gives the list of it.
+pub(crate) async fn finish(table: &mut Table, quarantine: &Quarantine) -> Result<Vec<RecordId>> {
+    let moved = table.replayed().await?;
+    quarantine.remove(&moved).await?;
+    Ok(moved)
+}
+
+/// Ids that stand in quarantine and in a table, because a replay died before its last step.
+pub(crate) async fn moved(pipeline: &Pipeline, lake: &Lake) -> Result<HashSet<RecordId>> {
+    let mut moved = HashSet::new();
+    for dataset in &pipeline.datasets {
+        if let Some(mut table) = Table::open(lake, &table_name(&dataset.name)).await? {
+            moved.extend(table.replayed().await?);
+        }
+    }
+    Ok(moved)
+}
+
+/// The quarantine, unless nothing was ever cleaned: looking at it shall not make it.
+pub(crate) async fn open(lake: &Lake) -> Result<Option<Quarantine>> {
+    match Table::open(lake, &table_name("quarantine")).await? {
+        Some(_) => Ok(Some(Quarantine::open(lake, BATCH).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The replay of one dataset.
+struct Replay<'a> {
+    quarantine: &'a Quarantine,
+    dataset: &'a Dataset,
+    run: &'a str,
+    table: Table,
+    decoder: Decoder,
+    cleaner: Box<dyn Cleaner>,
+}
+
+/// What cleaning made of some records.
+struct Tried {
+    files: Vec<WrittenFile>,
+    passed: Vec<RecordId>,
+    failed: Vec<String>,
+}
+
+impl<'a> Replay<'a> {
+    async fn new(
+        lake: &Lake,
+        engine: &dyn Engine,
+        quarantine: &'a Quarantine,
+        dataset: &'a Dataset,
+        run: &'a str,
+    ) -> Result<Self> {
+        let cleaner = engine.cleaner(dataset).await?;
+        let table = Table::open_or_create(lake, &table_name(&dataset.name), &cleaner.schema()).await?;
+        Ok(Self { quarantine, dataset, run, table, decoder: Decoder::new(dataset), cleaner })
+    }
+
+    /// Tries all records of the dataset, from the start again where somebody else committed meanwhile.
+    async fn run(&mut self, filter: &Filter, report: &mut ReplayReport) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            let mut failed = BTreeMap::new();
+            match self.pass(filter, &mut report.moved, &mut failed).await {
+                Ok(()) => {
+                    for (reason, count) in failed {
+                        *report.remaining.entry(reason).or_default() += count;
+                    }
+                    return Ok(());
+                }
+                Err(Error::Lake(pinmill_lake::Error::Fenced { .. })) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One pass over the quarantine. The table's version is taken before the records are read, so that the commits
+    /// can tell whether another replay may have moved them.
+    async fn pass(
+        &mut self,
+        filter: &Filter,
+        moved: &mut u64,
+        failed: &mut BTreeMap<String, u64>,
+    ) -> Result<()> {
+        self.table.refresh().await?;
+        finish(&mut self.table, self.quarantine).await?;
+        for file in self.quarantine.files().await? {
+            let mut records = self.quarantine.read(&file).await?;
+            records.retain(|record| record.dataset == self.dataset.name && filter.takes(record));
+            let mut covered = Vec::with_capacity(records.len());
+            for record in records {
+                // What lies behind the table's position was left by a clean that died: the next one settles it.
+                let position = self.table.position(&record.id.topic, record.id.partition).await?;
+                if position.is_some_and(|position| record.id.offset <= position) {
+                    covered.push(record);
+                }
+            }
+            for part in covered.chunks(MAX_IDS) {
+                let tried = self.clean(part).await?;
+                for reason in &tried.failed {
+                    *failed.entry(reason.clone()).or_default() += 1;
+                }
+                *moved += self.commit(tried).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the records that passed, exactly once.
+    async fn commit(&mut self, tried: Tried) -> Result<u64> {
+        if tried.passed.is_empty() {
+            return Ok(0);
+        }
+        crash_point("flow::replay::files_written")?;
+        let plan = CommitPlan {
+            files: tried.files,
+            replayed: tried.passed,
+            run: Some(self.run.to_owned()),
+            at_version: Some(self.table.version()),
+            ..CommitPlan::default()
+        };
+        self.table.commit(&plan).await?;
+        crash_point("flow::replay::table_committed")?;
+        self.quarantine.remove(&plan.replayed).await?;
+        crash_point("flow::replay::quarantine_committed")?;
+        Ok(plan.replayed.len() as u64)
+    }
+
+    async fn clean(&mut self, records: &[QuarantinedRecord]) -> Result<Tried> {
+        let mut tried = Tried { files: Vec::new(), passed: Vec::new(), failed: Vec::new() };
+        for record in records {
+            let value = record.raw.as_ref().map_or(RawValue::Tombstone, |raw| RawValue::Bytes(raw));
+            self.decoder.push(value, position(record)?);
+        }
+        let decoded = self.decoder.finish()?;
+        let cleaned = self.cleaner.clean(&decoded.batch)?;
+        let mut failed = HashSet::new();
+        for rejected in decoded.rejected.into_iter().chain(cleaned.rejected) {
+            failed.insert(rejected.row as usize);
+            tried.failed.push(rejected.reason);
+        }
+        let passed = records.iter().enumerate().filter(|(row, _)| !failed.contains(row));
+        tried.passed = passed.map(|(_, record)| record.id.clone()).collect();
+        if tried.passed.len() != cleaned.rows.num_rows() {
+            let (rows, passed) = (cleaned.rows.num_rows(), tried.passed.len());
+            return Err(Error::Internal(format!("{passed} replayed records became {rows} rows")));
+        }
+        let mut writer = self.table.writer(WriterOptions::default());
+        writer.write(&cleaned.rows).await?;
+        tried.files = writer.finish().await?;
+        Ok(tried)
+    }
+}
+
+fn position(record: &QuarantinedRecord) -> Result<Position> {
+    let RecordId { topic, partition, offset } = &record.id;
+    let too_large =
+        || Error::Internal(format!("{topic}/{partition} offset {offset} does not fit INT and BIGINT"));
+    Ok(Position {
+        partition: i32::try_from(*partition).map_err(|_| too_large())?,
+        offset: i64::try_from(*offset).map_err(|_| too_large())?,
+        ingested_at_us: record.ingested_at_us,
+    })
+}

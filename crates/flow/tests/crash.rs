@@ -1,0 +1,99 @@
+//! Death at every named point: after a restart the tables hold exactly what was accepted, once.
+//!
+//! Crash points are global, so these tests have a process of their own and run one after the other.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fail::FailScenario;
+use pinmill_flow::{ArchiveConfig, CRASH_POINTS, CleanOptions, StepLimit};
+use rand::RngExt;
+use support::{World, small};
+
+const SEEDS: u64 = 3;
+
+/// How a point fails: the task that comes there dies, or gets an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Panic,
+    Error,
+}
+
+/// Makes a point fail at its nth passing, once. The counter tells how often it was passed.
+fn arm(point: &str, nth: u64, mode: Mode) -> Arc<AtomicU64> {
+    let passed = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&passed);
+    match mode {
+        Mode::Panic => fail::cfg_callback(point, move || {
+            if counter.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+                std::panic::panic_any("crash point");
+            }
+        })
+        .unwrap(),
+        Mode::Error => fail::cfg(point, &format!("{}*off->1*return", nth - 1)).unwrap(),
+    }
+    passed
+}
+
+/// Archive, clean, answer and replay, as one life of a process. Whatever happens to it, it is over then.
+async fn live(world: &Arc<World>, config: ArchiveConfig, options: CleanOptions) -> bool {
+    let world = Arc::clone(world);
+    let life = tokio::spawn(async move {
+        world.archive_with(config).await?;
+        world.clean_with(&options).await?;
+        pinmill_flow::answer(&world.pipeline, &world.engine, &world.lake, &Default::default()).await?;
+        world.replay().await.map(drop)
+    });
+    matches!(life.await, Ok(Ok(())))
+}
+
+async fn a_life_cut_short(point: &'static str, mode: Mode, rng: &mut impl rand::Rng) -> bool {
+    let world = World::new(small());
+    world.topic("t.user", 2).await;
+    let mut world = Arc::new(world);
+    let mut died = false;
+    for round in 0..3 {
+        for partition in 0..2 {
+            let count = rng.random_range(1..40);
+            world.post_some(rng, "t.user", partition, count, 4).await;
+        }
+        // Other boundaries in every life.
+        let config = ArchiveConfig { max_records: rng.random_range(3..40), ..ArchiveConfig::default() };
+        let step = StepLimit { records: rng.random_range(1..60), ..StepLimit::default() };
+        let options = CleanOptions { step, workers: Some(2), ..CleanOptions::default() };
+        let nth = rng.random_range(1..4);
+        let passed = arm(point, nth, mode);
+        let lived = live(&world, config, options).await;
+        died |= !lived || passed.load(Ordering::SeqCst) >= nth;
+        fail::remove(point);
+        Arc::get_mut(&mut world)
+            .unwrap_or_else(|| panic!("{point}, round {round}: a task outlived its run"))
+            .restarted();
+    }
+    let lived = live(&world, ArchiveConfig::default(), CleanOptions::default()).await;
+    assert!(lived, "{point}: a life without a crash failed");
+    world.assert_settled("t.user").await;
+    world.assert_balanced().await;
+    died
+}
+
+#[test]
+fn death_at_any_point_neither_loses_nor_doubles_a_record() {
+    let scenario = FailScenario::setup();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut rng = pinmill_testkit::rng();
+    for &point in CRASH_POINTS {
+        for mode in [Mode::Panic, Mode::Error] {
+            let mut died = false;
+            for _ in 0..SEEDS {
+                died |= runtime.block_on(a_life_cut_short(point, mode, &mut rng));
+            }
+            // A point that nothing passes would prove nothing.
+            let rare = point == "lake::table::before_checkpoint" || point.starts_with("flow::replay");
+            assert!(died || mode == Mode::Error || rare, "{point} was never passed");
+        }
+    }
+    scenario.teardown();
+}

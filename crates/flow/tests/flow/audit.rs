@@ -1,0 +1,101 @@
+//! The audit says what is off and where, and nothing when nothing is.
+
+use pinmill_flow::{ArchiveConfig, AuditOptions};
+use serde_json::json;
+
+use crate::support::{World, bad, good, small};
+
+async fn world() -> World {
+    let world = World::new(small());
+    world.topic("t.user", 2).await;
+    world.post("t.user", 0, (0..25).map(good).chain((0..5).map(bad))).await;
+    world.post("t.user", 1, (30..40).map(good)).await;
+    world.archive_with(ArchiveConfig { max_records: 10, ..ArchiveConfig::default() }).await.unwrap();
+    world.clean().await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_json_says_balanced_and_the_numbers_of_each_topic() {
+    let world = world().await;
+    let report = serde_json::to_value(world.audit().await).unwrap();
+    assert_eq!(report["balanced"], json!(true), "{report:#}");
+    let topic = &report["topics"]["t.user"];
+    for (name, value) in [
+        ("accepted", 40),
+        ("archived", 40),
+        ("clean", 35),
+        ("quarantined", 5),
+        ("pending_archive", 0),
+        ("pending_clean", 0),
+    ] {
+        assert_eq!(topic[name], json!(value), "{name}");
+    }
+    assert_eq!(topic["dataset"], "user");
+    let partition = &topic["partitions"][0];
+    assert_eq!(partition["accepted"]["last"], 29);
+    assert_eq!(partition["accepted"]["hash"], partition["cleaned"]["hash"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pending_is_told_and_is_an_imbalance_unless_allowed() {
+    let world = world().await;
+    world.post("t.user", 0, (50..53).map(good)).await;
+    let report = world.audit().await;
+    assert_eq!((report.balanced, report.pending_archive, report.pending_clean), (false, 3, 0));
+    world.archive().await;
+    let report = world.audit().await;
+    assert_eq!((report.balanced, report.pending_archive, report.pending_clean), (false, 0, 3));
+    assert_eq!(report.problems, vec![]);
+    let allowed = AuditOptions { allow_pending: true, ..AuditOptions::default() };
+    assert!(world.audit_with(&allowed).await.balanced);
+    world.clean().await;
+    world.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_object_is_named_with_its_offsets() {
+    let world = world().await;
+    let name = "topics/t.user/partition=0/t.user+0+0000000010.json";
+    std::fs::remove_file(world.dir.path().join(name)).unwrap();
+    let report = world.audit().await;
+    assert!(!report.balanced);
+    let told =
+        report.problems.iter().any(|p| (p.first, p.last) == (Some(10), Some(19)) && p.partition == Some(0));
+    assert!(told, "{:#?}", report.problems);
+}
+
+/// The manifest still says what it said: only reading the object itself finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_object_is_found_by_the_deep_audit() {
+    let world = world().await;
+    let path = world.dir.path().join("topics/t.user/partition=0/t.user+0+0000000010.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("No 12", "No 99")).unwrap();
+    assert!(world.audit().await.balanced);
+    let options = AuditOptions { deep: true, ..AuditOptions::default() };
+    let log = world.event_log();
+    let deep =
+        pinmill_flow::audit(&world.pipeline, &world.engine, Some(log.as_ref()), &world.lake, &options).await;
+    let error = deep.unwrap_err().to_string();
+    assert!(error.contains("t.user+0+0000000010.json"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_lost_or_doubled_in_the_table_are_found() {
+    let world = world().await;
+    let table = world.dir.path().join("batch/user");
+    let log = |version: u64| table.join(format!("_delta_log/{version:020}.json"));
+    let commit = std::fs::read_to_string(log(1)).unwrap();
+    let add = commit.lines().find(|line| line.starts_with("{\"add\"")).unwrap();
+    // The same file once more under another name: every row twice.
+    let path =
+        serde_json::from_str::<serde_json::Value>(add).unwrap()["add"]["path"].as_str().unwrap().to_owned();
+    std::fs::copy(table.join(&path), table.join("again.parquet")).unwrap();
+    std::fs::write(log(2), add.replace(&path, "again.parquet")).unwrap();
+    let report = world.audit().await;
+    assert!(!report.balanced);
+    let whats: Vec<&str> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(whats.contains(&"table user holds 2 rows of it"), "{whats:?}");
+    assert!(whats.contains(&"table user holds 50 rows of the partition, its commits count 25"), "{whats:?}");
+}

@@ -1,0 +1,99 @@
+//! Looking into quarantine, and cleaning what is there once more.
+
+use bytes::Bytes;
+use pinmill_flow::quarantine::{self, Filter};
+use pinmill_lake::table::RecordId;
+
+use crate::support::{CLEAN, World, bad, good, pipeline, small};
+
+/// The small pipeline without its rule about ages.
+fn tolerant() -> pinmill_pipeline::Pipeline {
+    pipeline(|manifest| manifest.split("[[dataset.expect]]").next().unwrap().to_owned(), CLEAN)
+}
+
+fn old(n: u64) -> Option<Bytes> {
+    Some(format!(r#"{{"ind":{n},"age":-{n}}}"#).into())
+}
+
+async fn world() -> World {
+    let world = World::new(small());
+    world.topic("t.user", 1).await;
+    world.post("t.user", 0, (0..10).map(good)).await;
+    world.post("t.user", 0, (1..=20).map(old)).await;
+    world.post("t.user", 0, [bad(2), bad(3)]).await;
+    world.archive().await;
+    world.clean().await;
+    world
+}
+
+async fn table(world: &World) -> (i64, i64) {
+    let row = world.sql("SELECT count(*), count(DISTINCT _offset) FROM user_all").await.remove(0);
+    (row[0].as_i64().unwrap(), row[1].as_i64().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_moves_what_passes_now_once_and_leaves_the_rest() {
+    let mut world = world().await;
+    assert_eq!(world.replay().await.unwrap().moved, 0, "the same SQL says the same");
+    world.pipeline = tolerant();
+    let report = world.replay().await.unwrap();
+    assert_eq!((report.moved, report.remaining.values().sum::<u64>()), (20, 2));
+    assert_eq!((table(&world).await, world.quarantined().await.len()), ((30, 30), 2));
+    world.assert_balanced().await;
+    assert_eq!(world.replay().await.unwrap().moved, 0, "a second time there is nothing to move");
+    world.post("t.user", 0, (20..25).map(good)).await;
+    world.archive().await;
+    world.clean().await;
+    assert_eq!((table(&world).await, world.quarantined().await.len()), ((35, 35), 2));
+    world.assert_balanced().await;
+    assert_eq!(world.replay().await.unwrap().moved, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replays_at_once_move_each_record_once() {
+    let mut world = world().await;
+    world.pipeline = tolerant();
+    let (one, other) = tokio::join!(world.replay(), world.replay());
+    let moved = one.as_ref().map_or(0, |r| r.moved) + other.as_ref().map_or(0, |r| r.moved);
+    assert_eq!(moved, 20, "{one:?} {other:?}");
+    assert_eq!(table(&world).await, (30, 30));
+    world.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_takes_only_what_it_says() {
+    let mut world = world().await;
+    world.pipeline = tolerant();
+    let filter = Filter { offset: Some(12), ..Filter::default() };
+    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, &filter).await.unwrap();
+    assert_eq!((report.moved, table(&world).await), (1, (11, 11)));
+    let other = Filter { dataset: Some("pin".into()), ..Filter::default() };
+    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, &other).await.unwrap();
+    assert_eq!(report.moved, 0);
+    world.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_listed_and_shown_with_reason_and_raw_bytes() {
+    let world = world().await;
+    let all = world.quarantined().await;
+    assert_eq!(all.len(), 22);
+    let some = quarantine::list(&world.pipeline, &world.lake, &Filter::default(), 5).await.unwrap();
+    assert_eq!(some.len(), 5);
+    let id = RecordId { topic: "t.user".into(), partition: 0, offset: 14 };
+    let shown = quarantine::show(&world.pipeline, &world.lake, &id).await.unwrap().unwrap();
+    assert_eq!(shown.raw.as_deref(), Some(&br#"{"ind":5,"age":-5}"#[..]));
+    assert_eq!(shown.reason, "age -5 is not positive");
+    assert_eq!(shown.dataset, "user");
+    let none = RecordId { offset: 3, ..id };
+    assert_eq!(quarantine::show(&world.pipeline, &world.lake, &none).await.unwrap(), None);
+    let counts = quarantine::counts(&world.pipeline, &world.lake).await.unwrap();
+    assert_eq!(counts[&("t.user".to_owned(), 0)], 22);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_that_was_never_cleaned_has_an_empty_quarantine() {
+    let world = World::new(small());
+    assert_eq!(world.quarantined().await, vec![]);
+    assert_eq!(world.replay().await.unwrap().moved, 0);
+}
