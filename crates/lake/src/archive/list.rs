@@ -107,8 +107,11 @@ impl Archive {
         Ok(objects)
     }
 
-    /// First offsets of the objects that have a manifest, ascending.
-    pub(super) async fn manifests(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<u64>> {
+    /// First offsets of the objects that have a manifest, ascending, from an offset on.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn manifests(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<u64>> {
         let dir =
             self.lake.path(&format!("_pinmill/{}/{}", self.config.topics_dir, directory(topic, partition)));
         let mut firsts = Vec::new();
