@@ -42,7 +42,7 @@ async fn head(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Optio
         }
         match line.trim_end().split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().unwrap_or(0)
+                length = value.parse().unwrap_or(0);
             }
             None if line == "\r\n" => return Ok(Some(length)),
             _ => {}

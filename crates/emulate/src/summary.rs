@@ -134,7 +134,10 @@ impl Latencies {
 
     pub(crate) fn record(&mut self, time: Duration) {
         if let Some(histogram) = &mut self.0 {
-            histogram.saturating_record(time.as_micros().min(u128::from(u64::MAX)) as u64);
+            // an hour is longer than any time-out, and keeps the histogram at its few kilobytes
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(3_600_000_000);
+            // fails only for histograms that must not grow
+            let _ = histogram.record(micros);
         }
     }
 
@@ -148,5 +151,45 @@ impl Latencies {
     /// In milliseconds; 0 when there was no answer.
     fn at(&self, share: f64) -> f64 {
         self.0.as_ref().map_or(0.0, |histogram| histogram.value_at_quantile(share) as f64 / 1000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_of_all_connections_give_one_median() {
+        let (mut all, mut slow) = (Latencies::new(), Latencies::new());
+        for ms in 1..=90 {
+            all.record(Duration::from_millis(ms));
+        }
+        for _ in 0..10 {
+            slow.record(Duration::from_secs(20));
+        }
+        all.merge(&slow);
+        let summary = Counters::default().summary(Duration::from_secs(1), &all);
+        assert!((49.0..=52.0).contains(&summary.p50_ms), "{}", summary.p50_ms);
+        assert!((19_800.0..=20_200.0).contains(&summary.p99_ms), "{}", summary.p99_ms);
+        assert!(Counters::default().summary(Duration::ZERO, &Latencies::new()).p50_ms < 0.001);
+    }
+
+    #[test]
+    fn a_summary_is_read_as_a_line_and_as_json() {
+        let summary = Summary {
+            events: 2,
+            records: 6,
+            acknowledged: 6,
+            elapsed: Duration::from_millis(1500),
+            rate: 4.0,
+            ..Summary::default()
+        };
+        assert!(summary.is_complete());
+        assert!(
+            summary.to_string().starts_with("2 events, 6 records in 1.5 s (4/s, 0.0 MB): 6 acknowledged"),
+            "{summary}"
+        );
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!((json["elapsed_ms"].as_u64(), json["acknowledged"].as_u64()), (Some(1500), Some(6)));
     }
 }
