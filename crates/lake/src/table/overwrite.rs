@@ -33,6 +33,20 @@ impl Table {
         schema: &Schema,
         batches: &[RecordBatch],
     ) -> Result<Self> {
+        Self::overwrite_by(lake, name, schema, batches, None).await
+    }
+
+    /// [`Table::overwrite`] with the name of the run that did it, for people who read the history.
+    ///
+    /// # Errors
+    /// As [`Table::overwrite`].
+    pub async fn overwrite_by(
+        lake: &Lake,
+        name: &str,
+        schema: &Schema,
+        batches: &[RecordBatch],
+        run: Option<String>,
+    ) -> Result<Self> {
         let wanted = table_schema(schema).map_err(|reason| super::schema_error(name, reason))?;
         let mut table = match Self::open(lake, name).await? {
             Some(table) => table,
@@ -53,7 +67,8 @@ impl Table {
             actions.extend(files.iter().map(WrittenFile::add));
             Ok(actions)
         };
-        let done = table.commit_actions(&CommitPlan::default(), SaveMode::Overwrite, actions).await?;
+        let plan = CommitPlan { run, ..CommitPlan::default() };
+        let done = table.commit_actions(&plan, SaveMode::Overwrite, actions).await?;
         debug_assert!(
             matches!(done, Committed::Committed { .. }),
             "a plan without ranges is never found committed"
