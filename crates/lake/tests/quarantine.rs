@@ -26,7 +26,7 @@ fn record(topic: &str, partition: u32, offset: u64) -> QuarantinedRecord {
         reason: format!("follower_count `{offset}x` is no number"),
         id: RecordId { topic: topic.into(), partition, offset },
         ingested_at_us: 1_700_000_000_000_000 + offset as i64,
-        raw: (offset % 4 != 0).then(|| Bytes::from(vec![0xff, offset as u8, b'\n'])),
+        raw: (!offset.is_multiple_of(4)).then(|| Bytes::from(vec![0xff, offset as u8, b'\n'])),
         run: "run 1".into(),
         quarantined_at_us: 1_800_000_000_000_000,
     }
@@ -161,7 +161,7 @@ async fn no_record_is_in_both_or_in_neither_whatever_dies_when() {
         loop {
             let mut table = Table::open_or_create(&lake, "batch/pin", &schema()).await.unwrap();
             let quarantine = Quarantine::open(&lake, "batch").await.unwrap();
-            let rejects = |modulus: u64, offset: u64| offset % modulus == 0;
+            let rejects = |modulus: u64, offset: u64| offset.is_multiple_of(modulus);
             let modulus = random.random_range(2..7);
             let after = table.position("t", 0).await.unwrap();
             let first = after.map_or(0, |after| after + 1);

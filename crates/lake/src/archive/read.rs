@@ -393,8 +393,8 @@ impl Source {
             if !data.ends_with(b"\n") {
                 data.push(b'\n');
             }
-            let block = data[base..].to_vec();
-            unwrapped.extend(cursor.split(&mut object, &block, base, &mut chunk).map_err(corrupt)?);
+            let block = &data[base..];
+            unwrapped.extend(cursor.split(&mut object, block, base, &mut chunk).map_err(corrupt)?);
             object.check().map_err(corrupt)?;
         }
         let appended = append_unwrapped(data.into(), unwrapped, &mut chunk.records);

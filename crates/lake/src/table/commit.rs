@@ -13,7 +13,7 @@ use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use uuid::Uuid;
 
 use super::ledger::{self, Ledger};
-use super::plan::{CommitPlan, Conflict, ConflictReason, Decision, check, decide};
+use super::plan::{CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, check, decide};
 use super::{Table, WrittenFile};
 use crate::{Error, Result};
 
@@ -111,11 +111,22 @@ impl Table {
     }
 
     async fn decide(&mut self, plan: &CommitPlan) -> Result<Decision> {
+        let totals = self.totals().await?;
         let mut found = Vec::with_capacity(plan.ranges.len());
-        for range in &plan.ranges {
-            found.push(self.position(&range.topic, range.partition).await?);
+        for CoveredRange { topic, partition, .. } in &plan.ranges {
+            let position = self.position(topic, *partition).await?;
+            if position.is_some() && !totals.contains_key(&(topic.clone(), *partition)) {
+                // Another Delta writer removed old log files. The position is safe in the checkpoint.
+                tracing::warn!(
+                    table = self.name,
+                    topic,
+                    partition,
+                    "the totals are gone and are counted anew from here"
+                );
+            }
+            found.push(position);
         }
-        Ok(decide(&plan.ranges, &found, &self.totals().await?))
+        Ok(decide(&plan.ranges, &found, &totals))
     }
 
     /// One put of the next version, without Delta's own retries: each attempt must pass the guard.
