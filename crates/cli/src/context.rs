@@ -10,6 +10,7 @@ use pinmill_gateway::{GatewayConfig, Limits};
 use pinmill_lake::Lake;
 use pinmill_log::{Durability, Log, LogConfig};
 use pinmill_pipeline::Pipeline;
+use tokio::runtime::Runtime;
 
 use crate::args::Cli;
 use crate::error::{Failure, OrFail};
@@ -55,6 +56,18 @@ impl Context {
         // A blocked reader must not hold the process after its work is done.
         runtime.shutdown_background();
         result
+    }
+
+    /// A runtime for the gateway alone, so that SQL never holds up an answer. It leaves a core to the log's flushing
+    /// threads: with a worker on every core they wait for one, and fewer records are acknowledged.
+    pub(crate) fn gateway_runtime(&self) -> Result<Runtime, Failure> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.saturating_sub(1).max(1))
+            .thread_name("gateway")
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::internal(format!("the gateway's runtime cannot start: {error}")))
     }
 
     /// Folder of the embedded parts.
@@ -164,5 +177,14 @@ impl Context {
     pub(crate) fn size(&self, name: &str) -> Result<usize, Failure> {
         usize::try_from(self.settings.bytes(name)?)
             .map_err(|_| Failure::config(format!("setting `{name}` is more than this machine can hold")))
+    }
+}
+
+fn config_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>, Failure> {
+    let path = named.unwrap_or(Path::new(CONFIG_FILE));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.to_owned(), text))),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::config(format!("{} cannot be read: {error}", path.display()))),
     }
 }

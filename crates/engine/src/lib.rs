@@ -47,7 +47,7 @@ pub struct Cleaned {
 }
 
 /// A dataset's cleaning, planned once and run over many batches.
-pub trait Cleaner: Send + Debug {
+pub trait Cleaner: Send + Sync + Debug {
     /// Cleans a batch that a [`Decoder`] of the same dataset made. A raw row gives one clean row or is rejected.
     ///
     /// # Errors

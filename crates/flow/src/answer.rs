@@ -97,6 +97,8 @@ pub async fn answer(
     let wanted = select(pipeline, &options.names)?;
     let tables = register_tables(pipeline, engine, lake).await?;
     engine.prepare(&wanted).await?;
+    let run = options.run.clone().unwrap_or_else(run_id);
+    let by = recorded(&run, &tables);
     let mut answers = Vec::with_capacity(wanted.len());
     let mut writing = JoinSet::new();
     for (index, answer) in wanted.into_iter().enumerate() {
@@ -105,7 +107,8 @@ pub async fn answer(
         if options.write {
             // Others are computed while this one is written.
             let (lake, name, rows) = (lake.clone(), answer_table_name(&answer.name), rows.clone());
-            writing.spawn(async move { (index, keep(&lake, &name, &rows).await) });
+            let by = by.clone();
+            writing.spawn(async move { (index, keep(&lake, &name, &rows, by).await) });
         }
         let (name, title) = (answer.name.clone(), answer.title.clone());
         answers.push(AnswerResult { name, title, rows, kept: Kept::No });
@@ -115,7 +118,6 @@ pub async fn answer(
             done.map_err(|error| Error::Internal(format!("writing an answer ended: {error}")))?;
         answers[index].kept = kept?;
     }
-    let run = options.run.clone().unwrap_or_else(run_id);
     Ok(AnswerReport { run, tables, answers, seconds: started.elapsed().as_secs_f64() })
 }
 
@@ -179,15 +181,21 @@ fn select<'a>(pipeline: &'a Pipeline, names: &[String]) -> Result<Vec<&'a Answer
     Ok(pipeline.answers.iter().filter(|answer| names.contains(&answer.name)).collect())
 }
 
+/// What an answer's history says of where its rows come from: the run, and the version of each table.
+fn recorded(run: &str, tables: &BTreeMap<String, u64>) -> String {
+    let versions: Vec<String> = tables.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+    format!("{run} from {}", versions.join(", "))
+}
+
 /// Replaces an answer's table, unless it holds these rows already.
-async fn keep(lake: &Lake, name: &str, rows: &RecordBatch) -> Result<Kept> {
+async fn keep(lake: &Lake, name: &str, rows: &RecordBatch, by: String) -> Result<Kept> {
     if let Some(table) = Table::open(lake, name).await?
         && let Some(plain) = plain(rows, table.schema())
         && concat_batches(table.schema(), &table.rows().await?).is_ok_and(|there| there == plain)
     {
         return Ok(Kept::Unchanged);
     }
-    Table::overwrite(lake, name, rows.schema_ref(), std::slice::from_ref(rows)).await?;
+    Table::overwrite_by(lake, name, rows.schema_ref(), std::slice::from_ref(rows), Some(by)).await?;
     crash_point("flow::answer::written")?;
     Ok(Kept::Written)
 }

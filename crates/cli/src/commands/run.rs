@@ -49,10 +49,12 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
 /// Starts a gateway on a free port, posts the events to it, and drains it.
 async fn post(context: &Context, args: &Run, log: Arc<dyn EventLog>) -> Result<Summary, Failure> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let gateway = Gateway::bind(GatewayConfig { listen, ..context.gateway()? }, log).await.or_fail()?;
+    let front = context.gateway_runtime()?;
+    let config = GatewayConfig { listen, ..context.gateway()? };
+    let gateway = front.spawn(Gateway::bind(config, log)).await.or_fail()?.or_fail()?;
     let url = format!("http://{}", gateway.local_addr());
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(gateway.serve(stop.clone()));
+    let serving = front.spawn(gateway.serve(stop.clone()));
     let source: SourceSpec =
         context.settings.text("source").parse().map_err(|error| Failure::config(format!("{error}")))?;
     let source = pinmill_emulate::open(&source, args.seed).await.or_fail()?;
@@ -72,6 +74,7 @@ async fn post(context: &Context, args: &Run, log: Arc<dyn EventLog>) -> Result<S
     let posted = pinmill_emulate::emulate(options, source, &interrupted).await;
     stop.cancel();
     serving.await.or_fail()?;
+    front.shutdown_background();
     posted.or_fail()
 }
 

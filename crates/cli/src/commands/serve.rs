@@ -22,7 +22,8 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     let log = context.log()?;
     let stop = CancellationToken::new();
     cancel_on_signal(&stop)?;
-    let gateway = Gateway::bind(context.gateway()?, log.clone()).await.or_fail()?;
+    let front = context.gateway_runtime()?;
+    let gateway = front.spawn(Gateway::bind(context.gateway()?, log.clone())).await.or_fail()?.or_fail()?;
     let address = gateway.local_addr();
     {
         let mut stdout = std::io::stdout().lock();
@@ -51,17 +52,19 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
                 engine: context.engine()?,
                 options: clean_options(context)?,
             };
-            Some(tokio::spawn(half.every(every, stop.clone())))
+            Some((every, half))
         }
         None => None,
     };
 
-    let drained = gateway.serve(stop).await;
+    let serving = front.spawn(gateway.serve(stop.clone()));
+    if let Some((every, half)) = batch {
+        half.every(every, stop).await;
+    }
+    let drained = serving.await.or_fail()?;
+    front.shutdown_background();
     if drained.cut > 0 {
         tracing::warn!("{} connections were cut: they did not end in time", drained.cut);
-    }
-    if let Some(batch) = batch {
-        batch.await.or_fail()?;
     }
     gateway_gone.cancel();
     let archived = archiving.await.or_fail()??;

@@ -17,7 +17,8 @@ const EVENTS: [&str; 7] = ["emulate", "--posts", "11154", "--seed", "100", "--dr
 fn the_generators_events_posted_over_http_give_the_oracles_answers() {
     let world = World::new();
     let server = world.serve(&["--batch-every", "off"]);
-    let posting = ["--url", &server.url, "--pace", "max", "--records-per-request", "50", "--connections", "4"];
+    let posting =
+        ["--url", &server.url, "--pace", "max", "--records-per-request", "50", "--connections", "4"];
     world.ok(&[&EVENTS[..], &posting].concat());
     server.stop();
     world.ok(&["clean"]);
@@ -33,7 +34,11 @@ fn the_oracle_asked_again_gives_the_golden_answers() {
     let testing = workspace_root().join("testing");
     world.ok(&[&EVENTS[..], &["--dump", rows.to_str().unwrap()]].concat());
     let mut oracle = Command::new(python);
-    oracle.arg(testing.join("oracle/answers.py")).arg(&rows).arg("--compare").arg(testing.join("golden").join(GOLDEN));
+    oracle
+        .arg(testing.join("oracle/answers.py"))
+        .arg(&rows)
+        .arg("--compare")
+        .arg(testing.join("golden").join(GOLDEN));
     let output = oracle.output().unwrap();
     assert!(
         output.status.success(),
@@ -45,7 +50,9 @@ fn the_oracle_asked_again_gives_the_golden_answers() {
 
 #[test]
 fn the_oracle_gives_the_golden_answers_of_the_real_rows() {
-    let (Some(python), Some(shared)) = (pinmill_testkit::python(), pinmill_testkit::shared_dir()) else { return };
+    let (Some(python), Some(shared)) = (pinmill_testkit::python(), pinmill_testkit::shared_dir()) else {
+        return;
+    };
     let draws = shared.join("golden/first_1008_draws.ids.json");
     for (ids, golden) in [(None, "sample.json"), (Some(&draws), "first_1008_draws.json")] {
         let mut oracle = Command::new(&python);

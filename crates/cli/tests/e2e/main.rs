@@ -6,6 +6,7 @@ mod data;
 mod drain;
 mod folder;
 mod foreign;
+mod generator;
 mod golden;
 mod reference_client;
 mod run;

@@ -58,7 +58,7 @@ pub struct ArchiveConfig {
 impl Default for ArchiveConfig {
     fn default() -> Self {
         Self {
-            max_records: 250_000,
+            max_records: 100_000,
             max_bytes: 64 << 20,
             max_age: Duration::from_secs(60),
             compression: Compression::None,

@@ -20,6 +20,12 @@ impl EventLog for Flaky {
     async fn create_topic(&self, topic: &str, partitions: u32) -> pinmill_broker::Result<()> {
         self.inner.create_topic(topic, partitions).await
     }
+    async fn add_partitions(&self, topic: &str, total: u32) -> pinmill_broker::Result<()> {
+        self.inner.add_partitions(topic, total).await
+    }
+    async fn delete_topic(&self, topic: &str) -> pinmill_broker::Result<()> {
+        self.inner.delete_topic(topic).await
+    }
     async fn topics(&self) -> pinmill_broker::Result<Vec<String>> {
         self.inner.topics().await
     }

@@ -22,6 +22,22 @@ pub struct Problem {
     pub what: String,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.topic)?;
+        if let Some(partition) = self.partition {
+            write!(f, "/{partition}")?;
+        }
+        match (self.first, self.last) {
+            (Some(first), Some(last)) => write!(f, " offsets {first} to {last}")?,
+            (Some(first), None) => write!(f, " from offset {first}")?,
+            (None, Some(last)) => write!(f, " up to offset {last}")?,
+            (None, None) => {}
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
 /// What a table and its quarantine say they hold of one topic partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TableFacts {

@@ -143,11 +143,15 @@ async fn ranges(
         return read_archive(archive, topic, partition, (0, u64::MAX), cuts).await;
     }
     let objects = archive.objects(topic, partition, 0).await?;
+    let manifests = archive.manifests(topic, partition, 0).await?;
     let mut ranges = Vec::with_capacity(objects.len());
     // Runs of objects without a manifest are read together: there may be tens of thousands of them.
     let mut unread: Option<u64> = None;
     for object in objects {
-        let manifest = archive.manifest(&object.name(topic, partition)).await?;
+        let manifest = match manifests.binary_search(&object.first_offset) {
+            Ok(_) => archive.manifest(&object.name(topic, partition)).await?,
+            Err(_) => None,
+        };
         let cut = |sum: &RangeSum| cuts.iter().any(|&cut| sum.first < cut && cut <= sum.last);
         match manifest.filter(|manifest| !cut(&manifest.sum)) {
             None => {

@@ -27,7 +27,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use pinmill_engine::Engine;
 use pinmill_lake::archive::{Archive, ArchiveConfig, Compression};
 use pinmill_lake::quarantine::Quarantine;
@@ -185,10 +185,12 @@ pub async fn clean(
     let shared = Shared { engine, lake, archive, quarantine, options, run: &run, now_us };
     let (mut of_dataset, unclaimed) = claims(pipeline, archive.partitions().await?);
     let shared = &shared;
-    let runs = pipeline.datasets.iter().map(|dataset| {
+    // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
+    let mut runs = Vec::with_capacity(pipeline.datasets.len());
+    for dataset in &pipeline.datasets {
         let partitions = of_dataset.remove(&dataset.name).unwrap_or_default();
-        async move { Run::new(shared, dataset).await?.run(partitions).await }
-    });
+        runs.push(async move { Run::new(shared, dataset).await?.run(partitions).await }.boxed());
+    }
     let at_once = options.workers().max(2);
     let done: Vec<Result<DatasetReport>> = stream::iter(runs).buffered(at_once).collect().await;
     let mut datasets = Vec::with_capacity(done.len());

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::mpsc;
@@ -282,17 +282,16 @@ impl Source {
 
     /// Fetches small objects and their manifests, many at once.
     async fn fetch(&self, group: &[ArchivedObject]) -> Result<Vec<Item>> {
-        let fetch = |object: ArchivedObject| async move {
-            let mut item = self.remote_item(&object).await?;
-            let data = self.archive.lake.get(&self.path(&object)).await?;
-            item.data =
-                Some(data.ok_or_else(|| Error::corrupt(&item.relative, "it was listed and is gone"))?);
-            Ok(item)
-        };
-        futures::stream::iter(group.iter().copied().map(fetch))
-            .buffered(self.options.concurrency)
-            .try_collect()
-            .await
+        // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
+        let fetches: Vec<_> = group.iter().map(|object| self.fetch_one(*object).boxed()).collect();
+        futures::stream::iter(fetches).buffered(self.options.concurrency).try_collect().await
+    }
+
+    async fn fetch_one(&self, object: ArchivedObject) -> Result<Item> {
+        let mut item = self.remote_item(&object).await?;
+        let data = self.archive.lake.get(&self.path(&object)).await?;
+        item.data = Some(data.ok_or_else(|| Error::corrupt(&item.relative, "it was listed and is gone"))?);
+        Ok(item)
     }
 
     async fn remote_item(&self, object: &ArchivedObject) -> Result<Item> {
