@@ -164,9 +164,14 @@ impl Table {
     }
 
     fn read_schema(&mut self) -> Result<()> {
-        let delta = self.delta.snapshot().map_err(|e| self.delta_error("read the schema", e))?.schema();
-        self.schema = schema::to_arrow(&delta).map_err(|reason| schema_error(&self.name, reason))?;
+        self.schema = self.current_schema()?;
         Ok(())
+    }
+
+    /// The columns as of this view's version.
+    fn current_schema(&self) -> Result<SchemaRef> {
+        let delta = self.delta.snapshot().map_err(|e| self.delta_error("read the schema", e))?.schema();
+        schema::to_arrow(&delta).map_err(|reason| schema_error(&self.name, reason))
     }
 
     /// Adds the columns that rows of this schema have and the table has not.

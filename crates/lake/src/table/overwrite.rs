@@ -52,7 +52,6 @@ impl Table {
             Some(table) => table,
             None => Self::open_or_create(lake, name, &wanted).await?,
         };
-        let other_schema = table.schema.fields() != wanted.fields();
         table.schema = Arc::clone(&wanted);
         let mut writer = table.writer(WriterOptions::default());
         for batch in batches {
@@ -61,7 +60,8 @@ impl Table {
         let files = writer.finish().await?;
         let actions = |table: &Self| {
             let mut actions = table.removes(|_| true)?;
-            if other_schema {
+            // Asked at each attempt: a rival may have replaced the table by another one meanwhile.
+            if table.current_schema()?.fields() != wanted.fields() {
                 actions.push(table.metadata_with(&wanted)?);
             }
             actions.extend(files.iter().map(WrittenFile::add));
