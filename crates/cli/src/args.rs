@@ -226,6 +226,9 @@ pub(crate) struct Sql {
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
+    /// Where the raw objects are when they were cleaned from elsewhere: what `clean --archive` was given
+    #[arg(long, value_name = "DIR|URL")]
+    pub(crate) archive: Option<String>,
     /// Reads every archived object again instead of trusting its manifest
     #[arg(long)]
     pub(crate) deep: bool,

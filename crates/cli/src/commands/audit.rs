@@ -4,6 +4,7 @@ use std::io::Write;
 
 use pinmill_broker::EventLog;
 use pinmill_flow::{AuditOptions, AuditReport};
+use pinmill_lake::Lake;
 use serde_json::{Value, json};
 
 use crate::args::Audit;
@@ -13,8 +14,12 @@ use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
 
 /// Compares what every stage holds.
 pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure> {
-    let options =
-        AuditOptions { deep: args.deep, allow_pending: args.allow_pending, ..AuditOptions::default() };
+    let options = AuditOptions {
+        deep: args.deep,
+        allow_pending: args.allow_pending,
+        archive: args.archive.as_deref().map(Lake::open).transpose()?,
+        ..AuditOptions::default()
+    };
     let log = context.log_to_read()?;
     let log = log.as_deref().map(|log| log as &dyn EventLog);
     let report =

@@ -33,4 +33,6 @@ fn an_old_bucket_of_one_record_objects_is_read_as_it_is() {
     let report = world.json(&["clean", "--archive", bucket.to_str().unwrap()]);
     assert_eq!(report["records"], json!(1), "{report}");
     assert_eq!(world.sql("SELECT count(*) FROM user_all"), [[json!(1201)]]);
+    let audit = world.json(&["audit", "--archive", bucket.to_str().unwrap()]);
+    assert_eq!(audit["topics"]["0e9c1f0d7a3b.user"]["archived"], json!(1201), "{audit}");
 }
