@@ -57,7 +57,7 @@ pub enum Cors {
     Off,
 }
 
-/// Bounds on everything that a stranger can make grow.
+/// Bounds on everything that a stranger can make grow (invariant I10).
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest request body, in bytes; over it the answer is 413.

@@ -98,7 +98,7 @@ fn place_for(
     Ok((partition, bytes))
 }
 
-/// Appends what was sorted, all partitions at once.
+/// Appends what was sorted, all partitions at once; returns when the log has made it durable (invariant I1).
 ///
 /// # Errors
 /// When the log took nothing and may take it later, so that the whole request can be sent again.

@@ -1,4 +1,4 @@
-//! The hash by which a range of records is compared between log, archive and tables.
+//! The hash by which a range of records is compared between log, archive and tables (invariant I9).
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;

@@ -61,6 +61,7 @@ impl Batches<'_> {
             return Ok(None);
         }
         let body = self.bytes(at + HEADER_LEN as u64, header.body_len as usize)?;
+        // invariant I7
         if crc32c::crc32c(&body) != header.body_crc {
             let what = format!("the batch of offset {} does not fit its checksum", self.expected);
             return Err(Error::corrupt(self.path, at, what));

@@ -21,7 +21,7 @@ pub(crate) struct Rule {
     pub(crate) passed: Option<u64>,
 }
 
-/// How many of the complete segments may go, oldest first; `newest_bytes` is the segment that is being written.
+/// How many of the complete segments may go (invariant I6), oldest first; `newest_bytes` is the segment that is being written.
 pub(crate) fn removable(complete: &[Candidate], newest_bytes: u64, rule: &Rule) -> usize {
     let mut left: u64 = newest_bytes + complete.iter().map(|segment| segment.bytes).sum::<u64>();
     let may_go = |segment: &&Candidate| {

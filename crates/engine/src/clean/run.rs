@@ -60,7 +60,7 @@ impl SqlCleaner {
         }
     }
 
-    /// Judges a batch; where that fails, its halves, down to the rows that fail by themselves.
+    /// Judges a batch; where that fails, its halves, down to the rows that fail by themselves (invariant I8).
     fn judge_all(&self, batch: &RecordBatch, rejected: &mut Vec<Rejected>) -> Result<RecordBatch> {
         let mut good = Vec::new();
         let mut todo = vec![batch.clone()];

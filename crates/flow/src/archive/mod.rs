@@ -368,6 +368,7 @@ impl Archiver {
             }
         };
         crash_point("flow::archive::before_position")?;
+        // invariant I2
         let next = stored.sum.last + 1;
         let committed = self.log.commit_position(ARCHIVE_READER, topic, partition, next).await;
         committed.map_err(|source| log_error(topic, partition, source))?;

@@ -223,6 +223,7 @@ impl<'a> Run<'a> {
     async fn commit(&mut self, all: &mut [Partition], mut step: Step) -> Result<()> {
         crash_point("flow::clean::files_written")?;
         let ranges = ranges(all, &step)?;
+        // invariant I5
         self.shared.quarantine.add(&step.share.rejected).await?;
         crash_point("flow::clean::quarantine_committed")?;
         let files = std::mem::take(&mut step.share.files);

@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //!
-//! - An object appears whole or not at all, and never changes: it is put under its name only where there is none.
+//! - An object appears whole or not at all, and never changes: it is put under its name only where there is none
+//!   (invariant I3).
 //! - The name follows from the first offset alone, and an archiver starts an object where the last one ended.
 //!   So a replay after a crash comes to the same name, finds the object, and adopts it instead of writing the
 //!   records twice, wherever a time or a setting would have rolled this time.

@@ -18,7 +18,8 @@
 //!
 //! # Invariants
 //!
-//! - Rows and position move in one atomic put of `_delta_log/<version>.json`, which fails when there is one.
+//! - Rows and position move in one atomic put of `_delta_log/<version>.json`, which fails when there is one
+//!   (invariant I4).
 //! - Delta does not refuse a `txn` version that is in the table already, so the table's position is compared with
 //!   where the plan starts before each attempt, and again after any error ([`decide`]).
 //! - A commit whose answer was lost is known again by its `commit` id.
