@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fail::FailScenario;
 use pinmill_flow::{ArchiveConfig, CRASH_POINTS, CleanOptions, StepLimit};
 use rand::RngExt;
-use support::{World, small};
+use support::{World, is_tolerable, small, tolerant};
 
 const SEEDS: u64 = 3;
 
@@ -77,6 +77,65 @@ async fn a_life_cut_short(point: &'static str, mode: Mode, rng: &mut impl rand::
     world.assert_settled("t.user").await;
     world.assert_balanced().await;
     died
+}
+
+/// A replay dies, the next life replays again, and cleans what came meanwhile.
+async fn a_replay_cut_short(point: &'static str, mode: Mode, nth: u64, rng: &mut impl rand::Rng) -> u64 {
+    let mut world = World::new(small());
+    world.topic("t.user", 1).await;
+    world.post_some(rng, "t.user", 0, 60, 2).await;
+    world.archive().await;
+    world.clean().await;
+    world.pipeline = tolerant();
+    let world = Arc::new(world);
+    let passed = arm(point, nth, mode);
+    let life = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.replay().await }
+    });
+    let died = !matches!(life.await, Ok(Ok(_)));
+    fail::remove(point);
+    let mut world = Arc::into_inner(world).unwrap_or_else(|| panic!("{point}: a task outlived its run"));
+    world.restarted();
+    // What is left half done is hidden from those who look.
+    let quarantined = world.quarantined().await.len() as u64;
+    let rows = world.sql("SELECT count(*), count(DISTINCT _offset) FROM user_all").await.remove(0);
+    assert_eq!((rows[0].as_u64(), rows[0].as_u64()), (rows[1].as_u64(), Some(60 - quarantined)), "{point}");
+    world.assert_balanced().await;
+    if rng.random_bool(0.5) {
+        world.post_some(rng, "t.user", 0, 20, 2).await;
+        world.archive().await;
+        world.clean().await;
+    }
+    world.replay().await.unwrap();
+    world.archive().await;
+    world.clean().await;
+    world.assert_settled_as("t.user", is_tolerable).await;
+    world.assert_balanced().await;
+    u64::from(died).max(passed.load(Ordering::SeqCst))
+}
+
+#[test]
+fn death_at_any_point_of_a_replay_neither_loses_nor_doubles_a_record() {
+    let scenario = FailScenario::setup();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut rng = pinmill_testkit::rng();
+    let tables = ["lake::table::before_data_file", "lake::table::before_commit", "lake::table::after_commit"];
+    let points =
+        CRASH_POINTS.iter().filter(|point| point.starts_with("flow::replay") || tables.contains(point));
+    for &point in points {
+        for mode in [Mode::Panic, Mode::Error] {
+            let mut passed = 0;
+            // The second commit is the quarantine's.
+            for nth in 1..=2 {
+                for _ in 0..SEEDS {
+                    passed += runtime.block_on(a_replay_cut_short(point, mode, nth, &mut rng));
+                }
+            }
+            assert!(passed > 0 || mode == Mode::Error, "{point} was never passed");
+        }
+    }
+    scenario.teardown();
 }
 
 #[test]

@@ -4,12 +4,7 @@ use bytes::Bytes;
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_lake::table::RecordId;
 
-use crate::support::{CLEAN, World, bad, good, pipeline, small};
-
-/// The small pipeline without its rule about ages.
-fn tolerant() -> pinmill_pipeline::Pipeline {
-    pipeline(|manifest| manifest.split("[[dataset.expect]]").next().unwrap().to_owned(), CLEAN)
-}
+use crate::support::{World, bad, good, small, tolerant};
 
 fn old(n: u64) -> Option<Bytes> {
     Some(format!(r#"{{"ind":{n},"age":-{n}}}"#).into())
