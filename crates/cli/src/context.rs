@@ -30,6 +30,31 @@ pub(crate) struct Context {
     pub(crate) quiet: bool,
 }
 
+/// A runtime beside the command's own. It may be dropped where a plain one may not: inside of async code.
+#[derive(Debug)]
+pub(crate) struct GatewayRuntime(Option<Runtime>);
+
+impl GatewayRuntime {
+    /// Runs a future on it; what it gives comes back to the caller's runtime.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match &self.0 {
+            Some(runtime) => runtime.spawn(future).await.or_fail(),
+            None => Err(Failure::internal("the gateway's runtime has ended")),
+        }
+    }
+}
+
+impl Drop for GatewayRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Context {
     /// Reads the configuration file, the environment and the command line.
     pub(crate) fn from_cli(cli: &Cli) -> Result<Self, Failure> {
@@ -60,13 +85,14 @@ impl Context {
 
     /// A runtime for the gateway alone, so that SQL never holds up an answer. It leaves a core to the log's flushing
     /// threads: with a worker on every core they wait for one, and fewer records are acknowledged.
-    pub(crate) fn gateway_runtime(&self) -> Result<Runtime, Failure> {
+    pub(crate) fn gateway_runtime(&self) -> Result<GatewayRuntime, Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores.saturating_sub(1).max(1))
             .thread_name("gateway")
             .enable_all()
             .build()
+            .map(|runtime| GatewayRuntime(Some(runtime)))
             .map_err(|error| Failure::internal(format!("the gateway's runtime cannot start: {error}")))
     }
 

@@ -127,7 +127,7 @@ impl Source {
             Self::Parquet(table) => {
                 let groups: Vec<_> = table.files.iter().map(|file| vec![file.partitioned()]).collect();
                 let count = groups.len();
-                Ok(Parts { plan: table.scan_files(groups, columns)?, count })
+                Ok(Parts { plan: table.scan_files(groups, columns, Sharing::Never)?, count })
             }
         }
     }
@@ -145,17 +145,28 @@ impl ParquetFile {
     }
 }
 
+/// Whether an idle output partition may take over files of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// It may: quickest, for plans that do not care which partition gives a row.
+    WhereIdle,
+    /// It may not: partition n gives the rows of group n, all of them and in order.
+    Never,
+}
+
 impl ParquetTable {
     /// Reads columns of files, one output partition for each group of them.
     pub(crate) fn scan_files(
         &self,
         groups: Vec<Vec<PartitionedFile>>,
         columns: &[usize],
+        sharing: Sharing,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let source = Arc::new(ParquetSource::new(Arc::clone(&self.schema)));
         let config = FileScanConfigBuilder::new(self.store.clone(), source)
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_projection_indices(Some(columns.to_vec()))?
+            .with_preserve_order(sharing == Sharing::Never)
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
@@ -185,10 +196,11 @@ impl TableProvider for Source {
         match self {
             Self::Memory(table) => {
                 let schema = Arc::clone(&table.schema);
-                Ok(MemorySourceConfig::try_new_exec(&[table.batches.clone()], schema, Some(columns))?)
+                Ok(MemorySourceConfig::try_new_exec(std::slice::from_ref(&table.batches), schema, Some(columns))?)
             }
             Self::Parquet(table) => {
-                table.scan_files(vec![table.files.iter().map(ParquetFile::partitioned).collect()], &columns)
+                let files = table.files.iter().map(ParquetFile::partitioned).collect();
+                table.scan_files(vec![files], &columns, Sharing::WhereIdle)
             }
         }
     }

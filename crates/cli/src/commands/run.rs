@@ -51,10 +51,9 @@ async fn post(context: &Context, args: &Run, log: Arc<dyn EventLog>) -> Result<S
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let front = context.gateway_runtime()?;
     let config = GatewayConfig { listen, ..context.gateway()? };
-    let gateway = front.spawn(Gateway::bind(config, log)).await.or_fail()?.or_fail()?;
+    let gateway = front.run(Gateway::bind(config, log)).await?.or_fail()?;
     let url = format!("http://{}", gateway.local_addr());
     let stop = CancellationToken::new();
-    let serving = front.spawn(gateway.serve(stop.clone()));
     let source: SourceSpec =
         context.settings.text("source").parse().map_err(|error| Failure::config(format!("{error}")))?;
     let source = pinmill_emulate::open(&source, args.seed).await.or_fail()?;
@@ -71,10 +70,13 @@ async fn post(context: &Context, args: &Run, log: Arc<dyn EventLog>) -> Result<S
     };
     let interrupted = CancellationToken::new();
     serve::cancel_on_signal(&interrupted)?;
-    let posted = pinmill_emulate::emulate(options, source, &interrupted).await;
-    stop.cancel();
-    serving.await.or_fail()?;
-    front.shutdown_background();
+    let posting = async {
+        let posted = pinmill_emulate::emulate(options, source, &interrupted).await;
+        stop.cancel();
+        posted
+    };
+    let (served, posted) = futures::join!(front.run(gateway.serve(stop.clone())), posting);
+    served?;
     posted.or_fail()
 }
 

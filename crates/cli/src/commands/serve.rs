@@ -23,7 +23,7 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     cancel_on_signal(&stop)?;
     let front = context.gateway_runtime()?;
-    let gateway = front.spawn(Gateway::bind(context.gateway()?, log.clone())).await.or_fail()?.or_fail()?;
+    let gateway = front.run(Gateway::bind(context.gateway()?, log.clone())).await?.map_err(not_bound)?;
     let address = gateway.local_addr();
     {
         let mut stdout = std::io::stdout().lock();
@@ -57,12 +57,13 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         None => None,
     };
 
-    let serving = front.spawn(gateway.serve(stop.clone()));
-    if let Some((every, half)) = batch {
-        half.every(every, stop).await;
-    }
-    let drained = serving.await.or_fail()?;
-    front.shutdown_background();
+    let batches = async {
+        if let Some((every, half)) = batch {
+            half.every(every, stop.clone()).await;
+        }
+    };
+    let (drained, ()) = futures::join!(front.run(gateway.serve(stop.clone())), batches);
+    let drained = drained?;
     if drained.cut > 0 {
         tracing::warn!("{} connections were cut: they did not end in time", drained.cut);
     }
@@ -71,6 +72,16 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     tracing::info!("stopped; {} records archived in {} objects", archived.records, archived.objects);
     let log = Arc::clone(log.log());
     tokio::task::spawn_blocking(move || log.close()).await.or_fail()?.or_fail()
+}
+
+fn not_bound(error: pinmill_gateway::Error) -> Failure {
+    let failure = Failure::chain(&error);
+    match error {
+        pinmill_gateway::Error::RemoteWithoutAuthentication(_) => failure.hint(
+            "say so with --allow-unauthenticated-remote, or put a proxy that asks for credentials in front",
+        ),
+        _ => failure,
+    }
 }
 
 /// The batch half by the clock.

@@ -113,7 +113,11 @@ fn quarantined(world: &World) -> Vec<Vec<Value>> {
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_death_at_any_named_crash_point_changes_no_answer() {
-    for point in pinmill_flow::CRASH_POINTS {
+    // A checkpoint comes after a hundred commits, and a replay moves nothing that this pipeline cannot clean: the
+    // tests of lake and flow die there.
+    let elsewhere =
+        |point: &str| point.starts_with("flow::replay::") || point == "lake::table::before_checkpoint";
+    for point in pinmill_flow::CRASH_POINTS.iter().filter(|point| !elsewhere(point)) {
         let world = World::new();
         let server = world.serve(&["--batch-every", "off"]);
         let client = Client::new(&server.url);
@@ -124,31 +128,13 @@ fn a_death_at_any_named_crash_point_changes_no_answer() {
             }
         });
         server.kill();
-        // Whatever step the point is in, one of these passes it; the one that does must die there.
-        let mut died = 0;
-        for step in [
-            &["serve", "--listen", "127.0.0.1:0", "--batch-every", "50ms", "--set", "archive.max-age=10ms"][..],
-            &["clean"][..],
-            &["answer"][..],
-            &["quarantine", "replay"][..],
-        ] {
-            let mut command = world.command(&[step, &["-qq"]].concat());
-            command
-                .env("PINMILL_CRASH_AT", point)
-                .stdout(std::process::Stdio::piped())
-                .stderr(std::process::Stdio::null());
-            let mut child = pinmill_testkit::KillOnDrop::spawn(&mut command).unwrap();
-            if step[0] == "serve" {
-                let started = std::time::Instant::now();
-                while child.try_wait().unwrap().is_none() && started.elapsed() < Duration::from_secs(3) {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            }
-            let ended = if step[0] == "serve" { child.kill().unwrap() } else { child.wait().unwrap() };
-            use std::os::unix::process::ExitStatusExt;
-            died += usize::from(ended.signal() == Some(6));
-        }
-        assert!(died > 0, "no command passed the crash point {point}");
+        let mut child = world
+            .serve_with(&["--batch-every", "50ms", "--set", "archive.max-age=10ms", "-qq"], |command| {
+                command.env("PINMILL_CRASH_AT", point).stderr(std::process::Stdio::null());
+            })
+            .child;
+        let ended = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(6), "{point}: {ended}");
         world.serve(&["--batch-every", "off"]).stop();
         world.ok(&["clean"]);
         world.ok(&["answer"]);

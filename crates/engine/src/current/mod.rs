@@ -9,7 +9,7 @@ mod winners;
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
@@ -18,16 +18,20 @@ use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use datafusion::datasource::{TableType, provider_as_source};
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, col, lit};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use futures::StreamExt;
 use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 
 use crate::decode::POSITION_COLUMNS;
-use crate::table::{ParquetTable, Source};
+use crate::table::{ParquetTable, Sharing, Source};
+
+/// A view is kept in no more than one part in this many of the memory pool, so that queries have the most of it.
+const KEPT_PART: usize = 8;
 
 /// Bit masks of the chosen rows, one a file or batch; the memory for them is reserved while they live.
 #[derive(Debug)]
@@ -59,19 +63,23 @@ impl CurrentView {
         Self { key: key.to_owned(), all, chosen: OnceCell::new(), kept: RwLock::new(None) }
     }
 
-    /// Reads columns of the view into memory, if they fit: later queries of them read nothing more.
+    /// Reads columns of the view into memory, if they fit into a part of it: later queries of them read no file.
     pub(crate) async fn keep(&self, state: &SessionState, columns: &[usize]) -> Result<()> {
-        if columns.is_empty() || self.kept_plan(columns)?.is_some() {
+        if columns.is_empty() || self.kept_plan(columns)?.is_some() || self.chosen(state).await?.is_none() {
             return Ok(());
         }
         let plan = self.scan(state, Some(&columns.to_vec()), &[], None).await?;
         let memory = keys::reservation(state, "current view");
-        let task = state.task_ctx();
-        let mut streams = datafusion::physical_plan::execute_stream_partitioned(plan, task)?;
+        let most = match state.runtime_env().memory_pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / KEPT_PART,
+            _ => usize::MAX,
+        };
         let mut batches = Vec::new();
-        for stream in &mut streams {
-            while let Some(batch) = futures::StreamExt::next(stream).await.transpose()? {
-                if memory.try_grow(batch.get_array_memory_size()).is_err() {
+        for mut stream in execute_stream_partitioned(plan, state.task_ctx())? {
+            while let Some(batch) = stream.next().await.transpose()? {
+                let batch = compact(&batch)?;
+                let bytes = batch.get_array_memory_size();
+                if memory.size() + bytes > most || memory.try_grow(bytes).is_err() {
                     tracing::debug!(key = %self.key, "a current view is too large to be kept in memory");
                     return Ok(());
                 }
@@ -89,7 +97,7 @@ impl CurrentView {
             columns.iter().map(|column| kept.columns.iter().position(|kept| kept == column)).collect();
         let Some(places) = places else { return Ok(None) };
         let schema = Arc::new(self.all.schema().project(&kept.columns)?);
-        Ok(Some(MemorySourceConfig::try_new_exec(&[kept.batches.clone()], schema, Some(places))?))
+        Ok(Some(MemorySourceConfig::try_new_exec(std::slice::from_ref(&kept.batches), schema, Some(places))?))
     }
 
     async fn chosen(&self, state: &SessionState) -> Result<Option<Arc<Chosen>>> {
@@ -173,6 +181,15 @@ impl TableProvider for CurrentView {
     }
 }
 
+/// The same rows without the rest of the pages that their text lay in.
+fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
+    let compacted = batch.columns().iter().map(|column| match column.as_string_view_opt() {
+        Some(texts) => Arc::new(texts.gc()) as ArrayRef,
+        None => Arc::clone(column),
+    });
+    Ok(RecordBatch::try_new(batch.schema(), compacted.collect())?)
+}
+
 /// A scan of the chosen rows of Parquet files; files without one are left out.
 fn scan_chosen(
     table: &ParquetTable,
@@ -181,5 +198,5 @@ fn scan_chosen(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let files = table.files.iter().zip(masks).filter(|(_, mask)| mask.count_set_bits() > 0);
     let files = files.map(|(file, mask)| file.partitioned_of_rows(mask.clone())).collect();
-    table.scan_files(vec![files], columns)
+    table.scan_files(vec![files], columns, Sharing::WhereIdle)
 }
