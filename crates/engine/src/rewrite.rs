@@ -185,7 +185,7 @@ impl VisitorMut for Rewrite {
                 }
             }
             Expr::CompoundFieldAccess { access_chain, .. } => {
-                access_chain.iter_mut().for_each(count_from_one)
+                access_chain.iter_mut().for_each(count_from_one);
             }
             Expr::RLike { negated, expr: text, pattern, .. } => {
                 let template = if *negated { "NOT rlike(__1, __2)" } else { "rlike(__1, __2)" };

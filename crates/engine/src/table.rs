@@ -196,7 +196,11 @@ impl TableProvider for Source {
         match self {
             Self::Memory(table) => {
                 let schema = Arc::clone(&table.schema);
-                Ok(MemorySourceConfig::try_new_exec(std::slice::from_ref(&table.batches), schema, Some(columns))?)
+                Ok(MemorySourceConfig::try_new_exec(
+                    std::slice::from_ref(&table.batches),
+                    schema,
+                    Some(columns),
+                )?)
             }
             Self::Parquet(table) => {
                 let files = table.files.iter().map(ParquetFile::partitioned).collect();

@@ -1,5 +1,7 @@
 //! Raw records to Arrow: what is taken, what is refused and why, and that text is not copied.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -262,6 +264,43 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
     ]
 }
 
+/// Records much like those that come, with now and then something wrong in them.
+fn record() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        4 => any::<i32>().prop_map(|n| n.to_string()),
+        1 => any::<f64>().prop_map(|n| n.to_string()),
+        1 => prop::sample::select(vec!["0", "-0", "01", "1.", "1e5", "1E+2", "25.0", "-", "1e999", "9223372036854775808"])
+            .prop_map(str::to_owned),
+    ];
+    let string = prop_oneof![
+        4 => "[a-zA-Z ]{0,20}".prop_map(|text| format!("\"{text}\"")),
+        2 => any::<String>().prop_map(|text| serde_json::Value::from(text).to_string()),
+        1 => any::<String>().prop_map(|text| escape(&serde_json::Value::from(text).to_string())),
+        1 => prop::sample::select(vec!["\"a\tb\"", "\"\\ud800\"", "\"open", "\"12\"", "\" 7 \"", "\"true\""])
+            .prop_map(str::to_owned),
+    ];
+    let other = prop::sample::select(vec!["null", "true", "false", "nul", "[1, \"a\"]", "{\"a\": 1}", ""]);
+    let value = prop_oneof![3 => number, 4 => string, 1 => other.prop_map(str::to_owned)];
+    let name =
+        prop::sample::select(vec!["big", "number", "flag", "text", "title", "TEXT", "new", "te\\u0078t"]);
+    let blank = prop::sample::select(vec!["", "", " ", "\t", " \r "]);
+    let member = (name, value, blank.clone())
+        .prop_map(|(name, value, blank)| format!("{blank}\"{name}\":{blank}{value}"));
+    let ordered = (any::<i16>(), any::<i32>(), "[a-z]{0,14}", blank).prop_map(|(id, big, text, blank)| {
+        format!("{{\"id\": {id},{blank}\"big\":{big}, \"text\" : \"{text}\"{blank}}}{blank}")
+    });
+    let any_members = (
+        any::<u8>(),
+        prop::collection::vec(member, 0..5),
+        prop::sample::select(vec!["}", "}", "", "}}", "},"]),
+    )
+        .prop_map(|(id, members, end)| {
+            let members: String = members.iter().map(|member| format!(",{member}")).collect();
+            format!("{{\"id\": {id}{members}{end}")
+        });
+    prop_oneof![2 => ordered, 3 => any_members]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -281,6 +320,17 @@ proptest! {
         for (row, expected) in texts.iter().enumerate() {
             prop_assert_eq!(text(&decoded.batch, row), Some(expected.as_str()));
         }
+    }
+
+    /// The quick way through a record gives what the careful way gives, or is not taken.
+    #[test]
+    fn the_quick_way_gives_what_the_careful_way_gives(records in prop::collection::vec(record(), 1..30)) {
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        let quick = decode(&mut Decoder::new(&dataset(DriftPolicy::Warn)), &records);
+        let careful = decode(&mut Decoder::careful(&dataset(DriftPolicy::Warn)), &records);
+        prop_assert_eq!(quick.rejected, careful.rejected);
+        prop_assert_eq!(quick.drift, careful.drift);
+        prop_assert_eq!(quick.batch, careful.batch);
     }
 
     /// Every record becomes a row or a reason; none is lost, none panics.

@@ -1,5 +1,7 @@
 //! Spark's functions give Spark's answers. The expected values are those of Apache Spark 4 with its time zone UTC.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;

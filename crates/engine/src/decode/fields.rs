@@ -55,7 +55,9 @@ impl FieldTable {
         }
         let found =
             self.exact.get(name.as_bytes()).or_else(|| self.any_case.get(&name.to_lowercase())).copied();
-        if name.len() <= 128 && place < MAX_REMEMBERED {
+        // A name that JSON must write with escapes is not compared byte by byte.
+        let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+        if name.len() <= 128 && place < MAX_REMEMBERED && name.bytes().all(plain) {
             let entry = (name.as_bytes().into(), found);
             if place == self.remembered.len() {
                 self.remembered.push(entry);
@@ -64,6 +66,17 @@ impl FieldTable {
             }
         }
         found
+    }
+
+    /// The field of the `place`-th member of the record before, if `bytes` begin with its name in quotes, and how
+    /// long that is.
+    pub(super) fn expected(&self, place: usize, bytes: &[u8]) -> Option<(Slot, usize)> {
+        let (name, slot) = self.remembered.get(place)?;
+        let length = name.len();
+        let fits = bytes.first() == Some(&b'"')
+            && bytes.get(1..=length) == Some(name)
+            && bytes.get(length + 1) == Some(&b'"');
+        if fits { slot.map(|slot| (slot, length + 2)) } else { None }
     }
 
     /// The name of a field.

@@ -43,6 +43,23 @@ impl Row<'_> {
         origin: Option<usize>,
         tape: &mut Vec<u8>,
     ) -> Result<(), String> {
+        let mark = self.text.mark();
+        if self.read_fast(bytes, origin, tape).is_some() {
+            return Ok(());
+        }
+        self.text.reset(mark);
+        self.cells.fill(Cell::Missing);
+        self.ranks.fill(UNFILLED);
+        self.read_carefully(bytes, origin, tape)
+    }
+
+    /// Reads a record that may be anything.
+    pub(super) fn read_carefully(
+        &mut self,
+        bytes: &[u8],
+        origin: Option<usize>,
+        tape: &mut Vec<u8>,
+    ) -> Result<(), String> {
         let mut owned: Vec<u8>;
         let (mut bytes, mut origin) = (bytes, origin);
         for _ in 0..=MAX_WRAPPINGS {
@@ -126,7 +143,7 @@ impl Row<'_> {
             }
             (Peek::String, RawType::String) => {
                 let text = json.known_str().map_err(|error| not_json(&error))?;
-                self.view(text.as_bytes(), source).map(Cell::Text)
+                self.view(text, source).map(Cell::Text)
             }
             (Peek::String, data_type) => {
                 let text = json.known_str().map_err(|error| not_json(&error))?;
@@ -139,7 +156,7 @@ impl Row<'_> {
                     let name = self.fields.name(slot).to_owned();
                     self.drift.add(&name, DriftKind::Nested);
                 }
-                self.view(raw.as_bytes(), source).map(Cell::Text)
+                self.view(raw, source).map(Cell::Text)
             }
             (Peek::True | Peek::False, RawType::Boolean) => {
                 json.known_bool(peek).map(Cell::Boolean).map_err(|error| not_json(&error))
@@ -162,19 +179,24 @@ impl Row<'_> {
         format!("field `{}`: expected {}, got {got}", self.fields.name(slot), slot.data_type)
     }
 
-    /// A view of text, in the chunk where it lies there and as a copy otherwise.
-    fn view(&mut self, text: &[u8], source: &Source<'_>) -> Result<u128, String> {
+    /// A view of bytes that are known to be ASCII.
+    pub(super) fn view_ascii(&mut self, text: &[u8], source: &Source<'_>) -> Result<u128, String> {
         match source.offset_of(text) {
             Some(offset) => self.text.view_in_chunk(text, offset),
             None => self.text.view_of_copy(text),
         }
     }
+
+    /// A view of text, in the chunk where it lies there and as a copy otherwise.
+    pub(super) fn view(&mut self, text: &str, source: &Source<'_>) -> Result<u128, String> {
+        self.view_ascii(text.as_bytes(), source)
+    }
 }
 
 /// The record's bytes, and where they begin in the chunk.
-struct Source<'a> {
-    bytes: &'a [u8],
-    origin: Option<usize>,
+pub(super) struct Source<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) origin: Option<usize>,
 }
 
 impl Source<'_> {
@@ -192,7 +214,7 @@ fn raw_text<'a>(json: &mut Jiter<'_>, peek: Peek, source: &Source<'a>) -> Result
     std::str::from_utf8(raw).map_err(|error| format!("not UTF-8 at byte {}", start + error.valid_up_to()))
 }
 
-fn from_text(text: &str, data_type: RawType) -> Option<Cell> {
+pub(super) fn from_text(text: &str, data_type: RawType) -> Option<Cell> {
     let text = text.trim();
     match data_type {
         RawType::String => None,
@@ -211,7 +233,7 @@ fn from_text(text: &str, data_type: RawType) -> Option<Cell> {
     }
 }
 
-fn from_number(number: &str, data_type: RawType) -> Option<Cell> {
+pub(super) fn from_number(number: &str, data_type: RawType) -> Option<Cell> {
     match data_type {
         RawType::String => None,
         RawType::Int => integer(number).and_then(|value| i32::try_from(value).ok()).map(Cell::Int),

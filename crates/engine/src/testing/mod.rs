@@ -214,7 +214,7 @@ fn compare(expected: &Expected, found: &Outcome) -> String {
                 match found.get(column) {
                     Some(found) if same(value, found) => {}
                     Some(found) => {
-                        difference.push_str(&format!("- {column}: {value}\n+ {column}: {found}\n"))
+                        difference.push_str(&format!("- {column}: {value}\n+ {column}: {found}\n"));
                     }
                     None => {
                         let hint = nearest(column, found.keys().map(String::as_str));

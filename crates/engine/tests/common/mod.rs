@@ -1,5 +1,6 @@
 //! What several tests share: cleaning records in memory, and answers as JSON.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::path::Path;
