@@ -15,9 +15,9 @@ const GOLDEN: &str = "generator_11154_seed100.json";
 fn the_generators_events_posted_over_http_give_the_oracles_answers() {
     let world = World::new();
     let server = world.serve(&["--batch-every", "off"]);
-    let posting =
-        ["--url", &server.url, "--pace", "max", "--records-per-request", "50", "--connections", "4"];
-    world.ok(&[&EVENTS[..], &posting].concat());
+    let events = ["emulate", "--url", &server.url, "--draw", "sequence", "--posts", "11154", "--seed", "100"];
+    let posting = ["--pace", "max", "--records-per-request", "50", "--connections", "4"];
+    world.ok(&[&events[..], &posting].concat());
     server.stop();
     world.ok(&["clean"]);
     assert_answers(&world.json(&["answer"]), &golden(&workspace_root().join("testing"), GOLDEN));
