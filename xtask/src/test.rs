@@ -58,7 +58,12 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     let left_out = cache()?.join(format!("left-out-{}.txt", std::process::id()));
     let mut command = cargo();
     let own = arguments.strip_prefix(&["--".to_owned()]).unwrap_or(arguments);
-    command.args(["test", "--workspace", "--no-fail-fast", "--features", FEATURES]).args(own);
+    command.args(["test", "--no-fail-fast"]);
+    // Of packages that are named, not every one has every feature.
+    let named = own.iter().any(|word| word == "-p" || word.starts_with("--package"));
+    command
+        .args(if named { &["--all-features"][..] } else { &["--workspace", "--features", FEATURES] })
+        .args(own);
     command.env("PINMILL_LEFT_OUT", &left_out);
     if let Ok(python) = services::python() {
         // Tests that call `python3` as a user would get this one.
