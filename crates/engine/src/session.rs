@@ -22,7 +22,7 @@ use crate::{decode, functions, rewrite};
 /// A session state with Spark's functions, types and operators.
 pub(crate) fn spark_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> Result<SessionState> {
     let mut config =
-        SessionConfig::new().with_target_partitions(target_partitions).with_information_schema(false);
+        SessionConfig::new().with_target_partitions(target_partitions).with_information_schema(true);
     let options = config.options_mut();
     // Names are matched by `rewrite` without regard to case, as Spark does, and otherwise kept as they are.
     options.sql_parser.enable_ident_normalization = false;

@@ -238,6 +238,19 @@ async fn a_table_registered_anew_is_viewed_anew() {
 }
 
 #[tokio::test]
+async fn tables_and_their_columns_can_be_asked_for() {
+    let schema = schema(&DataType::Int32);
+    let engine = EmbeddedEngine::new(&EngineConfig::default()).unwrap();
+    engine.register_dataset(&dataset(), schema, Rows::Memory(Vec::new())).await.unwrap();
+    let tables = query(&engine, "SHOW TABLES").await.to_string();
+    assert!(tables.contains("\"pin\"") && tables.contains("\"pin_all\""), "{tables}");
+    let columns = query(&engine, "DESCRIBE pin").await.to_string();
+    assert!(columns.contains("\"ind\"") && columns.contains("\"_ingested_at\""), "{columns}");
+    let count = query(&engine, "SELECT count(*) AS n FROM pin").await;
+    assert_eq!(count["rows"], json!([[0]]));
+}
+
+#[tokio::test]
 async fn an_answer_that_fails_is_named() {
     let engine = EmbeddedEngine::new(&EngineConfig::default()).unwrap();
     engine.prepare(&[&answer("SELECT nonsense FROM nowhere")]).await.unwrap();

@@ -361,7 +361,7 @@ fn escape(json: &str) -> String {
         match c.is_ascii() {
             true => out.push(c),
             false => {
-                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")))
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
             }
         }
     }
