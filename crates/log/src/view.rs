@@ -5,7 +5,7 @@
 //! owner goes on writing. What the owner adds after the view was opened is not seen. What retention removes meanwhile
 //! is missing from the view, as an error of the read that needed it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -95,13 +95,11 @@ impl DiskFile for ViewFile {
         let mut own = lock(&self.own);
         let mut at = position;
         for byte in bufs.iter().flat_map(|buf| buf.iter()) {
-            let page = at / PAGE;
-            if !own.pages.contains_key(&page) {
-                let below = self.page_below(page)?;
-                own.pages.insert(page, below);
-            }
-            let place = own.pages.get_mut(&page).and_then(|bytes| bytes.get_mut((at % PAGE) as usize));
-            if let Some(place) = place {
+            let page = match own.pages.entry(at / PAGE) {
+                btree_map::Entry::Occupied(page) => page.into_mut(),
+                btree_map::Entry::Vacant(page) => page.insert(self.page_below(at / PAGE)?),
+            };
+            if let Some(place) = page.get_mut((at % PAGE) as usize) {
                 *place = *byte;
             }
             at += 1;
