@@ -7,7 +7,8 @@
 //! _pinmill/topics/<topic>/partition=<p>/<the same name>.manifest                       offsets, times, hash
 //! ```
 //!
-//! Lines: [`line`]. Manifests: [`manifest`]. What reads Confluent's objects reads these.
+//! A line is the value exactly as received when it is one line of valid JSON, and a wrapper of it otherwise
+//! (`line.rs`). A manifest says what the lines do not (`manifest.rs`). What reads Confluent's objects reads these.
 //!
 //! # Invariants
 //!

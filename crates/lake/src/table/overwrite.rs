@@ -25,8 +25,8 @@ impl Table {
     /// The table is made when there is none. The files of the old rows stay until a vacuum.
     ///
     /// # Errors
-    /// [`Error::Schema`] for columns that a table cannot have; [`Error::Delta`], [`Error::Store`],
-    /// [`Error::Contention`].
+    /// [`crate::Error::Schema`] for columns that a table cannot have; [`crate::Error::Delta`], [`crate::Error::Store`],
+    /// [`crate::Error::Contention`].
     pub async fn overwrite(
         lake: &Lake,
         name: &str,
@@ -92,7 +92,7 @@ impl Table {
     /// of the table and are older than it. Not shorter than the longest run or query: what is younger may be in use.
     ///
     /// # Errors
-    /// [`Error::Delta`].
+    /// [`crate::Error::Delta`].
     pub async fn vacuum(&mut self, retention: Duration) -> Result<Vacuumed> {
         self.refresh().await?;
         let retention = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
