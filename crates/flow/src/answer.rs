@@ -184,7 +184,10 @@ fn select<'a>(pipeline: &'a Pipeline, names: &[String]) -> Result<Vec<&'a Answer
 /// What an answer's history says of where its rows come from: the run, and the version of each table.
 fn recorded(run: &str, tables: &BTreeMap<String, u64>) -> String {
     let versions: Vec<String> = tables.iter().map(|(name, version)| format!("{name}@{version}")).collect();
-    format!("{run} from {}", versions.join(", "))
+    match versions.is_empty() {
+        true => run.to_owned(),
+        false => format!("{run} from {}", versions.join(", ")),
+    }
 }
 
 /// Replaces an answer's table, unless it holds these rows already.

@@ -275,7 +275,7 @@ async fn a_log_that_ends_before_the_position_is_an_error_that_says_so() {
     bench.log.create_topic("pin", 1).await.unwrap();
     bench.append("pin", 0, (0..5).map(json).collect(), None).await;
     bench.archiver(ArchiveConfig::default()).run_once().await.unwrap();
-    bench.log.inner.delete_topic("pin");
+    bench.log.inner.delete_topic("pin").await.unwrap();
     bench.log.create_topic("pin", 1).await.unwrap();
     bench.append("pin", 0, vec![json(77)], None).await;
     let error = bench.archiver(ArchiveConfig::default()).run_once().await.unwrap_err();

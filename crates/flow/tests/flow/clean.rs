@@ -295,7 +295,7 @@ async fn answers_are_written_once_and_again_only_when_they_change() {
     world.clean().await;
     let kept = |report: pinmill_flow::AnswerReport| report.answers[0].kept;
     assert_eq!(kept(world.answer().await), Kept::Written);
-    let commit = world.dir.path().join("answers/01_ages/_delta_log/00000000000000000001.json");
+    let commit = world.dir.path().join("answers/01_ages/_delta_log/00000000000000000002.json");
     let commit = std::fs::read_to_string(commit).unwrap();
     assert!(commit.contains(" from user@1\""), "it says which rows it is about: {commit}");
     assert_eq!(kept(world.answer().await), Kept::Unchanged);

@@ -14,7 +14,7 @@ use pinmill_flow::{
     AnswerOptions, AnswerReport, ArchiveConfig, ArchiveReport, Archiver, AuditOptions, AuditReport,
     CleanOptions, CleanReport, Result,
 };
-use pinmill_lake::Lake;
+use pinmill_lake::{Lake, LakeOptions};
 use pinmill_pipeline::Pipeline;
 use rand::{Rng, RngExt};
 
@@ -37,7 +37,7 @@ reason = "age {age} is not positive"
 "#;
 
 /// A pipeline of one dataset `user`, with its manifest changed by `change`.
-pub fn pipeline(change: impl Fn(&str) -> String, clean: &str) -> Pipeline {
+pub(crate) fn pipeline(change: impl Fn(&str) -> String, clean: &str) -> Pipeline {
     let files = BTreeMap::from([
         ("pipeline.toml".to_owned(), change(MANIFEST)),
         ("clean/user.sql".to_owned(), clean.to_owned()),
@@ -49,19 +49,19 @@ pub fn pipeline(change: impl Fn(&str) -> String, clean: &str) -> Pipeline {
     Pipeline::from_files(&files).unwrap()
 }
 
-pub const CLEAN: &str = "SELECT ind, btrim(name) AS name, age FROM raw_user\n";
+pub(crate) const CLEAN: &str = "SELECT ind, btrim(name) AS name, age FROM raw_user\n";
 
-pub fn small() -> Pipeline {
+pub(crate) fn small() -> Pipeline {
     pipeline(str::to_owned, CLEAN)
 }
 
 /// A record that can be cleaned.
-pub fn good(n: u64) -> Option<Bytes> {
+pub(crate) fn good(n: u64) -> Option<Bytes> {
     Some(format!(r#"{{"ind":{n},"name":" No {n} ","age":{}}}"#, 20 + n % 40).into())
 }
 
 /// A record that cannot, in one of several ways.
-pub fn bad(n: u64) -> Option<Bytes> {
+pub(crate) fn bad(n: u64) -> Option<Bytes> {
     match n % 5 {
         0 => None,
         1 => Some(format!(r#"{{"ind":{n},"age":-1}}"#).into()),
@@ -77,7 +77,7 @@ fn is_good(value: Option<&[u8]>) -> bool {
 }
 
 /// The oracle of [`tolerant`].
-pub fn is_tolerable(value: Option<&[u8]>) -> bool {
+pub(crate) fn is_tolerable(value: Option<&[u8]>) -> bool {
     is_good_age(value, |_| true)
 }
 
@@ -87,42 +87,47 @@ fn is_good_age(value: Option<&[u8]>, good: impl Fn(i64) -> bool) -> bool {
 }
 
 /// The small pipeline without its rule about ages.
-pub fn tolerant() -> Pipeline {
+pub(crate) fn tolerant() -> Pipeline {
     pipeline(|manifest| manifest.split("[[dataset.expect]]").next().unwrap_or_default().to_owned(), CLEAN)
 }
 
-pub struct World {
-    pub dir: tempfile::TempDir,
-    pub log: Arc<MemoryLog>,
-    pub lake: Lake,
-    pub pipeline: Pipeline,
-    pub engine: EmbeddedEngine,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) lake: Lake,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) engine: EmbeddedEngine,
 }
 
 impl World {
-    pub fn new(pipeline: Pipeline) -> Self {
+    pub(crate) fn new(pipeline: Pipeline) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
+        let lake = lake(&dir);
         Self { dir, log: Arc::new(MemoryLog::new()), lake, pipeline, engine: engine() }
     }
 
     /// What a new process has: the log and the lake, and nothing that was in memory.
-    pub fn restarted(&mut self) {
-        self.lake = Lake::open(self.dir.path().to_str().unwrap()).unwrap();
+    pub(crate) fn restarted(&mut self) {
+        self.lake = lake(&self.dir);
         self.engine = engine();
     }
 
-    pub async fn topic(&self, topic: &str, partitions: u32) {
+    pub(crate) async fn topic(&self, topic: &str, partitions: u32) {
         self.log.create_topic(topic, partitions).await.unwrap();
     }
 
-    pub async fn post(&self, topic: &str, partition: u32, values: impl IntoIterator<Item = Option<Bytes>>) {
+    pub(crate) async fn post(
+        &self,
+        topic: &str,
+        partition: u32,
+        values: impl IntoIterator<Item = Option<Bytes>>,
+    ) {
         let records = values.into_iter().map(|value| Record { value, ..Record::default() });
         self.log.append(topic, partition, records.collect()).await.unwrap();
     }
 
     /// Posts some records, about one in `one_bad_in` of them bad.
-    pub async fn post_some(
+    pub(crate) async fn post_some(
         &self,
         rng: &mut impl Rng,
         topic: &str,
@@ -138,44 +143,44 @@ impl World {
         self.post(topic, partition, values).await;
     }
 
-    pub fn event_log(&self) -> Arc<dyn EventLog> {
+    pub(crate) fn event_log(&self) -> Arc<dyn EventLog> {
         Arc::clone(&self.log) as Arc<dyn EventLog>
     }
 
-    pub async fn archive_with(&self, config: ArchiveConfig) -> Result<ArchiveReport> {
+    pub(crate) async fn archive_with(&self, config: ArchiveConfig) -> Result<ArchiveReport> {
         Archiver::new(self.event_log(), &self.lake, config).run_once().await
     }
 
-    pub async fn archive(&self) -> ArchiveReport {
+    pub(crate) async fn archive(&self) -> ArchiveReport {
         self.archive_with(ArchiveConfig::default()).await.unwrap()
     }
 
-    pub async fn clean_with(&self, options: &CleanOptions) -> Result<CleanReport> {
+    pub(crate) async fn clean_with(&self, options: &CleanOptions) -> Result<CleanReport> {
         pinmill_flow::clean(&self.pipeline, &self.engine, &self.lake, options).await
     }
 
-    pub async fn clean(&self) -> CleanReport {
+    pub(crate) async fn clean(&self) -> CleanReport {
         self.clean_with(&CleanOptions::default()).await.unwrap()
     }
 
-    pub async fn answer(&self) -> AnswerReport {
+    pub(crate) async fn answer(&self) -> AnswerReport {
         pinmill_flow::answer(&self.pipeline, &self.engine, &self.lake, &AnswerOptions::default())
             .await
             .unwrap()
     }
 
-    pub async fn audit_with(&self, options: &AuditOptions) -> AuditReport {
+    pub(crate) async fn audit_with(&self, options: &AuditOptions) -> AuditReport {
         let log = self.event_log();
         pinmill_flow::audit(&self.pipeline, &self.engine, Some(log.as_ref()), &self.lake, options)
             .await
             .unwrap()
     }
 
-    pub async fn audit(&self) -> AuditReport {
+    pub(crate) async fn audit(&self) -> AuditReport {
         self.audit_with(&AuditOptions::default()).await
     }
 
-    pub async fn assert_balanced(&self) {
+    pub(crate) async fn assert_balanced(&self) {
         for deep in [false, true] {
             let report = self.audit_with(&AuditOptions { deep, ..AuditOptions::default() }).await;
             assert!(report.balanced, "deep {deep}: {report:#?}");
@@ -183,27 +188,27 @@ impl World {
     }
 
     /// Rows of a query as JSON values.
-    pub async fn sql(&self, query: &str) -> Vec<Vec<serde_json::Value>> {
+    pub(crate) async fn sql(&self, query: &str) -> Vec<Vec<serde_json::Value>> {
         let result = pinmill_flow::sql(&self.pipeline, &self.engine, &self.lake, query).await.unwrap();
         let batches: Vec<_> = result.batches.try_collect().await.unwrap();
         batches.iter().flat_map(json_rows).collect()
     }
 
-    pub async fn replay(&self) -> Result<quarantine::ReplayReport> {
+    pub(crate) async fn replay(&self) -> Result<quarantine::ReplayReport> {
         quarantine::replay(&self.pipeline, &self.engine, &self.lake, &Filter::default()).await
     }
 
-    pub async fn quarantined(&self) -> Vec<quarantine::QuarantinedRecord> {
+    pub(crate) async fn quarantined(&self) -> Vec<quarantine::QuarantinedRecord> {
         quarantine::list(&self.pipeline, &self.lake, &Filter::default(), usize::MAX / 2).await.unwrap()
     }
 
     /// Every record of the topic is in the table once or in quarantine once with its raw bytes, as the oracle says.
-    pub async fn assert_settled(&self, topic: &str) {
+    pub(crate) async fn assert_settled(&self, topic: &str) {
         self.assert_settled_as(topic, is_good).await;
     }
 
     /// The same with another oracle.
-    pub async fn assert_settled_as(&self, topic: &str, is_good: impl Fn(Option<&[u8]>) -> bool) {
+    pub(crate) async fn assert_settled_as(&self, topic: &str, is_good: impl Fn(Option<&[u8]>) -> bool) {
         let (mut clean, mut quarantined) = (BTreeSet::new(), BTreeMap::new());
         for (partition, records) in (0_u32..).zip(self.log.records(topic)) {
             for record in records {
@@ -230,12 +235,17 @@ impl World {
     }
 }
 
-pub fn engine() -> EmbeddedEngine {
+/// No power is lost here, so nothing waits for the disk.
+fn lake(dir: &tempfile::TempDir) -> Lake {
+    Lake::open_with(dir.path().to_str().unwrap(), &LakeOptions { fsync: false }).unwrap()
+}
+
+pub(crate) fn engine() -> EmbeddedEngine {
     EmbeddedEngine::new(&EngineConfig { parallelism: Some(2), ..EngineConfig::default() }).unwrap()
 }
 
 /// A batch's rows as JSON values, in column order.
-pub fn json_rows(batch: &arrow::array::RecordBatch) -> Vec<Vec<serde_json::Value>> {
+pub(crate) fn json_rows(batch: &arrow::array::RecordBatch) -> Vec<Vec<serde_json::Value>> {
     let mut writer = arrow::json::writer::WriterBuilder::new()
         .with_explicit_nulls(true)
         .build::<_, arrow::json::writer::JsonArray>(Vec::new());
