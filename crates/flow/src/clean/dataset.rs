@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
             match result {
                 Ok(share) => step.share.join(share),
                 Err(failed) if first.as_ref().is_none_or(|(number, _)| failed.0 < *number) => {
-                    first = Some(failed)
+                    first = Some(failed);
                 }
                 Err(_) => {}
             }

@@ -211,12 +211,12 @@ pub async fn clean(
     failure.map_or(Ok(report), Err)
 }
 
+/// Topic partitions by the name of the dataset that takes them.
+type Claims = BTreeMap<String, Vec<(String, u32)>>;
+
 /// Which dataset takes which partitions, and the topics that none takes.
-pub(crate) fn claims(
-    pipeline: &Pipeline,
-    partitions: Vec<(String, u32)>,
-) -> (BTreeMap<String, Vec<(String, u32)>>, Vec<String>) {
-    let mut of_dataset: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
+pub(crate) fn claims(pipeline: &Pipeline, partitions: Vec<(String, u32)>) -> (Claims, Vec<String>) {
+    let mut of_dataset = Claims::new();
     let mut unclaimed = BTreeSet::new();
     for (topic, partition) in partitions {
         match pipeline.dataset_for_topic(&topic) {
