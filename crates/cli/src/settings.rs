@@ -75,7 +75,9 @@ const OTHER_VARIABLES: &[&str] = &[
     "PINMILL_CACHE",
     "PINMILL_CONFIG",
     "PINMILL_CRASH_AT",
+    "PINMILL_LEFT_OUT",
     "PINMILL_LOG",
+    "PINMILL_PYTHON",
     "PINMILL_SEED",
     "PINMILL_SHARED",
 ];

@@ -1,6 +1,7 @@
 //! Death at every named point: after a restart the tables hold exactly what was accepted, once.
 //!
 //! Crash points are global, so these tests have a process of their own and run one after the other.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod support;
 

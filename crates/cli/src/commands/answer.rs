@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -107,7 +108,7 @@ fn write_file(path: &Path, schema: &SchemaRef, batches: &[RecordBatch]) -> Resul
     let create = || File::create(path).map_err(|error| Failure::from(error).within(&place));
     let format = match path.extension().and_then(|ending| ending.to_str()) {
         Some("parquet") => {
-            let mut writer = ArrowWriter::try_new(create()?, schema.clone(), None).or_fail()?;
+            let mut writer = ArrowWriter::try_new(create()?, Arc::clone(schema), None).or_fail()?;
             for batch in batches {
                 writer.write(batch).or_fail()?;
             }

@@ -91,7 +91,7 @@ fn tell(out: &mut dyn Write, problems: &[Problem], lost: &[Lost]) -> Result<(), 
     for lost in lost {
         match lost.to {
             Some(to) => {
-                writeln!(out, "  lost: {}/{} from offset {} to {to}", lost.topic, lost.partition, lost.from)?
+                writeln!(out, "  lost: {}/{} from offset {} to {to}", lost.topic, lost.partition, lost.from)?;
             }
             None => writeln!(
                 out,

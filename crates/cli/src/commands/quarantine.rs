@@ -29,7 +29,7 @@ pub(crate) async fn quarantine(context: &Context, command: QuarantineCommand) ->
             rows.write(&mut stdout, output.format.unwrap_or_default())
         }
         QuarantineCommand::Show { topic, partition, offset } => {
-            let id = RecordId { topic, partition, offset: u64::from(offset) };
+            let id = RecordId { topic, partition, offset };
             let Some(record) = quarantine::show(&pipeline, &lake, &id).await? else {
                 return Err(Failure::expected(format!(
                     "{}/{partition} offset {offset} is not in quarantine",

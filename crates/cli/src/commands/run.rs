@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pinmill_broker::EventLog;
+use pinmill_broker::{EmbeddedLog, EventLog};
 use pinmill_emulate::{DrawOrder, Options, SourceSpec, Summary, Target};
 use pinmill_flow::{AnswerOptions, AnswerReport, Archiver, AuditOptions, AuditReport, CleanReport};
 use pinmill_gateway::{Gateway, GatewayConfig};
@@ -26,9 +26,9 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     let lake = context.lake()?;
     let log = context.log()?;
 
-    let posted = post(context, args, log.clone()).await?;
+    let posted = post(context, args, Arc::<EmbeddedLog>::clone(&log)).await?;
     emulate::complete(&posted)?;
-    Archiver::new(log.clone(), &lake, serve::archive_config(context)?).run_once().await?;
+    Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, serve::archive_config(context)?).run_once().await?;
     let cleaned = pinmill_flow::clean(&pipeline, &*engine, &lake, &serve::clean_options(context)?).await?;
     clean::tell(&cleaned);
     let answers = pinmill_flow::answer(&pipeline, &*engine, &lake, &AnswerOptions::default()).await?;

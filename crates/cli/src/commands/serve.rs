@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pinmill_broker::EmbeddedLog;
 use pinmill_flow::{AnswerOptions, ArchiveConfig, Archiver, CleanOptions, answer, clean};
 use pinmill_gateway::Gateway;
 use pinmill_lake::Lake;
@@ -23,7 +24,10 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     cancel_on_signal(&stop)?;
     let front = context.gateway_runtime()?;
-    let gateway = front.run(Gateway::bind(context.gateway()?, log.clone())).await?.map_err(not_bound)?;
+    let gateway = front
+        .run(Gateway::bind(context.gateway()?, Arc::<EmbeddedLog>::clone(&log)))
+        .await?
+        .map_err(|error| not_bound(&error))?;
     let address = gateway.local_addr();
     {
         let mut stdout = std::io::stdout().lock();
@@ -37,7 +41,7 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     );
 
     // The archiver outlives the gateway, so that what the last requests brought is archived too.
-    let archiver = Arc::new(Archiver::new(log.clone(), &lake, archive_config(context)?));
+    let archiver = Arc::new(Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, archive_config(context)?));
     let gateway_gone = CancellationToken::new();
     let archiving = tokio::spawn({
         let (archiver, gone) = (Arc::clone(&archiver), gateway_gone.clone());
@@ -74,8 +78,8 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     tokio::task::spawn_blocking(move || log.close()).await.or_fail()?.or_fail()
 }
 
-fn not_bound(error: pinmill_gateway::Error) -> Failure {
-    let failure = Failure::chain(&error);
+fn not_bound(error: &pinmill_gateway::Error) -> Failure {
+    let failure = Failure::chain(error);
     match error {
         pinmill_gateway::Error::RemoteWithoutAuthentication(_) => failure.hint(
             "say so with --allow-unauthenticated-remote, or put a proxy that asks for credentials in front",

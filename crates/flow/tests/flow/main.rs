@@ -1,4 +1,5 @@
 //! The batch half from end to end, in process.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "../support/mod.rs"]
 mod support;
