@@ -22,7 +22,7 @@ pub(crate) struct Global {
     /// Folder of the embedded parts: log/, lake/ [default: pinmill-data]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) data: Option<String>,
-    /// Folder or URL of archive and tables [default: <data>/lake]
+    /// Folder or URL of archive and tables [default: lake/ in the data folder]
     #[arg(long, global = true, value_name = "DIR|URL")]
     pub(crate) lake: Option<String>,
     /// Pipeline folder [default: the built-in one]
@@ -145,10 +145,10 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Emulate {
-    /// Gateway to post to: http://HOST:PORT, or a URL that ends in /topics/<id>.
+    /// Gateway to post to: http://HOST:PORT, or a URL that ends in /topics/ID.
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Put before the topics' names with a dot: <ID>.pin, <ID>.geo, <ID>.user
+    /// Put before the topics' names with a dot: ID.pin, ID.geo, ID.user
     #[arg(long, value_name = "ID")]
     pub(crate) prefix: Option<String>,
     /// generator, jsonl:DIR, sqlite:FILE, mysql://… or postgres://… [default: generator]

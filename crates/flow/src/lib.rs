@@ -6,7 +6,7 @@
 //! - [`Archiver`] moves records from an event log into archive objects.
 //! - [`clean`] cleans new objects into Delta tables and quarantine.
 //! - [`answer`] asks the pipeline's questions over the tables, [`sql`] any other.
-//! - [`audit`] compares what every stage holds.
+//! - [`audit()`] compares what every stage holds.
 //! - [`quarantine`] lists, shows and replays what could not be cleaned.
 
 mod answer;

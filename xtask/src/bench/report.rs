@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// Writes bench/results/<date>-<name>.json and says where; a quick run is not worth keeping and goes to the cache.
+    /// Writes `bench/results/<date>-<name>.json` and says where; a quick run is not worth keeping and goes to the cache.
     pub(crate) fn save(&self, name: &str, quick: bool) -> Result<PathBuf> {
         let date = output(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
         let folder =
