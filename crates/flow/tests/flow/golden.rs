@@ -33,7 +33,9 @@ async fn assert_answers(world: &World, golden: &Path) {
     let golden: serde_json::Map<String, Value> =
         serde_json::from_slice(&std::fs::read(golden).unwrap()).unwrap();
     let answers = world.answer().await;
-    assert_eq!(answers.answers.len(), golden.len());
+    // Beside the answers the file says how many rows each table has.
+    let wanted = golden.values().filter(|value| value.get("columns").is_some()).count();
+    assert_eq!(answers.answers.len(), wanted);
     for answer in &answers.answers {
         let wanted = &golden[&answer.name];
         let schema = answer.rows.schema();
