@@ -168,7 +168,7 @@ impl Context {
     pub(crate) fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
         let config = EngineConfig {
             memory_bytes: self.size("engine.memory")?,
-            parallelism: Some(self.size("engine.threads").unwrap_or(0)).filter(|threads| *threads > 0),
+            parallelism: Some(self.size("engine.threads")?).filter(|threads| *threads > 0),
             ..EngineConfig::default()
         };
         Ok(Arc::new(EmbeddedEngine::new(&config).or_fail()?))

@@ -23,11 +23,7 @@ pub(crate) fn init(args: &Init) -> Result<(), Failure> {
 
 /// Plans every file.
 pub(crate) async fn validate(context: &Context, args: &Folder) -> Result<(), Failure> {
-    let pipeline = match context.pipeline_in(args.dir.as_deref()) {
-        Ok(pipeline) => pipeline,
-        // What is wrong with the folder's files is this command's result.
-        Err(failure) => return Err(failure),
-    };
+    let pipeline = context.pipeline_in(args.dir.as_deref())?;
     let problems = context.engine()?.validate(&pipeline).await;
     let mut stdout = std::io::stdout().lock();
     if args.output.format == Some(Format::Json) {
