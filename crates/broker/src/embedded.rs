@@ -92,8 +92,7 @@ impl EventLog for EmbeddedLog {
 
     async fn describe(&self, topic: &str) -> Result<TopicDescription> {
         let meta = self.log.topic(topic)?;
-        let partition =
-            |partition| PartitionDescription { partition, leader: BROKER, replicas: vec![(BROKER, true)] };
+        let partition = |partition| PartitionDescription::open(partition, BROKER, vec![(BROKER, true)]);
         Ok(TopicDescription {
             name: meta.name,
             generation: meta.generation,

@@ -93,6 +93,18 @@ pub struct PartitionDescription {
     pub leader: i32,
     /// Broker ids of the replicas, and whether each is in sync.
     pub replicas: Vec<(i32, bool)>,
+    /// Partitions whose records come before this one's: the shards that a shard was split or merged from. Empty in
+    /// logs whose partitions are never divided.
+    pub parents: Vec<u32>,
+    /// The offset after its last record, where it takes no more of them: a closed shard.
+    pub closed_at: Option<u64>,
+}
+
+impl PartitionDescription {
+    /// A partition that stands by itself and takes records.
+    pub fn open(partition: u32, leader: i32, replicas: Vec<(i32, bool)>) -> Self {
+        Self { partition, leader, replicas, parents: Vec::new(), closed_at: None }
+    }
 }
 
 /// Whether the log takes writes.

@@ -189,11 +189,9 @@ impl EventLog for MemoryLog {
     async fn describe(&self, topic: &str) -> Result<TopicDescription> {
         let state = self.lock();
         let found = state.topic(topic)?;
-        let partitions = (0..).zip(&found.partitions).map(|(partition, _)| PartitionDescription {
-            partition,
-            leader: 0,
-            replicas: vec![(0, true)],
-        });
+        let partitions = (0..).zip(&found.partitions);
+        let partitions =
+            partitions.map(|(partition, _)| PartitionDescription::open(partition, 0, vec![(0, true)]));
         Ok(TopicDescription {
             name: topic.to_owned(),
             generation: found.generation.to_string(),

@@ -1,7 +1,7 @@
 //! The pipeline's questions, and any other SQL, over the clean tables.
 //!
 //! Every dataset is registered from the snapshot of its table at one moment, so all answers of a run are about the
-//! same rows. An answer is written to `answers/<name>` as a Delta table that is replaced as a whole; where its rows
+//! same rows. An answer is written to `answers/<name>` (from the streaming half to `live/<name>`) as a Delta table that is replaced as a whole; where its rows
 //! are what they were, nothing is written. A crash in between leaves some answers of this run and some of the one
 //! before, each whole; the next run writes the rest.
 
@@ -19,13 +19,14 @@ use pinmill_pipeline::{Answer, Dataset, Pipeline};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::clean::table_name;
 use crate::crash::crash_point;
-use crate::{Error, Result, run_id};
+use crate::{Error, Half, Result, run_id};
 
 /// How to answer.
 #[derive(Debug, Clone)]
 pub struct AnswerOptions {
+    /// From the tables of which half.
+    pub half: Half,
     /// Which answers; empty means all.
     pub names: Vec<String>,
     /// False: the answers are not written to the lake.
@@ -36,7 +37,7 @@ pub struct AnswerOptions {
 
 impl Default for AnswerOptions {
     fn default() -> Self {
-        Self { names: Vec::new(), write: true, run: None }
+        Self { half: Half::Batch, names: Vec::new(), write: true, run: None }
     }
 }
 
@@ -78,11 +79,6 @@ pub enum Kept {
     No,
 }
 
-/// Where an answer's table is in the lake.
-pub fn answer_table_name(answer: &str) -> String {
-    format!("answers/{answer}")
-}
-
 /// Runs answers over the tables as they are now.
 ///
 /// # Errors
@@ -95,7 +91,7 @@ pub async fn answer(
 ) -> Result<AnswerReport> {
     let started = Instant::now();
     let wanted = select(pipeline, &options.names)?;
-    let tables = register_tables(pipeline, engine, lake).await?;
+    let tables = register_tables(pipeline, engine, lake, options.half).await?;
     engine.prepare(&wanted).await?;
     let run = options.run.clone().unwrap_or_else(run_id);
     let by = recorded(&run, &tables);
@@ -106,7 +102,7 @@ pub async fn answer(
         crash_point("flow::answer::computed")?;
         if options.write {
             // Others are computed while this one is written.
-            let (lake, name, rows) = (lake.clone(), answer_table_name(&answer.name), rows.clone());
+            let (lake, name, rows) = (lake.clone(), options.half.answer(&answer.name), rows.clone());
             let by = by.clone();
             writing.spawn(async move { (index, keep(&lake, &name, &rows, by).await) });
         }
@@ -125,8 +121,14 @@ pub async fn answer(
 ///
 /// # Errors
 /// [`Error::Engine`] when it cannot be planned; [`Error::Lake`].
-pub async fn sql(pipeline: &Pipeline, engine: &dyn Engine, lake: &Lake, query: &str) -> Result<QueryResult> {
-    register_tables(pipeline, engine, lake).await?;
+pub async fn sql(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    lake: &Lake,
+    half: Half,
+    query: &str,
+) -> Result<QueryResult> {
+    register_tables(pipeline, engine, lake, half).await?;
     Ok(engine.query(query).await?)
 }
 
@@ -139,17 +141,23 @@ pub async fn register_tables(
     pipeline: &Pipeline,
     engine: &dyn Engine,
     lake: &Lake,
+    half: Half,
 ) -> Result<BTreeMap<String, u64>> {
     let mut versions = BTreeMap::new();
     for dataset in &pipeline.datasets {
-        let version = register_table(dataset, engine, lake).await?;
+        let version = register_table(dataset, engine, lake, half).await?;
         versions.extend(version.map(|version| (dataset.name.clone(), version)));
     }
     Ok(versions)
 }
 
-async fn register_table(dataset: &Dataset, engine: &dyn Engine, lake: &Lake) -> Result<Option<u64>> {
-    let Some(table) = Table::open(lake, &table_name(&dataset.name)).await? else {
+async fn register_table(
+    dataset: &Dataset,
+    engine: &dyn Engine,
+    lake: &Lake,
+    half: Half,
+) -> Result<Option<u64>> {
+    let Some(table) = Table::open(lake, &half.table(&dataset.name)).await? else {
         let schema = engine.cleaner(dataset).await?.schema();
         engine.register_dataset(dataset, schema, Rows::Memory(Vec::new())).await?;
         return Ok(None);

@@ -40,16 +40,22 @@ pub enum Error {
         reason: String,
     },
     /// The log's positions and the log do not fit each other.
-    #[error("{topic}/{partition} is archived up to offset {position}, but the log ends at {end}")]
+    #[error("{topic}/{partition} was read up to offset {position}, but the log ends at {end}")]
     LogShrank {
         /// The topic.
         topic: String,
         /// The partition.
         partition: u32,
-        /// Where the archive goes on.
+        /// Where reading goes on.
         position: u64,
         /// Where the log ends.
         end: u64,
+    },
+    /// A stream and a topic of one name feed the same dataset: their offsets could not be told apart.
+    #[error("`{topic}` is the name of a stream and of a topic, and both are to be loaded into the same table")]
+    TwoOfOneName {
+        /// The name.
+        topic: String,
     },
     /// A data file of a table does not say how many rows it has.
     #[error("table {table}: {file} has no row count in the table's log; another program wrote it")]
@@ -89,6 +95,7 @@ impl Error {
                 "the topic was deleted and made again, or the log was replaced by an older one; archive into \
                  another lake, or move the topic's objects away",
             ),
+            Self::TwoOfOneName { .. } => Some("rename one of them, or load streams only"),
             _ => None,
         }
     }

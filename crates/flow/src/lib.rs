@@ -1,10 +1,13 @@
-//! The batch half: log -> archive -> clean -> tables -> answers, and the audit over all of it.
+//! The two halves, and the audit over all of it.
+//!
+//! Batch: log -> archive -> clean -> tables -> answers. Stream: log -> clean -> tables, as records come.
 //!
 //! Each step reads what the step before it has made durable, makes its own result durable, and only then moves its
 //! position on. So any step can die at any moment and be started again.
 //!
 //! - [`Archiver`] moves records from an event log into archive objects.
 //! - [`clean`] cleans new objects into Delta tables and quarantine.
+//! - [`Streamer`] cleans records of streams into Delta tables and quarantine, a commit a second.
 //! - [`answer`] asks the pipeline's questions over the tables, [`sql`] any other.
 //! - [`audit()`] compares what every stage holds.
 //! - [`quarantine`] lists, shows and replays what could not be cleaned.
@@ -15,18 +18,20 @@ pub mod audit;
 mod clean;
 mod crash;
 mod error;
+mod half;
+mod load;
 pub mod quarantine;
+pub mod stream;
 
-pub use answer::{
-    AnswerOptions, AnswerReport, AnswerResult, Kept, answer, answer_table_name, register_tables, sql,
-};
+pub use answer::{AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql};
 pub use archive::{ARCHIVE_READER, ArchiveConfig, ArchiveReport, Archiver, RollPolicy};
-pub use audit::{AuditOptions, AuditReport, audit};
-pub use clean::{
-    BATCH, CleanOptions, CleanReport, DatasetReport, PartitionReport, StepLimit, clean, table_name,
-};
+pub use audit::{AuditOptions, AuditReport, Logs, audit};
+pub use clean::{CleanOptions, CleanReport, DatasetReport, PartitionReport, clean};
 pub use crash::CRASH_POINTS;
 pub use error::{Error, Result};
+pub use half::Half;
+pub use load::StepLimit;
+pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
 
 /// A name for a run: the time in UTC, and something random, so that names sort and never meet.
 fn run_id() -> String {

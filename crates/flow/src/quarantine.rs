@@ -29,9 +29,8 @@ use pinmill_lake::table::{CommitPlan, RecordId, Table, WriterOptions, WrittenFil
 use pinmill_pipeline::{Dataset, Pipeline};
 use serde::Serialize;
 
-use crate::clean::{BATCH, table_name};
 use crate::crash::crash_point;
-use crate::{Error, Result, run_id};
+use crate::{Error, Half, Result, run_id};
 
 /// How often a replay starts anew because a clean or another replay committed meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -58,11 +57,12 @@ pub struct ReplayReport {
 pub async fn list(
     pipeline: &Pipeline,
     lake: &Lake,
+    half: Half,
     filter: &Filter,
     limit: usize,
 ) -> Result<Vec<QuarantinedRecord>> {
-    let Some(quarantine) = open(lake).await? else { return Ok(Vec::new()) };
-    let moved = moved(pipeline, lake).await?;
+    let Some(quarantine) = open(lake, half).await? else { return Ok(Vec::new()) };
+    let moved = moved(pipeline, lake, half).await?;
     let mut found = quarantine.records(filter, limit.saturating_add(moved.len())).await?;
     found.retain(|record| !moved.contains(&record.id));
     found.sort_by(|a, b| (a.quarantined_at_us, &a.id).cmp(&(b.quarantined_at_us, &b.id)));
@@ -74,23 +74,28 @@ pub async fn list(
 ///
 /// # Errors
 /// [`Error::Lake`].
-pub async fn show(pipeline: &Pipeline, lake: &Lake, id: &RecordId) -> Result<Option<QuarantinedRecord>> {
+pub async fn show(
+    pipeline: &Pipeline,
+    lake: &Lake,
+    half: Half,
+    id: &RecordId,
+) -> Result<Option<QuarantinedRecord>> {
     let filter = Filter {
         topic: Some(id.topic.clone()),
         partition: Some(id.partition),
         offset: Some(id.offset),
         ..Filter::default()
     };
-    Ok(list(pipeline, lake, &filter, 1).await?.pop())
+    Ok(list(pipeline, lake, half, &filter, 1).await?.pop())
 }
 
 /// How many records are in quarantine, by topic partition, without those that a replay has moved already.
 ///
 /// # Errors
 /// [`Error::Lake`].
-pub async fn counts(pipeline: &Pipeline, lake: &Lake) -> Result<BTreeMap<(String, u32), u64>> {
-    let Some(quarantine) = open(lake).await? else { return Ok(BTreeMap::new()) };
-    let moved = moved(pipeline, lake).await?;
+pub async fn counts(pipeline: &Pipeline, lake: &Lake, half: Half) -> Result<BTreeMap<(String, u32), u64>> {
+    let Some(quarantine) = open(lake, half).await? else { return Ok(BTreeMap::new()) };
+    let moved = moved(pipeline, lake, half).await?;
     let mut counts = BTreeMap::new();
     for file in quarantine.files().await? {
         for record in quarantine.read(&file).await? {
@@ -110,10 +115,11 @@ pub async fn replay(
     pipeline: &Pipeline,
     engine: &dyn Engine,
     lake: &Lake,
+    half: Half,
     filter: &Filter,
 ) -> Result<ReplayReport> {
     let mut report = ReplayReport { run: run_id(), ..ReplayReport::default() };
-    let Some(quarantine) = open(lake).await? else { return Ok(report) };
+    let Some(quarantine) = open(lake, half).await? else { return Ok(report) };
     let mut known = BTreeSet::new();
     for dataset in &pipeline.datasets {
         known.insert(dataset.name.as_str());
@@ -121,7 +127,7 @@ pub async fn replay(
             continue;
         }
         let run = report.run.clone();
-        Replay::new(lake, engine, &quarantine, dataset, &run).await?.run(filter, &mut report).await?;
+        Replay::new((lake, half), engine, &quarantine, dataset, &run).await?.run(filter, &mut report).await?;
     }
     for file in quarantine.files().await? {
         let strays = quarantine.read(&file).await?.into_iter().filter(|record| filter.takes(record));
@@ -140,10 +146,10 @@ pub(crate) async fn finish(table: &mut Table, quarantine: &Quarantine) -> Result
 }
 
 /// Ids that stand in quarantine and in a table, because a replay died before its last step.
-pub(crate) async fn moved(pipeline: &Pipeline, lake: &Lake) -> Result<HashSet<RecordId>> {
+pub(crate) async fn moved(pipeline: &Pipeline, lake: &Lake, half: Half) -> Result<HashSet<RecordId>> {
     let mut moved = HashSet::new();
     for dataset in &pipeline.datasets {
-        if let Some(mut table) = Table::open(lake, &table_name(&dataset.name)).await? {
+        if let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? {
             moved.extend(table.replayed().await?);
         }
     }
@@ -151,9 +157,9 @@ pub(crate) async fn moved(pipeline: &Pipeline, lake: &Lake) -> Result<HashSet<Re
 }
 
 /// The quarantine, unless nothing was ever cleaned: looking at it shall not make it.
-pub(crate) async fn open(lake: &Lake) -> Result<Option<Quarantine>> {
-    match Table::open(lake, &table_name("quarantine")).await? {
-        Some(_) => Ok(Some(Quarantine::open(lake, BATCH).await?)),
+pub(crate) async fn open(lake: &Lake, half: Half) -> Result<Option<Quarantine>> {
+    match Table::open(lake, &half.quarantine()).await? {
+        Some(_) => Ok(Some(Quarantine::open(lake, half.name()).await?)),
         None => Ok(None),
     }
 }
@@ -177,14 +183,14 @@ struct Tried {
 
 impl<'a> Replay<'a> {
     async fn new(
-        lake: &Lake,
+        (lake, half): (&Lake, Half),
         engine: &dyn Engine,
         quarantine: &'a Quarantine,
         dataset: &'a Dataset,
         run: &'a str,
     ) -> Result<Self> {
         let cleaner = engine.cleaner(dataset).await?;
-        let table = Table::open_or_create(lake, &table_name(&dataset.name), &cleaner.schema()).await?;
+        let table = Table::open_or_create(lake, &half.table(&dataset.name), &cleaner.schema()).await?;
         Ok(Self { quarantine, dataset, run, table, decoder: Decoder::new(dataset), cleaner })
     }
 

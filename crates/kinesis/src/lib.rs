@@ -15,6 +15,7 @@
 //! | `ops` | one function an operation |
 //! | `sigv4` | signatures: pure |
 //! | `http` | headers, the order of checks, routes |
+//! | `shards_log` | the streams as an event log whose partitions have parents and ends, for those who read them |
 //!
 //! ```no_run
 //! # async fn serve(log: std::sync::Arc<dyn pinmill_broker::EventLog>) -> Result<(), Box<dyn std::error::Error>> {
@@ -35,6 +36,7 @@ mod ops;
 mod reshard;
 mod schema;
 mod service;
+mod shards_log;
 mod sigv4;
 mod throttle;
 mod value;
@@ -47,3 +49,4 @@ pub use ids::hash::HashRange;
 pub use ids::sequence::{sequence_number, shard_id};
 pub use model::{Closed, Consumer, Mode, Shard, Status, StreamState};
 pub use service::Kinesis;
+pub use shards_log::ShardsLog;

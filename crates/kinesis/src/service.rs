@@ -13,6 +13,7 @@ use crate::http::Bodies;
 use crate::ids::arn;
 use crate::model::{Mode, StreamState};
 use crate::ops::subscribe::Subscriptions;
+use crate::shards_log::ShardsLog;
 use crate::value::Value;
 
 /// The Kinesis API over one event log. Cheap to clone; all clones are the same service.
@@ -68,6 +69,11 @@ impl Kinesis {
     /// The log that keeps the streams: the topic of a stream is called like it, shard *n* is partition *n*.
     pub fn log(&self) -> &Arc<dyn EventLog> {
         self.service.catalog.log()
+    }
+
+    /// The streams as an event log to read from: topics are streams, partitions shards with their parents and ends.
+    pub fn shards_log(&self) -> ShardsLog {
+        ShardsLog::new(Arc::clone(&self.service.catalog))
     }
 
     /// Makes a stream, as `CreateStream` does but without its delay.

@@ -143,7 +143,7 @@ pub struct PartitionAudit {
 
 /// Compares the stages of one topic partition.
 pub(crate) fn balance(topic: &str, partition: u32, facts: &Facts) -> (PartitionAudit, Vec<Problem>) {
-    let mut problems = Problems { topic, partition, found: Vec::new() };
+    let mut problems = Problems::of(topic, partition);
     let mut audit = PartitionAudit { partition, ..PartitionAudit::default() };
     archive_overlaps(facts, &mut problems);
     log_against_archive(facts, &mut audit, &mut problems);
@@ -236,24 +236,36 @@ fn archive_against_table(
         );
         problems.add(first, last, what);
     }
-    if table.quarantine_rows != table.quarantined {
-        let what = format!(
-            "the commits count {} in quarantine, but it holds {}",
-            records(table.quarantined),
-            records(table.quarantine_rows)
-        );
-        problems.add(first, last, what);
+    table.check_quarantine((first, last), problems);
+}
+
+impl TableFacts {
+    /// The quarantine must hold as many records as the commits say.
+    pub(super) fn check_quarantine(&self, (first, last): (u64, u64), problems: &mut Problems<'_>) {
+        if self.quarantine_rows != self.quarantined {
+            let what = format!(
+                "the commits count {} in quarantine, but it holds {}",
+                records(self.quarantined),
+                records(self.quarantine_rows)
+            );
+            problems.add(first, last, what);
+        }
     }
 }
 
-struct Problems<'a> {
+/// What was found wrong with one partition.
+pub(super) struct Problems<'a> {
     topic: &'a str,
     partition: u32,
-    found: Vec<Problem>,
+    pub(super) found: Vec<Problem>,
 }
 
-impl Problems<'_> {
-    fn add(&mut self, first: u64, last: u64, what: String) {
+impl<'a> Problems<'a> {
+    pub(super) fn of(topic: &'a str, partition: u32) -> Self {
+        Self { topic, partition, found: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, first: u64, last: u64, what: String) {
         self.found.push(Problem {
             topic: self.topic.to_owned(),
             partition: Some(self.partition),
@@ -264,11 +276,11 @@ impl Problems<'_> {
     }
 }
 
-fn records(count: u64) -> String {
+pub(super) fn records(count: u64) -> String {
     if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
 }
 
-fn sum_text(sum: &RangeSum) -> String {
+pub(super) fn sum_text(sum: &RangeSum) -> String {
     format!("{} with hash {:016x}", records(sum.count), sum.hash)
 }
 

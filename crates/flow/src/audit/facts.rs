@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt;
-use pinmill_broker::{EventLog, ReadLimit};
+use pinmill_broker::{EventLog, OffsetRange, ReadLimit};
 use pinmill_engine::Engine;
 use pinmill_lake::archive::{Archive, ReadOptions};
 use pinmill_lake::table::{Table, Totals};
@@ -14,8 +14,7 @@ use pinmill_lake::{Lake, RangeSum};
 use pinmill_pipeline::{Dataset, Pipeline};
 
 use super::balance::{Facts, LogCut, Problem, TableFacts, Tally};
-use crate::clean::table_name;
-use crate::{Error, Result, register_tables};
+use crate::{Error, Half, Result, register_tables};
 
 /// How much is read from the log at a time.
 const FETCH_BYTES: usize = 4 << 20;
@@ -32,20 +31,55 @@ pub(super) struct Tables {
     pub(super) problems: Vec<Problem>,
 }
 
+impl Tables {
+    /// The dataset whose table has taken records of a topic.
+    pub(super) fn dataset_of(&self, topic: &str) -> Option<String> {
+        let took = |totals: &Totals| totals.keys().any(|(name, _)| name == topic);
+        self.totals.iter().find(|(_, totals)| took(totals)).map(|(dataset, _)| dataset.clone())
+    }
+
+    /// What a dataset's table has covered; `None` where there is no table.
+    pub(super) fn totals_of(&self, dataset: &str) -> Option<&Totals> {
+        self.totals.get(dataset)
+    }
+
+    /// What a dataset's table and the quarantine say they hold of a partition.
+    pub(super) fn facts(&self, dataset: &str, key: &(String, u32)) -> TableFacts {
+        let Some(totals) = self.totals.get(dataset).and_then(|totals| totals.get(key)) else {
+            return TableFacts::default();
+        };
+        let next = if totals.sum.is_empty() { 0 } else { totals.sum.last + 1 };
+        let here = self.quarantined.get(key).map_or(&[][..], Vec::as_slice);
+        TableFacts {
+            first: totals.sum.first,
+            next,
+            clean: totals.clean,
+            quarantined: totals.quarantined,
+            hash: totals.sum.hash,
+            quarantine_rows: here.partition_point(|&offset| offset < next) as u64,
+        }
+    }
+}
+
 /// Reads the tables' totals, counts their rows, and looks for rows that are there twice.
-pub(super) async fn tables(pipeline: &Pipeline, engine: &dyn Engine, lake: &Lake) -> Result<Tables> {
+pub(super) async fn tables(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    lake: &Lake,
+    half: Half,
+) -> Result<Tables> {
     let (mut totals, mut problems) = (BTreeMap::new(), Vec::new());
-    register_tables(pipeline, engine, lake).await?;
+    register_tables(pipeline, engine, lake, half).await?;
     for dataset in &pipeline.datasets {
-        let Some(mut table) = Table::open(lake, &table_name(&dataset.name)).await? else { continue };
+        let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? else { continue };
         let of_table = table.totals().await?;
         problems.extend(miscounted(engine, dataset, &of_table).await?);
         problems.extend(repeated(engine, dataset, &of_table).await?);
         totals.insert(dataset.name.clone(), of_table);
     }
     let mut quarantined: BTreeMap<(String, u32), Vec<u64>> = BTreeMap::new();
-    if let Some(quarantine) = crate::quarantine::open(lake).await? {
-        let moved = crate::quarantine::moved(pipeline, lake).await?;
+    if let Some(quarantine) = crate::quarantine::open(lake, half).await? {
+        let moved = crate::quarantine::moved(pipeline, lake, half).await?;
         for file in quarantine.files().await? {
             let ids = quarantine.read(&file).await?.into_iter().map(|record| record.id);
             for id in ids.filter(|id| !moved.contains(id)) {
@@ -77,12 +111,40 @@ pub(super) async fn partitions(
     let mut all: BTreeSet<(String, u32)> = archive.partitions().await?.into_iter().collect();
     all.extend(tables.totals.values().flat_map(|totals| totals.keys().cloned()));
     if let Some(log) = log {
-        for topic in log.topics().await? {
-            let partitions = log.describe(&topic).await?.partitions;
-            all.extend(partitions.iter().map(|partition| (topic.clone(), partition.partition)));
-        }
+        all.extend(partitions_of(log).await?);
     }
     Ok(all)
+}
+
+/// All partitions that the streaming half knows, ascending.
+pub(super) async fn stream_partitions(
+    log: Option<&dyn EventLog>,
+    tables: &Tables,
+) -> Result<BTreeSet<(String, u32)>> {
+    let mut all: BTreeSet<(String, u32)> =
+        tables.totals.values().flat_map(|totals| totals.keys().cloned()).collect();
+    if let Some(log) = log {
+        all.extend(partitions_of(log).await?);
+    }
+    Ok(all)
+}
+
+async fn partitions_of(log: &dyn EventLog) -> Result<Vec<(String, u32)>> {
+    let mut all = Vec::new();
+    for topic in log.topics().await? {
+        let partitions = log.describe(&topic).await?.partitions;
+        all.extend(partitions.iter().map(|partition| (topic.clone(), partition.partition)));
+    }
+    Ok(all)
+}
+
+/// What a log holds of a partition; `None` where it does not know it.
+pub(super) async fn held(log: &dyn EventLog, topic: &str, partition: u32) -> Result<Option<OffsetRange>> {
+    match log.offsets(topic, partition).await {
+        Ok(held) => Ok(Some(held)),
+        Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => Ok(None),
+        Err(source) => Err(Error::Log { topic: topic.to_owned(), partition, source }),
+    }
 }
 
 /// Everything that is known of one topic partition.
@@ -95,30 +157,10 @@ pub(super) async fn partition(
     deep: bool,
 ) -> Result<Facts> {
     let key = (topic.to_owned(), partition);
-    let table = dataset.map(|dataset| {
-        let Some(totals) = tables.totals.get(dataset).and_then(|totals| totals.get(&key)) else {
-            return TableFacts::default();
-        };
-        let next = if totals.sum.is_empty() { 0 } else { totals.sum.last + 1 };
-        let here = tables.quarantined.get(&key).map_or(&[][..], Vec::as_slice);
-        TableFacts {
-            first: totals.sum.first,
-            next,
-            clean: totals.clean,
-            quarantined: totals.quarantined,
-            hash: totals.sum.hash,
-            quarantine_rows: here.partition_point(|&offset| offset < next) as u64,
-        }
-    });
+    let table = dataset.map(|dataset| tables.facts(dataset, &key));
     let held = match log {
         None => None,
-        Some(log) => match log.offsets(topic, partition).await {
-            Ok(held) => Some(held),
-            Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
-                None
-            }
-            Err(source) => return Err(Error::Log { topic: key.0, partition, source }),
-        },
+        Some(log) => held(log, topic, partition).await?,
     };
     let log_beginning = held.map(|held| held.beginning);
     let cuts = [log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
@@ -205,11 +247,11 @@ async fn read_archive(
     Ok(ranges)
 }
 
-async fn read_log(
+pub(super) async fn read_log(
     log: &dyn EventLog,
     topic: &str,
     partition: u32,
-    held: pinmill_broker::OffsetRange,
+    held: OffsetRange,
     archived: &[RangeSum],
 ) -> Result<LogCut> {
     let mut tally = Tally::new(archived);

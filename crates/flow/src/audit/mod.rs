@@ -5,6 +5,9 @@
 //! - *clean* and *quarantined*: the totals that each commit of a table carries, checked against the rows that the
 //!   tables really hold, and that no (partition, offset) stands in one of them twice.
 //!
+//! The streaming half has no archive: its streams are compared with the tables' own commits (see `stream`), and the rows
+//! of the two halves with each other (see `halves`).
+//!
 //! **Balanced** means: everything compared is equal, and nothing is pending, that is, every accepted record is
 //! archived and, where a dataset takes its topic, cleaned. A system at work always has something pending;
 //! [`AuditOptions::allow_pending`] asks only whether what is done is done right. Topics that no dataset takes must be
@@ -12,6 +15,8 @@
 
 mod balance;
 mod facts;
+mod halves;
+mod stream;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +27,9 @@ use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 pub use self::balance::{PartitionAudit, Problem};
-use crate::Result;
+pub use self::halves::HalvesAudit;
+pub use self::stream::{ShardAudit, StreamAudit};
+use crate::{Half, Result};
 use crate::clean::CleanOptions;
 
 /// How to audit.
@@ -36,12 +43,32 @@ pub struct AuditOptions {
     pub archive: Option<Lake>,
     /// Directory of the topics in the archive's lake (`topics`).
     pub prefix: String,
+    /// Compare the rows of both halves: reads both tables of every dataset.
+    pub compare: bool,
+    /// Both halves must hold the same rows: every post went to both.
+    pub same_rows: bool,
 }
 
 impl Default for AuditOptions {
     fn default() -> Self {
-        Self { deep: false, allow_pending: false, archive: None, prefix: "topics".to_owned() }
+        Self {
+            deep: false,
+            allow_pending: false,
+            archive: None,
+            prefix: "topics".to_owned(),
+            compare: true,
+            same_rows: false,
+        }
     }
+}
+
+/// The logs to be audited; `None` where there is none (an archive brought along).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Logs<'a> {
+    /// Topics, for the batch half.
+    pub topics: Option<&'a dyn EventLog>,
+    /// Streams, for the streaming half.
+    pub streams: Option<&'a dyn EventLog>,
 }
 
 impl AuditOptions {
@@ -62,14 +89,27 @@ pub struct AuditReport {
     pub balanced: bool,
     /// Every topic of the log and the archive, by name.
     pub topics: BTreeMap<String, TopicAudit>,
+    /// Every stream, by name.
+    pub streams: BTreeMap<String, StreamAudit>,
+    /// The datasets that have rows in both halves.
+    pub halves: Vec<HalvesAudit>,
     /// What does not balance. Empty when `balanced`.
     pub problems: Vec<Problem>,
     /// Records accepted and not yet archived.
     pub pending_archive: u64,
     /// Records archived and not yet cleaned.
     pub pending_clean: u64,
-    /// Topics that no dataset takes.
+    /// Records accepted by streams and not yet in a table.
+    pub pending_stream: u64,
+    /// Topics and streams that no dataset takes.
     pub unclaimed: Vec<String>,
+}
+
+impl AuditReport {
+    /// Records that some stage has not come to yet.
+    pub fn pending(&self) -> u64 {
+        self.pending_archive + self.pending_clean + self.pending_stream
+    }
 }
 
 /// How one topic stands: the numbers of its partitions together.
@@ -93,20 +133,47 @@ pub struct TopicAudit {
     pub partitions: Vec<PartitionAudit>,
 }
 
-/// Compares what every stage holds. `log` is `None` where there is none (an archive brought along).
+/// Compares what every stage of both halves holds.
 ///
 /// # Errors
 /// What cannot be read. What does not balance is no error, but in the report.
 pub async fn audit(
     pipeline: &Pipeline,
     engine: &dyn Engine,
-    log: Option<&dyn EventLog>,
+    logs: Logs<'_>,
     lake: &Lake,
     options: &AuditOptions,
 ) -> Result<AuditReport> {
-    let archive = options.archive_of(lake);
-    let tables = facts::tables(pipeline, engine, lake).await?;
     let mut report = AuditReport::default();
+    batch_half(pipeline, engine, logs.topics, lake, options, &mut report).await?;
+    let tables = facts::tables(pipeline, engine, lake, Half::Stream).await?;
+    let (streams, problems) = stream::audit(pipeline, logs, lake, &tables).await?;
+    report.pending_stream = streams.values().map(|stream| stream.pending).sum();
+    let unclaimed = streams.iter().filter(|(_, stream)| stream.dataset.is_none());
+    report.unclaimed.extend(unclaimed.map(|(name, _)| name.clone()));
+    report.streams = streams;
+    report.problems.extend(problems.into_iter().chain(tables.problems));
+    if options.compare {
+        report.halves = halves::compare(pipeline, lake).await?;
+    }
+    if options.same_rows {
+        let differ = report.halves.iter().filter(|halves| !halves.same);
+        report.problems.extend(differ.map(HalvesAudit::problem));
+    }
+    report.balanced = report.problems.is_empty() && (options.allow_pending || report.pending() == 0);
+    Ok(report)
+}
+
+async fn batch_half(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    log: Option<&dyn EventLog>,
+    lake: &Lake,
+    options: &AuditOptions,
+    report: &mut AuditReport,
+) -> Result<()> {
+    let archive = options.archive_of(lake);
+    let tables = facts::tables(pipeline, engine, lake, Half::Batch).await?;
     for (topic, partition) in facts::partitions(log, &archive, &tables).await? {
         let dataset = pipeline.dataset_for_topic(&topic).map(|dataset| dataset.name.clone());
         let facts =
@@ -126,9 +193,7 @@ pub async fn audit(
     report.unclaimed =
         report.topics.iter().filter(|(_, t)| t.dataset.is_none()).map(|(name, _)| name.clone()).collect();
     report.problems.extend(tables.problems);
-    let pending = report.pending_archive + report.pending_clean;
-    report.balanced = report.problems.is_empty() && (options.allow_pending || pending == 0);
-    Ok(report)
+    Ok(())
 }
 
 impl TopicAudit {

@@ -1,51 +1,28 @@
 //! From the archive to clean tables: only what is new since the last run, each record once.
 //!
 //! For each dataset, each of its topic partitions goes on after the table's position (Delta `txn`), reads the newer
-//! archive objects in chunks, and hands them to workers that decode, clean and encode. A step of bounded size is
-//! then made durable in this order:
-//!
-//! 1. the Parquet files (nobody sees them yet),
-//! 2. the rejected records, in quarantine,
-//! 3. one Delta commit of the table: the files, and the new position of each partition with what it covers.
-//!
-//! | the process dies | then |
-//! | --- | --- |
-//! | before 2 is committed | nothing happened; a vacuum takes the files one day |
-//! | between 2 and 3 | the next run reads the same records. Those that stand in quarantine already stay there and are left out of the table, also where other SQL would take them now; the others are cleaned as if for the first time |
-//! | after 3 | the step is done |
-//!
-//! Two cleans at once: both may work, one commits; the other's commit is refused by the table's guard
-//! ([`pinmill_lake::Error::Fenced`]), and nothing was written twice.
+//! archive objects in chunks, and has them loaded in steps (see [`crate::load`], also for what a crash leaves).
 //!
 //! Where a rule says `stop`, nothing of the step is committed. Steps before it are: a backlog of more than
 //! [`StepLimit`] is several batches.
 
 mod dataset;
-mod plan;
-mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use futures::{FutureExt, StreamExt, stream};
 use pinmill_engine::Engine;
 use pinmill_lake::archive::{Archive, ArchiveConfig, Compression};
 use pinmill_lake::quarantine::Quarantine;
+use pinmill_lake::table::TableOptions;
 use pinmill_lake::{Lake, RangeSum};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
-use self::dataset::{Run, Shared};
-pub use self::plan::StepLimit;
-use crate::{Result, run_id};
-
-/// The half of the house that works on topics; its tables live under this name in the lake.
-pub const BATCH: &str = "batch";
-
-/// Where a dataset's table is in the lake.
-pub fn table_name(dataset: &str) -> String {
-    format!("{BATCH}/{dataset}")
-}
+use self::dataset::Run;
+use crate::load::{Shared, StepLimit, skew};
+use crate::{Half, Result, run_id};
 
 /// How to clean.
 #[derive(Debug, Clone)]
@@ -78,11 +55,6 @@ impl Default for CleanOptions {
 }
 
 impl CleanOptions {
-    fn workers(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, Into::into);
-        self.workers.unwrap_or_else(cores).max(1)
-    }
-
     pub(crate) fn archive_of(&self, lake: &Lake) -> Archive {
         // The compression is for writing only.
         let config = ArchiveConfig { topics_dir: self.prefix.clone(), compression: Compression::None };
@@ -178,20 +150,19 @@ pub async fn clean(
     let started = Instant::now();
     let run = options.run.clone().unwrap_or_else(run_id);
     let archive = options.archive_of(lake);
-    let quarantine = Quarantine::open(lake, BATCH).await?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-    let (archive, quarantine) = (&archive, &quarantine);
-    let shared = Shared { engine, lake, archive, quarantine, options, run: &run, now_us };
+    let half = Half::Batch;
+    let quarantine = &Quarantine::open(lake, half.name()).await?;
+    let (archive, workers) = (&archive, workers(options.workers));
+    let shared = Shared { engine, lake, half, quarantine, workers, run: &run, options: TableOptions::default() };
     let (mut of_dataset, unclaimed) = claims(pipeline, archive.partitions().await?);
     let shared = &shared;
     // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
     let mut runs = Vec::with_capacity(pipeline.datasets.len());
     for dataset in &pipeline.datasets {
         let partitions = of_dataset.remove(&dataset.name).unwrap_or_default();
-        runs.push(async move { Run::new(shared, dataset).await?.run(partitions).await }.boxed());
+        runs.push(async move { Run::new(shared, archive, options, dataset).await?.run(partitions).await }.boxed());
     }
-    let at_once = options.workers().max(2);
+    let at_once = workers.max(2);
     let done: Vec<Result<DatasetReport>> = stream::iter(runs).buffered(at_once).collect().await;
     let mut datasets = Vec::with_capacity(done.len());
     let mut failure = None;
@@ -209,6 +180,12 @@ pub async fn clean(
     }
     let report = CleanReport { run, datasets, unclaimed, seconds: started.elapsed().as_secs_f64() };
     failure.map_or(Ok(report), Err)
+}
+
+/// How many workers are meant: one a core where none are named.
+pub(crate) fn workers(wanted: Option<usize>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, Into::into);
+    wanted.unwrap_or_else(cores).max(1)
 }
 
 /// Topic partitions by the name of the dataset that takes them.
@@ -230,13 +207,13 @@ pub(crate) fn claims(pipeline: &Pipeline, partitions: Vec<(String, u32)>) -> (Cl
 }
 
 impl DatasetReport {
-    fn warn_of_skew(&mut self) {
+    pub(crate) fn warn_of_skew(&mut self) {
         let mut of_topic: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for partition in &self.partitions {
             of_topic.entry(&partition.topic).or_default().push(partition.sum.count);
         }
         let skewed = of_topic.into_iter().filter_map(|(topic, records)| {
-            let share = plan::skew(&records)?;
+            let share = skew(&records)?;
             let what =
                 format!("topic `{topic}`: one of {} partitions took {share} % of its records", records.len());
             Some((what, records.iter().copied().max().unwrap_or_default()))

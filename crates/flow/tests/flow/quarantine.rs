@@ -1,6 +1,7 @@
 //! Looking into quarantine, and cleaning what is there once more.
 
 use bytes::Bytes;
+use pinmill_flow::Half;
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_lake::table::RecordId;
 
@@ -60,10 +61,10 @@ async fn a_filter_takes_only_what_it_says() {
     let mut world = world().await;
     world.pipeline = tolerant();
     let filter = Filter { offset: Some(12), ..Filter::default() };
-    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, &filter).await.unwrap();
+    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, Half::Batch, &filter).await.unwrap();
     assert_eq!((report.moved, table(&world).await), (1, (11, 11)));
     let other = Filter { dataset: Some("pin".into()), ..Filter::default() };
-    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, &other).await.unwrap();
+    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, Half::Batch, &other).await.unwrap();
     assert_eq!(report.moved, 0);
     world.assert_balanced().await;
 }
@@ -73,16 +74,16 @@ async fn records_are_listed_and_shown_with_reason_and_raw_bytes() {
     let world = world().await;
     let all = world.quarantined().await;
     assert_eq!(all.len(), 22);
-    let some = quarantine::list(&world.pipeline, &world.lake, &Filter::default(), 5).await.unwrap();
+    let some = quarantine::list(&world.pipeline, &world.lake, Half::Batch, &Filter::default(), 5).await.unwrap();
     assert_eq!(some.len(), 5);
     let id = RecordId { topic: "t.user".into(), partition: 0, offset: 14 };
-    let shown = quarantine::show(&world.pipeline, &world.lake, &id).await.unwrap().unwrap();
+    let shown = quarantine::show(&world.pipeline, &world.lake, Half::Batch, &id).await.unwrap().unwrap();
     assert_eq!(shown.raw.as_deref(), Some(&br#"{"ind":5,"age":-5}"#[..]));
     assert_eq!(shown.reason, "age -5 is not positive");
     assert_eq!(shown.dataset, "user");
     let none = RecordId { offset: 3, ..id };
-    assert_eq!(quarantine::show(&world.pipeline, &world.lake, &none).await.unwrap(), None);
-    let counts = quarantine::counts(&world.pipeline, &world.lake).await.unwrap();
+    assert_eq!(quarantine::show(&world.pipeline, &world.lake, Half::Batch, &none).await.unwrap(), None);
+    let counts = quarantine::counts(&world.pipeline, &world.lake, Half::Batch).await.unwrap();
     assert_eq!(counts[&("t.user".to_owned(), 0)], 22);
 }
 

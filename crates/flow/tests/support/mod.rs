@@ -12,7 +12,7 @@ use pinmill_engine::{EmbeddedEngine, EngineConfig};
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_flow::{
     AnswerOptions, AnswerReport, ArchiveConfig, ArchiveReport, Archiver, AuditOptions, AuditReport,
-    CleanOptions, CleanReport, Result,
+    CleanOptions, CleanReport, Half, Result,
 };
 use pinmill_lake::{Lake, LakeOptions};
 use pinmill_pipeline::Pipeline;
@@ -189,17 +189,17 @@ impl World {
 
     /// Rows of a query as JSON values.
     pub(crate) async fn sql(&self, query: &str) -> Vec<Vec<serde_json::Value>> {
-        let result = pinmill_flow::sql(&self.pipeline, &self.engine, &self.lake, query).await.unwrap();
+        let result = pinmill_flow::sql(&self.pipeline, &self.engine, &self.lake, Half::Batch, query).await.unwrap();
         let batches: Vec<_> = result.batches.try_collect().await.unwrap();
         batches.iter().flat_map(json_rows).collect()
     }
 
     pub(crate) async fn replay(&self) -> Result<quarantine::ReplayReport> {
-        quarantine::replay(&self.pipeline, &self.engine, &self.lake, &Filter::default()).await
+        quarantine::replay(&self.pipeline, &self.engine, &self.lake, Half::Batch, &Filter::default()).await
     }
 
     pub(crate) async fn quarantined(&self) -> Vec<quarantine::QuarantinedRecord> {
-        quarantine::list(&self.pipeline, &self.lake, &Filter::default(), usize::MAX / 2).await.unwrap()
+        quarantine::list(&self.pipeline, &self.lake, Half::Batch, &Filter::default(), usize::MAX / 2).await.unwrap()
     }
 
     /// Every record of the topic is in the table once or in quarantine once with its raw bytes, as the oracle says.

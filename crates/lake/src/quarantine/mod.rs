@@ -34,7 +34,9 @@ use deltalake_core::protocol::SaveMode;
 use object_store::ObjectStoreExt;
 use tokio::sync::Mutex;
 
-use crate::table::{CommitPlan, DataFile, RecordId, Table, WriterOptions, WrittenFile};
+use crate::table::{
+    CommitPlan, DataFile, RecordId, Table, TableOptions, WriterOptions, WrittenFile, written,
+};
 use crate::{Error, Lake, Result};
 
 /// How often adding or removing starts anew because somebody else changed the quarantine.
@@ -99,7 +101,16 @@ impl Quarantine {
     /// # Errors
     /// As [`Table::open_or_create`].
     pub async fn open(lake: &Lake, half: &str) -> Result<Self> {
-        let table = Table::open_or_create(lake, &format!("{half}/quarantine"), &rows::schema()).await?;
+        Self::open_with(lake, half, &TableOptions::default()).await
+    }
+
+    /// [`Quarantine::open`] with options for a table that is made.
+    ///
+    /// # Errors
+    /// As [`Quarantine::open`].
+    pub async fn open_with(lake: &Lake, half: &str, options: &TableOptions) -> Result<Self> {
+        let name = format!("{half}/quarantine");
+        let table = Table::open_or_create_with(lake, &name, &rows::schema(), options).await?;
         Ok(Self { lake: lake.clone(), table: Mutex::new(table) })
     }
 
@@ -157,7 +168,7 @@ impl Quarantine {
                 });
                 files.iter().map(|file| Ok(file.add())).chain(txns).collect()
             };
-            match table.commit_actions(&CommitPlan::default(), SaveMode::Append, actions).await {
+            match table.commit_actions(&CommitPlan::default(), written(SaveMode::Append), actions).await {
                 Ok(_) => return Ok(new.len() as u64),
                 Err(Error::Fenced { .. }) => {}
                 Err(error) => return Err(error),
@@ -233,11 +244,11 @@ impl Quarantine {
                     return Err(moved(table));
                 }
                 let gone = |view: &LogicalFileView| replaced.contains(view.path().as_ref());
-                let mut actions = table.removes(gone)?;
+                let mut actions = table.removes(gone, true)?;
                 actions.extend(kept.iter().map(WrittenFile::add));
                 Ok(actions)
             };
-            match table.commit_actions(&CommitPlan::default(), SaveMode::Append, actions).await {
+            match table.commit_actions(&CommitPlan::default(), written(SaveMode::Append), actions).await {
                 Ok(_) => return Ok(removed),
                 Err(Error::Fenced { .. }) => {}
                 Err(error) => return Err(error),

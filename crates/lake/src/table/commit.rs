@@ -48,7 +48,7 @@ impl Table {
     pub async fn commit(&mut self, plan: &CommitPlan) -> Result<Committed> {
         check(plan).map_err(|reason| self.log_error(format!("refused a commit: {reason}")))?;
         let adds: Vec<Action> = plan.files.iter().map(WrittenFile::add).collect();
-        self.commit_actions(plan, SaveMode::Append, |_| Ok(adds.clone())).await
+        self.commit_actions(plan, written(SaveMode::Append), |_| Ok(adds.clone())).await
     }
 
     /// The loop: look, decide, try; after an error look again. `actions` makes the file actions for the version
@@ -56,7 +56,7 @@ impl Table {
     pub(crate) async fn commit_actions(
         &mut self,
         plan: &CommitPlan,
-        mode: SaveMode,
+        operation: DeltaOperation,
         actions: impl Fn(&Self) -> Result<Vec<Action>>,
     ) -> Result<Committed> {
         let commit = Uuid::new_v4().to_string();
@@ -96,7 +96,7 @@ impl Table {
                 Decision::AlreadyCommitted => return Ok(Committed::AlreadyCommitted),
                 Decision::Conflict(conflict) => return Err(self.conflict(conflict)),
             }
-            match self.attempt(plan, &mode, &commit, actions(self)?).await {
+            match self.attempt(plan, &operation, &commit, actions(self)?).await {
                 Ok(version) => return Ok(Committed::Committed { version, attempts: attempt }),
                 Err(error) => {
                     tracing::warn!(table = self.name, attempt, %error, "a commit failed; looking whether it landed");
@@ -133,7 +133,7 @@ impl Table {
     async fn attempt(
         &mut self,
         plan: &CommitPlan,
-        mode: &SaveMode,
+        operation: &DeltaOperation,
         commit: &str,
         mut actions: Vec<Action>,
     ) -> Result<u64, DeltaTableError> {
@@ -145,17 +145,12 @@ impl Table {
             actions.push(Action::Txn(Transaction::new(Self::app_id(&range.topic, range.partition), version)));
         }
         let info = HashMap::from([(ledger::KEY.to_owned(), entry.to_value().map_err(generic)?)]);
-        let operation = DeltaOperation::Write { mode: *mode, partition_by: None, predicate: None };
-        let properties = CommitProperties::default()
-            .with_metadata(info)
-            .with_max_retries(0)
-            .with_create_checkpoint(false)
-            .with_cleanup_expired_logs(Some(false));
+        let properties = no_housekeeping().with_metadata(info).with_max_retries(0);
         fail::fail_point!("lake::table::before_commit", |_| Err(generic("failpoint".into())));
         let state = self.delta.snapshot()?;
         let done = CommitBuilder::from(properties)
             .with_actions(actions.clone())
-            .build(Some(state as &dyn TableReference), self.delta.log_store(), operation)
+            .build(Some(state as &dyn TableReference), self.delta.log_store(), operation.clone())
             .await?;
         fail::fail_point!("lake::table::after_commit", |_| Err(generic("failpoint".into())));
         let version = done.version();
@@ -231,15 +226,31 @@ impl Table {
     }
 }
 
+/// Rows that come in.
+pub(crate) fn written(mode: SaveMode) -> DeltaOperation {
+    DeltaOperation::Write { mode, partition_by: None, predicate: None }
+}
+
+/// Delta's own checkpoints and clean-up after a commit are left out: a clean-up must not take the last commit of
+/// pinmill's, which has the totals.
+pub(crate) fn no_housekeeping() -> CommitProperties {
+    CommitProperties::default().with_create_checkpoint(false).with_cleanup_expired_logs(Some(false))
+}
+
 impl WrittenFile {
-    /// The Add action of a data file.
+    /// The Add action of a data file with new rows.
     pub(crate) fn add(&self) -> Action {
+        self.add_as(true)
+    }
+
+    /// The Add action of a data file; `data_change` is false where its rows were in the table before, in other files.
+    pub(crate) fn add_as(&self, data_change: bool) -> Action {
         Action::Add(Add {
             path: self.path.clone(),
             partition_values: HashMap::new(),
             size: self.size as i64,
             modification_time: chrono::Utc::now().timestamp_millis(),
-            data_change: true,
+            data_change,
             stats: Some(self.stats.clone()),
             tags: None,
             deletion_vector: None,

@@ -18,9 +18,9 @@ pub(super) struct Ledger {
     /// Made anew for every commit: by it a commit whose answer was lost is known again.
     pub(super) commit: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    run: Option<String>,
+    pub(super) run: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ranges: Vec<CoveredRange>,
+    pub(super) ranges: Vec<CoveredRange>,
     totals: Vec<PartitionTotals>,
     /// Records that the latest replay took over from the quarantine. Kept by later commits until they are known to be
     /// gone from there.

@@ -35,17 +35,21 @@
 //! | while a checkpoint is written or old log files are removed | the commit stands; Delta readers take the commits, or the checkpoint before |
 
 mod commit;
+mod compact;
+mod history;
 mod ledger;
 mod overwrite;
 mod plan;
 mod read;
 mod schema;
 mod stats;
+mod vacuum;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::{Action, LogicalFileView, Version};
@@ -56,11 +60,15 @@ use deltalake_core::{DeltaTable, DeltaTableError, TableProperty};
 use object_store::path::Path;
 
 pub use commit::Committed;
-pub use overwrite::Vacuumed;
+pub(crate) use commit::written;
+pub use compact::{Compacted, CompactPolicy};
+pub use history::HistoryEntry;
 pub use plan::{
     CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, RecordId, Totals, decide,
 };
+pub use read::RowsSum;
 pub use schema::{system_columns, table_schema, timestamp};
+pub use vacuum::Vacuumed;
 pub use writer::{TableWriter, WriterOptions, WrittenFile};
 
 use crate::{Error, Lake, Result};
@@ -93,6 +101,26 @@ impl std::fmt::Debug for Table {
     }
 }
 
+/// How a table is made, where there is none yet.
+#[derive(Debug, Clone, Default)]
+pub struct TableOptions {
+    /// How long commits and replaced files are kept for readers of older versions, once a checkpoint stands for them;
+    /// `None` leaves it to Delta's defaults (30 days and 7 days). Tables with a commit a second need it short.
+    pub history: Option<Duration>,
+}
+
+impl TableOptions {
+    fn properties(&self) -> Vec<(TableProperty, String)> {
+        let mut properties = vec![(TableProperty::CheckpointInterval, CHECKPOINT_INTERVAL.to_owned())];
+        if let Some(history) = self.history {
+            let interval = format!("interval {} seconds", history.as_secs().max(1));
+            properties.push((TableProperty::LogRetentionDuration, interval.clone()));
+            properties.push((TableProperty::DeletedFileRetentionDuration, interval));
+        }
+        properties
+    }
+}
+
 /// A data file of a table, for an engine to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
@@ -113,10 +141,23 @@ impl Table {
     /// # Errors
     /// [`Error::Schema`] when the table has a column that `schema` lacks or has with another type; [`Error::Delta`].
     pub async fn open_or_create(lake: &Lake, name: &str, schema: &Schema) -> Result<Self> {
+        Self::open_or_create_with(lake, name, schema, &TableOptions::default()).await
+    }
+
+    /// [`Table::open_or_create`] with options for a table that is made.
+    ///
+    /// # Errors
+    /// As [`Table::open_or_create`].
+    pub async fn open_or_create_with(
+        lake: &Lake,
+        name: &str,
+        schema: &Schema,
+        options: &TableOptions,
+    ) -> Result<Self> {
         let wanted = table_schema(schema).map_err(|reason| schema_error(name, reason))?;
         let mut table = match Self::open(lake, name).await? {
             Some(table) => table,
-            None => match Self::create(lake, name, &wanted).await {
+            None => match Self::create(lake, name, &wanted, options).await {
                 Ok(table) => table,
                 // Another process may have made it at the same time.
                 Err(error) => Self::open(lake, name).await?.ok_or(error)?,
@@ -144,13 +185,15 @@ impl Table {
         Self::of(lake, name, delta).map(Some)
     }
 
-    async fn create(lake: &Lake, name: &str, schema: &Schema) -> Result<Self> {
+    async fn create(lake: &Lake, name: &str, schema: &Schema, options: &TableOptions) -> Result<Self> {
         let columns = schema::to_delta(schema).map_err(|reason| schema_error(name, reason))?;
-        let create = CreateBuilder::new()
+        let mut create = CreateBuilder::new()
             .with_log_store(log_store(lake, name)?)
             .with_save_mode(SaveMode::Ignore)
-            .with_columns(columns)
-            .with_configuration_property(TableProperty::CheckpointInterval, Some(CHECKPOINT_INTERVAL));
+            .with_columns(columns);
+        for (property, value) in options.properties() {
+            create = create.with_configuration_property(property, Some(value));
+        }
         let delta = create.await.map_err(|e| delta_error(name, "create the table", e))?;
         Self::of(lake, name, delta)
     }
@@ -364,9 +407,14 @@ impl Table {
     }
 
     /// Remove actions of the files that `which` says yes to.
-    pub(crate) fn removes(&self, which: impl Fn(&LogicalFileView) -> bool) -> Result<Vec<Action>> {
+    /// `data_change` is false where their rows stay in the table, in other files.
+    pub(crate) fn removes(
+        &self,
+        which: impl Fn(&LogicalFileView) -> bool,
+        data_change: bool,
+    ) -> Result<Vec<Action>> {
         let state = self.delta.snapshot().map_err(|e| self.delta_error("replace rows", e))?;
-        let remove = |view: LogicalFileView| Action::Remove(view.remove_action(true));
+        let remove = |view: LogicalFileView| Action::Remove(view.remove_action(data_change));
         Ok(state.log_data().iter().filter(|view| which(view)).map(remove).collect())
     }
 

@@ -1,24 +1,15 @@
-//! Tables that are replaced as a whole (answers), and taking away what no version in use needs.
+//! Tables that are replaced as a whole: answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
-use chrono::TimeDelta;
 use deltalake_core::kernel::Action;
-use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::SaveMode;
 
+use super::commit::written;
 use super::{CommitPlan, Committed, Table, WriterOptions, WrittenFile, table_schema};
 use crate::{Lake, Result};
-
-/// What a vacuum took away.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vacuumed {
-    /// Files, relative to the table.
-    pub files: Vec<String>,
-}
 
 impl Table {
     /// Replaces all rows in one commit, the schema too where it differs; readers see the old rows or the new ones.
@@ -59,7 +50,7 @@ impl Table {
         }
         let files = writer.finish().await?;
         let actions = |table: &Self| {
-            let mut actions = table.removes(|_| true)?;
+            let mut actions = table.removes(|_| true, true)?;
             // Asked at each attempt: a rival may have replaced the table by another one meanwhile.
             if table.current_schema()?.fields() != wanted.fields() {
                 actions.push(table.metadata_with(&wanted)?);
@@ -68,7 +59,7 @@ impl Table {
             Ok(actions)
         };
         let plan = CommitPlan { run, ..CommitPlan::default() };
-        let done = table.commit_actions(&plan, SaveMode::Overwrite, actions).await?;
+        let done = table.commit_actions(&plan, written(SaveMode::Overwrite), actions).await?;
         debug_assert!(
             matches!(done, Committed::Committed { .. }),
             "a plan without ranges is never found committed"
@@ -86,23 +77,5 @@ impl Table {
         let state = self.delta.snapshot().map_err(|e| self.delta_error("read the schema", e))?;
         let metadata = state.metadata().clone().with_schema(&columns);
         metadata.map(Action::Metadata).map_err(|e| self.delta_error("change the schema", e.into()))
-    }
-
-    /// Deletes the files that no version needs that is younger than `retention`, and those that never became part
-    /// of the table and are older than it. Not shorter than the longest run or query: what is younger may be in use.
-    ///
-    /// # Errors
-    /// [`crate::Error::Delta`].
-    pub async fn vacuum(&mut self, retention: Duration) -> Result<Vacuumed> {
-        self.refresh().await?;
-        let retention = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
-        let vacuum = self.delta.clone().vacuum();
-        let vacuum = vacuum
-            .with_retention_period(retention)
-            .with_mode(VacuumMode::Full)
-            .with_enforce_retention_duration(false);
-        let (_, metrics) = vacuum.await.map_err(|e| self.delta_error("vacuum", e))?;
-        self.refresh().await?;
-        Ok(Vacuumed { files: metrics.files_deleted })
     }
 }

@@ -1,11 +1,45 @@
-//! Reading a small table back as a whole.
+//! Reading a table back without an engine: small ones as a whole, large ones file by file.
+
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
+use bytes::Bytes;
 use object_store::ObjectStoreExt;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use object_store::path::Path;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::reader::ChunkReader;
+use serde::Serialize;
+use twox_hash::XxHash3_64;
 
-use super::Table;
+use super::{DataFile, Table};
 use crate::{Error, Result};
+
+/// Number and hash of rows, whatever their order: two sums are equal where the rows are, bit for bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct RowsSum {
+    /// Number of rows.
+    pub rows: u64,
+    /// Wrapping sum of each row's xxh3-64.
+    #[serde(serialize_with = "crate::sum::hex_u64::serialize")]
+    pub hash: u64,
+}
+
+/// Rows of one data file, batch by batch.
+pub(crate) struct FileBatches {
+    path: Path,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Iterator for FileBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.reader.next()?.map_err(|e| Error::corrupt(&self.path, e)))
+    }
+}
 
 impl Table {
     /// All rows of this view, file by file. They are held in memory: for tables such as answers, not for data.
@@ -15,14 +49,80 @@ impl Table {
     pub async fn rows(&self) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         for file in self.files()? {
-            let got = async { self.lake.store().get(&file.path).await?.bytes().await };
-            let bytes = got.await.map_err(|e| Error::store("read", &file.path, e))?;
-            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-                .and_then(ParquetRecordBatchReaderBuilder::build);
-            for batch in reader.map_err(|e| Error::corrupt(&file.path, e))? {
-                batches.push(batch.map_err(|e| Error::corrupt(&file.path, e))?);
+            for batch in self.batches(&file).await? {
+                batches.push(batch?);
             }
         }
         Ok(batches)
     }
+
+    /// Sums up the rows of this view over these columns. One batch is in memory at a time.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] when a column is not in the table; [`Error::Store`], [`Error::Corrupt`].
+    pub async fn sum_of(&self, columns: &[&str]) -> Result<RowsSum> {
+        let wrong = |reason: String| Error::Schema { table: self.name.clone(), reason };
+        let fields = columns.iter().map(|name| {
+            let field = self.schema.field_with_name(name).map_err(|e| wrong(e.to_string()))?;
+            Ok(SortField::new(field.data_type().clone()))
+        });
+        let fields = fields.collect::<Result<Vec<_>>>()?;
+        let converter = RowConverter::new(fields).map_err(|e| wrong(e.to_string()))?;
+        let mut sum = RowsSum::default();
+        for file in self.files()? {
+            for batch in self.batches_of(&file, Some(columns)).await? {
+                add_rows(&mut sum, &converter, &batch?, columns).map_err(|e| Error::corrupt(&file.path, e))?;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The rows of one file.
+    pub(crate) async fn batches(&self, file: &DataFile) -> Result<FileBatches> {
+        self.batches_of(file, None).await
+    }
+
+    async fn batches_of(&self, file: &DataFile, columns: Option<&[&str]>) -> Result<FileBatches> {
+        let failed = |e| Error::corrupt(&file.path, e);
+        let reader = match &file.file {
+            Some(local) => {
+                let opened = std::fs::File::open(local);
+                let opened = opened.map_err(|e| Error::corrupt(&file.path, format!("cannot be read: {e}")))?;
+                reader(opened, columns).map_err(failed)?
+            }
+            None => {
+                let got = async { self.lake.store().get(&file.path).await?.bytes().await };
+                let bytes: Bytes = got.await.map_err(|e| Error::store("read", &file.path, e))?;
+                reader(bytes, columns).map_err(failed)?
+            }
+        };
+        Ok(FileBatches { path: file.path.clone(), reader })
+    }
+}
+
+fn reader<T: ChunkReader + 'static>(
+    input: T,
+    columns: Option<&[&str]>,
+) -> parquet::errors::Result<ParquetRecordBatchReader> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(input)?;
+    let Some(columns) = columns else { return builder.build() };
+    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+    builder.with_projection(mask).build()
+}
+
+fn add_rows(
+    sum: &mut RowsSum,
+    converter: &RowConverter,
+    batch: &RecordBatch,
+    columns: &[&str],
+) -> Result<(), arrow::error::ArrowError> {
+    let schema: SchemaRef = batch.schema();
+    let arrays = columns.iter().map(|name| Ok(Arc::clone(batch.column(schema.index_of(name)?))));
+    let arrays = arrays.collect::<Result<Vec<_>, arrow::error::ArrowError>>()?;
+    let rows = converter.convert_columns(&arrays)?;
+    for row in rows.iter() {
+        sum.rows += 1;
+        sum.hash = sum.hash.wrapping_add(XxHash3_64::oneshot(row.as_ref()));
+    }
+    Ok(())
 }

@@ -58,8 +58,6 @@ pub(super) struct Share {
 pub(super) struct Worker {
     dataset: String,
     run: String,
-    /// Now, in microseconds since the Unix epoch: when the run began.
-    now_us: i64,
     decoder: Decoder,
     cleaner: Box<dyn Cleaner>,
     /// Raw bytes of all records rejected in the step, by all its workers: they are in memory until the commit.
@@ -73,11 +71,11 @@ impl Worker {
     pub(super) fn new(
         dataset: &Dataset,
         cleaner: Box<dyn Cleaner>,
-        (run, now_us): (&str, i64),
+        run: &str,
         rejected_bytes: Arc<AtomicU64>,
     ) -> Self {
         let (dataset, decoder) = (dataset.name.clone(), Decoder::new(dataset));
-        Self { dataset, run: run.to_owned(), now_us, decoder, cleaner, rejected_bytes }
+        Self { dataset, run: run.to_owned(), decoder, cleaner, rejected_bytes }
     }
 
     /// Cleans jobs until there are no more, then closes its files.
@@ -179,7 +177,7 @@ impl Worker {
             ingested_at_us: record.ingested_at_us,
             raw,
             run: self.run.clone(),
-            quarantined_at_us: self.now_us,
+            quarantined_at_us: chrono::Utc::now().timestamp_micros(),
         }
     }
 }

@@ -1,0 +1,326 @@
+//! The streaming half's audit: what the streams accepted against what the tables and the quarantine hold.
+//!
+//! There is no archive between them; a table's own commits say what they cover, range by range, with count and hash. The
+//! log's records are summed up by those ranges and compared. What retention has removed from the log is vouched for by
+//! the commits; a range that the log holds only a part of is vouched for too. Where old commits were cleaned up, what they
+//! covered together is the table's totals less the ranges that are still known.
+
+use std::collections::BTreeMap;
+
+use pinmill_broker::{EventLog, OffsetRange};
+use pinmill_lake::table::{PartitionTotals, Table};
+use pinmill_lake::{Lake, RangeSum};
+use pinmill_pipeline::Pipeline;
+use serde::Serialize;
+
+use super::Logs;
+use super::balance::{LogCut, Problem, Problems, TableFacts, records, sum_text};
+use super::facts::{self, Tables};
+use crate::{Half, Result};
+
+/// How one stream stands: the numbers of its shards together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct StreamAudit {
+    /// The dataset that takes it.
+    pub dataset: Option<String>,
+    /// Records accepted.
+    pub accepted: u64,
+    /// Rows in the table.
+    pub clean: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Accepted, but not in the table or quarantine yet.
+    pub pending: u64,
+    /// Its shards, ascending.
+    pub partitions: Vec<ShardAudit>,
+}
+
+/// How one shard stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct ShardAudit {
+    /// The shard's number.
+    pub partition: u32,
+    /// Every record ever accepted: what the log holds, and before that what the table covers.
+    pub accepted: RangeSum,
+    /// What the table and its quarantine cover; `count` is `clean + quarantined`.
+    pub cleaned: RangeSum,
+    /// Rows in the table.
+    pub clean: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Accepted, but not in the table or quarantine yet.
+    pub pending: u64,
+}
+
+/// What was found of one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Facts {
+    /// First offset that the log still holds; `None` when the log does not know the shard.
+    beginning: Option<u64>,
+    /// What the commits cover, ascending.
+    committed: Vec<RangeSum>,
+    /// What the log holds, cut by those.
+    log: LogCut,
+    /// What the table covers; `None` when no dataset takes the stream.
+    table: Option<TableFacts>,
+}
+
+/// All streams of the streaming half, and what does not balance.
+pub(super) async fn audit(
+    pipeline: &Pipeline,
+    logs: Logs<'_>,
+    lake: &Lake,
+    tables: &Tables,
+) -> Result<(BTreeMap<String, StreamAudit>, Vec<Problem>)> {
+    let (mut streams, mut problems) = (BTreeMap::<String, StreamAudit>::new(), Vec::new());
+    let mut ranges = KnownRanges { lake, of_dataset: BTreeMap::new() };
+    for (topic, partition) in facts::stream_partitions(logs.streams, tables).await? {
+        // What was loaded from a topic instead of a stream is looked for there.
+        let dataset = tables.dataset_of(&topic).or_else(|| {
+            pipeline.dataset_for_stream(&topic).map(|dataset| dataset.name.clone())
+        });
+        let (log, held) = holder(logs, &topic, partition).await?;
+        let key = (topic.clone(), partition);
+        let totals = dataset.as_deref().and_then(|dataset| tables.totals_of(dataset)?.get(&key).cloned());
+        let committed = match (&dataset, &totals) {
+            (Some(dataset), Some(totals)) => ranges.of(dataset, totals, held).await?,
+            _ => Vec::new(),
+        };
+        let cut = match (log, held) {
+            (Some(log), Some(held)) => facts::read_log(log, &topic, partition, held, &committed).await?,
+            _ => LogCut::default(),
+        };
+        let table = dataset.as_deref().map(|dataset| tables.facts(dataset, &key));
+        let beginning = held.map(|held| held.beginning);
+        let (audit, found) = balance(&topic, partition, &Facts { beginning, committed, log: cut, table });
+        problems.extend(found);
+        let stream = streams.entry(topic).or_default();
+        stream.dataset = dataset;
+        stream.add(audit);
+    }
+    Ok((streams, problems))
+}
+
+/// The log that has a partition, and what it holds of it.
+async fn holder<'a>(
+    logs: Logs<'a>,
+    topic: &str,
+    partition: u32,
+) -> Result<(Option<&'a dyn EventLog>, Option<OffsetRange>)> {
+    for log in [logs.streams, logs.topics].into_iter().flatten() {
+        if let Some(held) = facts::held(log, topic, partition).await? {
+            return Ok((Some(log), Some(held)));
+        }
+    }
+    Ok((None, None))
+}
+
+/// The ranges that the commits of a table say they covered, read once a table and only where they are needed.
+struct KnownRanges<'a> {
+    lake: &'a Lake,
+    of_dataset: BTreeMap<String, BTreeMap<(String, u32), Vec<RangeSum>>>,
+}
+
+impl KnownRanges<'_> {
+    /// What was covered of a partition, ascending and without gaps in the sum: together it is `totals`.
+    async fn of(
+        &mut self,
+        dataset: &str,
+        totals: &PartitionTotals,
+        held: Option<OffsetRange>,
+    ) -> Result<Vec<RangeSum>> {
+        // Where the log holds all of it, one range is as good as many.
+        if held.is_some_and(|held| held.beginning <= totals.sum.first) {
+            return Ok(vec![totals.sum]);
+        }
+        if !self.of_dataset.contains_key(dataset) {
+            let read = self.read(dataset).await?;
+            self.of_dataset.insert(dataset.to_owned(), read);
+        }
+        let key = (totals.topic.clone(), totals.partition);
+        let known = self.of_dataset.get(dataset).and_then(|ranges| ranges.get(&key));
+        Ok(with_earlier(totals.sum, known.map_or(&[][..], Vec::as_slice)))
+    }
+
+    async fn read(&self, dataset: &str) -> Result<BTreeMap<(String, u32), Vec<RangeSum>>> {
+        let mut ranges: BTreeMap<(String, u32), Vec<RangeSum>> = BTreeMap::new();
+        let Some(table) = Table::open(self.lake, &Half::Stream.table(dataset)).await? else { return Ok(ranges) };
+        for entry in table.history(usize::MAX).await?.into_iter().rev() {
+            for range in entry.ranges {
+                ranges.entry((range.topic, range.partition)).or_default().push(range.sum);
+            }
+        }
+        Ok(ranges)
+    }
+}
+
+/// The known ranges, and before them what they leave of the whole.
+fn with_earlier(all: RangeSum, known: &[RangeSum]) -> Vec<RangeSum> {
+    let mut sum = RangeSum::default();
+    known.iter().for_each(|range| sum.join(range));
+    let earlier = RangeSum {
+        first: all.first,
+        last: if sum.is_empty() { all.last } else { sum.first.saturating_sub(1) },
+        count: all.count.saturating_sub(sum.count),
+        hash: all.hash.wrapping_sub(sum.hash),
+    };
+    std::iter::once(earlier).filter(|range| !range.is_empty()).chain(known.iter().copied()).collect()
+}
+
+/// Compares what one shard accepted with what became of it.
+fn balance(topic: &str, partition: u32, facts: &Facts) -> (ShardAudit, Vec<Problem>) {
+    let mut problems = Problems::of(topic, partition);
+    let mut audit = ShardAudit { partition, ..ShardAudit::default() };
+    log_against_commits(facts, &mut audit, &mut problems);
+    if let Some(table) = facts.table {
+        commits_against_table(facts, table, &mut audit, &mut problems);
+    }
+    (audit, problems.found)
+}
+
+fn log_against_commits(facts: &Facts, audit: &mut ShardAudit, problems: &mut Problems<'_>) {
+    let Some(beginning) = facts.beginning else {
+        // The stream was deleted: what the table covers is all there is.
+        facts.committed.iter().for_each(|range| audit.accepted.join(range));
+        return;
+    };
+    for (committed, logged) in facts.committed.iter().zip(&facts.log.ranges) {
+        audit.accepted.join(committed);
+        if committed.first >= beginning && committed != logged {
+            let what = format!("the log holds {}, the table covers {}", sum_text(logged), sum_text(committed));
+            problems.add(committed.first, committed.last, what);
+        }
+    }
+    let next = facts.committed.last().map_or(0, |range| range.last + 1);
+    if facts.table.is_some() && next > 0 && beginning > next {
+        problems.add(next, beginning - 1, "the log no longer holds them and the table never did".to_owned());
+    }
+    for hole in &facts.log.holes {
+        audit.accepted.join(hole);
+        problems.add(hole.first, hole.last, format!("{} of the log are in no commit", records(hole.count)));
+    }
+    audit.accepted.join(&facts.log.tail);
+    if facts.table.is_some() {
+        audit.pending = facts.log.tail.count;
+    }
+}
+
+fn commits_against_table(
+    facts: &Facts,
+    table: TableFacts,
+    audit: &mut ShardAudit,
+    problems: &mut Problems<'_>,
+) {
+    facts.committed.iter().for_each(|range| audit.cleaned.join(range));
+    (audit.clean, audit.quarantined) = (table.clean, table.quarantined);
+    let (first, last) = (audit.cleaned.first, audit.cleaned.last);
+    if audit.cleaned.count != table.clean + table.quarantined {
+        let (covered, clean, quarantined) = (records(audit.cleaned.count), table.clean, table.quarantined);
+        let what = format!("{covered} are covered, of which {clean} are clean and {quarantined} quarantined");
+        problems.add(first, last, what);
+    }
+    table.check_quarantine((first, last), problems);
+}
+
+impl StreamAudit {
+    fn add(&mut self, shard: ShardAudit) {
+        self.accepted += shard.accepted.count;
+        self.clean += shard.clean;
+        self.quarantined += shard.quarantined;
+        self.pending += shard.pending;
+        self.partitions.push(shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::balance::Tally;
+    use super::*;
+
+    fn sum(first: u64, last: u64) -> RangeSum {
+        let mut sum = RangeSum::default();
+        (first..=last).for_each(|offset| sum.add(offset, Some(b"x")));
+        sum
+    }
+
+    fn cut(committed: &[RangeSum], offsets: impl IntoIterator<Item = u64>) -> LogCut {
+        let mut tally = Tally::new(committed);
+        offsets.into_iter().for_each(|offset| tally.add(offset, Some(b"x")));
+        tally.finish()
+    }
+
+    /// 30 records in the log, 20 of them committed in two steps.
+    fn facts() -> Facts {
+        let committed = vec![sum(0, 9), sum(10, 19)];
+        let table = TableFacts {
+            first: 0,
+            next: 20,
+            clean: 18,
+            quarantined: 2,
+            hash: sum(0, 19).hash,
+            quarantine_rows: 2,
+        };
+        Facts { beginning: Some(0), log: cut(&committed, 0..30), committed, table: Some(table) }
+    }
+
+    #[test]
+    fn a_shard_where_all_agree_has_no_problem_and_tells_what_is_pending() {
+        let (audit, problems) = balance("s-pin", 0, &facts());
+        assert_eq!(problems, vec![]);
+        assert_eq!((audit.accepted, audit.cleaned), (sum(0, 29), sum(0, 19)));
+        assert_eq!((audit.clean, audit.quarantined, audit.pending), (18, 2, 10));
+    }
+
+    #[test]
+    fn what_retention_removed_is_vouched_for_by_the_commits() {
+        let mut facts = facts();
+        facts.beginning = Some(15);
+        facts.log = cut(&facts.committed, 15..30);
+        let (audit, problems) = balance("s-pin", 0, &facts);
+        assert_eq!(problems, vec![]);
+        assert_eq!(audit.accepted, sum(0, 29));
+    }
+
+    #[test]
+    fn each_kind_of_loss_is_named_with_its_offsets() {
+        type Damage = fn(&mut Facts);
+        let cases: [(&str, Damage, (u64, u64)); 6] = [
+            ("the log holds 9 records", |f| f.log = cut(&f.committed, (0..30).filter(|o| *o != 12)), (10, 19)),
+            ("the table covers 10 records with hash", |f| f.committed[1].hash ^= 1, (10, 19)),
+            (
+                "in no commit",
+                |f| {
+                    f.committed = vec![sum(0, 9), sum(12, 19)];
+                    f.log = cut(&f.committed, 0..30);
+                },
+                (10, 11),
+            ),
+            (
+                "the table never did",
+                |f| {
+                    f.beginning = Some(25);
+                    f.log = cut(&f.committed, 25..30);
+                },
+                (20, 24),
+            ),
+            ("20 records are covered, of which 17", |f| f.table.as_mut().unwrap().clean = 17, (0, 19)),
+            ("but it holds 1 record", |f| f.table.as_mut().unwrap().quarantine_rows = 1, (0, 19)),
+        ];
+        for (words, damage, offsets) in cases {
+            let mut facts = facts();
+            damage(&mut facts);
+            let (_, problems) = balance("s-pin", 3, &facts);
+            let found = problems.iter().find(|problem| problem.what.contains(words));
+            let found = found.unwrap_or_else(|| panic!("{words}: {problems:?}"));
+            assert_eq!((found.first.unwrap(), found.last.unwrap()), offsets, "{words}");
+        }
+    }
+
+    #[test]
+    fn commits_that_were_cleaned_up_are_the_whole_less_those_that_are_known() {
+        let all = sum(0, 29);
+        assert_eq!(with_earlier(all, &[]), [all]);
+        assert_eq!(with_earlier(all, &[sum(10, 19), sum(20, 29)]), [sum(0, 9), sum(10, 19), sum(20, 29)]);
+        assert_eq!(with_earlier(all, &[sum(0, 29)]), [all]);
+    }
+}

@@ -1,0 +1,334 @@
+//! Raw records into a dataset's table, each once: what both halves do with what they have read.
+//!
+//! Chunks of raw records are handed to workers that decode, clean and encode. A step of bounded size is then made
+//! durable in this order:
+//!
+//! 1. the Parquet files (nobody sees them yet),
+//! 2. the rejected records, in quarantine,
+//! 3. one Delta commit of the table: the files, and the new position of each partition with what it covers.
+//!
+//! | the process dies | then |
+//! | --- | --- |
+//! | before 2 is committed | nothing happened; a vacuum takes the files one day |
+//! | between 2 and 3 | the next step reads the same records. Those that stand in quarantine already stay there and are left out of the table, also where other SQL would take them now; the others are cleaned as if for the first time |
+//! | after 3 | the step is done |
+//!
+//! Two at work on one table: one commits; the other's commit is refused by the table's guard
+//! ([`pinmill_lake::Error::Fenced`]), and nothing was written twice.
+
+mod plan;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pinmill_engine::Engine;
+use pinmill_lake::archive::Chunk;
+use pinmill_lake::quarantine::Quarantine;
+use pinmill_lake::table::{
+    CommitPlan, Committed, CoveredRange, RecordId, Table, TableOptions, WriterOptions,
+};
+use pinmill_lake::{Lake, RangeSum};
+use pinmill_pipeline::Dataset;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+
+pub use self::plan::StepLimit;
+pub(crate) use self::plan::skew;
+use self::plan::one_more_worker;
+use self::worker::{Failed, Job, Place, Share, Tally, Worker};
+use crate::crash::crash_point;
+use crate::{Error, Half, Result};
+
+/// What all datasets of a run share.
+pub(crate) struct Shared<'a> {
+    pub(crate) engine: &'a dyn Engine,
+    pub(crate) lake: &'a Lake,
+    pub(crate) half: Half,
+    pub(crate) quarantine: &'a Quarantine,
+    /// How many workers a dataset may keep busy.
+    pub(crate) workers: usize,
+    /// Name of the run.
+    pub(crate) run: &'a str,
+    /// For tables that are made.
+    pub(crate) options: TableOptions,
+}
+
+/// Loads one dataset's records into its table.
+pub(crate) struct Loader<'a> {
+    shared: &'a Shared<'a>,
+    dataset: &'a Dataset,
+    table: Table,
+    partitions: Vec<Partition>,
+    /// Records of an earlier replay that are gone from quarantine for good.
+    settled: Vec<RecordId>,
+    /// Workers that rest between steps. They keep their plans.
+    idle: Vec<Worker>,
+    rejected_bytes: Arc<AtomicU64>,
+}
+
+/// One topic partition and how far the table has come.
+struct Partition {
+    place: Arc<Place>,
+    generation: Option<String>,
+    /// The table's position.
+    after: Option<u64>,
+}
+
+/// What was read since the last commit, and the workers that are at it.
+pub(crate) struct Step {
+    crew: Crew,
+    /// Raw bytes given.
+    pub(crate) bytes: u64,
+    /// Records given.
+    pub(crate) records: u64,
+    /// What was read of each partition, by its number.
+    sums: BTreeMap<usize, RangeSum>,
+    share: Share,
+}
+
+/// What a step left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// What it covered.
+    pub(crate) ranges: Vec<CoveredRange>,
+    /// Data files written.
+    pub(crate) files: u64,
+    /// What was odd and passed all the same, by what, with its number.
+    pub(crate) warnings: BTreeMap<String, u64>,
+}
+
+type Working = JoinHandle<(Option<Worker>, Result<Share, Failed>)>;
+
+impl<'a> Loader<'a> {
+    /// Opens the dataset's table, or makes it, and finishes what a replay left half done.
+    pub(crate) async fn open(shared: &'a Shared<'a>, dataset: &'a Dataset) -> Result<Self> {
+        let cleaner = shared.engine.cleaner(dataset).await?;
+        let name = shared.half.table(&dataset.name);
+        let schema = cleaner.schema();
+        let mut table = Table::open_or_create_with(shared.lake, &name, &schema, &shared.options).await?;
+        let settled = crate::quarantine::finish(&mut table, shared.quarantine).await?;
+        let rejected_bytes = Arc::default();
+        let worker = Worker::new(dataset, cleaner, shared.run, Arc::clone(&rejected_bytes));
+        Ok(Self { shared, dataset, table, partitions: Vec::new(), settled, idle: vec![worker], rejected_bytes })
+    }
+
+    /// Takes a topic partition on and gives its number here; the first is 0.
+    ///
+    /// # Errors
+    /// [`pinmill_lake::Error::Generation`] when the table covers records of an earlier topic of the name.
+    pub(crate) async fn add(
+        &mut self,
+        topic: &str,
+        partition: u32,
+        generation: Option<&str>,
+    ) -> Result<usize> {
+        let after = self.table.position(topic, partition).await?;
+        if let Some(given) = generation {
+            self.same_generation(topic, partition, given).await?;
+        }
+        let held = self.shared.quarantine.ahead(topic, partition, after).await?;
+        let index = self.partitions.len();
+        let place = Arc::new(Place { index, topic: topic.to_owned(), partition, held });
+        self.partitions.push(Partition { place, generation: generation.map(str::to_owned), after });
+        Ok(index)
+    }
+
+    async fn same_generation(&mut self, topic: &str, partition: u32, given: &str) -> Result<()> {
+        let totals = self.table.totals().await?;
+        let found = totals.get(&(topic.to_owned(), partition)).and_then(|totals| totals.generation.clone());
+        match found.filter(|found| found != given) {
+            None => Ok(()),
+            Some(found) => Err(Error::Lake(pinmill_lake::Error::Generation {
+                place: format!("table {}", self.table.name()),
+                topic: topic.to_owned(),
+                found,
+                given: given.to_owned(),
+            })),
+        }
+    }
+
+    /// The offset after the last one that the table covers of a partition.
+    pub(crate) fn next(&self, index: usize) -> u64 {
+        self.partitions.get(index).and_then(|partition| partition.after).map_or(0, |after| after + 1)
+    }
+
+    /// Delta version of the table.
+    pub(crate) fn version(&self) -> u64 {
+        self.table.version()
+    }
+
+    /// Begins a step.
+    pub(crate) fn begin(&self) -> Step {
+        self.rejected_bytes.store(0, Ordering::Relaxed);
+        let (sender, jobs) = mpsc::channel(self.shared.workers);
+        let crew = Crew { jobs: Arc::new(Mutex::new(jobs)), sender, working: Vec::new(), sent: 0 };
+        Step { crew, bytes: 0, records: 0, sums: BTreeMap::new(), share: Share::default() }
+    }
+
+    /// Gives the workers a chunk of a partition, in offset order. False when one of them has failed and no more is
+    /// wanted: [`Loader::finish`] says why.
+    pub(crate) async fn give(&mut self, step: &mut Step, index: usize, chunk: Chunk) -> Result<bool> {
+        let Some(partition) = self.partitions.get(index) else {
+            return Err(Error::Internal(format!("there is no partition number {index}")));
+        };
+        let place = Arc::clone(&partition.place);
+        step.sums.entry(index).or_default().join(&chunk.sum);
+        step.records += chunk.sum.count;
+        if one_more_worker(step.bytes, step.crew.working.len(), self.shared.workers) {
+            let worker = self.worker().await?;
+            step.crew.add(worker, &self.table);
+        }
+        step.bytes += chunk.data.len() as u64;
+        Ok(step.crew.send(place, chunk).await)
+    }
+
+    /// Whether the step is to be committed now.
+    pub(crate) fn is_full(&self, step: &Step, limit: StepLimit) -> bool {
+        limit.reached(step.bytes, step.records, self.rejected_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Waits for the workers and makes the step durable; nothing is committed where nothing was read.
+    ///
+    /// # Errors
+    /// The error that stands first in the order of reading; [`pinmill_lake::Error::Fenced`].
+    pub(crate) async fn finish(&mut self, step: Step) -> Result<Loaded> {
+        let Step { crew, mut share, sums, records, .. } = step;
+        self.gather(crew, &mut share).await?;
+        if records == 0 {
+            return Ok(Loaded { warnings: share.warnings, ..Loaded::default() });
+        }
+        self.commit(&sums, share).await
+    }
+
+    /// Ends a step that could not be read to its end; nothing is committed. Gives a worker's error, which is often
+    /// why.
+    pub(crate) async fn abandon(&mut self, step: Step) -> Option<Error> {
+        let Step { crew, mut share, .. } = step;
+        self.gather(crew, &mut share).await.err()
+    }
+
+    async fn worker(&mut self) -> Result<Worker> {
+        if let Some(worker) = self.idle.pop() {
+            return Ok(worker);
+        }
+        let cleaner = self.shared.engine.cleaner(self.dataset).await?;
+        Ok(Worker::new(self.dataset, cleaner, self.shared.run, Arc::clone(&self.rejected_bytes)))
+    }
+
+    /// Waits for the workers. Of several errors the one that stands first in the order of reading counts.
+    async fn gather(&mut self, crew: Crew, share: &mut Share) -> Result<()> {
+        drop(crew.sender);
+        let mut first: Option<Failed> = None;
+        for working in crew.working {
+            let (worker, result) = match working.await {
+                Ok(done) => done,
+                Err(error) => (None, Err((u64::MAX, Error::Internal(format!("a worker ended: {error}"))))),
+            };
+            self.idle.extend(worker);
+            match result {
+                Ok(own) => share.join(own),
+                Err(failed) if first.as_ref().is_none_or(|(number, _)| failed.0 < *number) => {
+                    first = Some(failed);
+                }
+                Err(_) => {}
+            }
+        }
+        first.map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// First what was rejected, then rows and positions together.
+    async fn commit(&mut self, sums: &BTreeMap<usize, RangeSum>, share: Share) -> Result<Loaded> {
+        crash_point("flow::load::files_written")?;
+        let ranges = self.ranges(sums, &share)?;
+        // invariant I5
+        self.shared.quarantine.add(&share.rejected).await?;
+        crash_point("flow::load::quarantine_committed")?;
+        let files = share.files.len() as u64;
+        let plan = CommitPlan {
+            files: share.files,
+            ranges,
+            settled: std::mem::take(&mut self.settled),
+            run: Some(self.shared.run.to_owned()),
+            ..CommitPlan::default()
+        };
+        match self.table.commit(&plan).await? {
+            Committed::Committed { version, .. } => {
+                tracing::debug!(table = self.table.name(), version, "committed");
+            }
+            // Another run did the very same work; ours is left out.
+            Committed::AlreadyCommitted => {
+                tracing::warn!(
+                    table = self.table.name(),
+                    "these records were committed by another run meanwhile"
+                );
+            }
+        }
+        crash_point("flow::load::table_committed")?;
+        for (index, sum) in sums {
+            if let Some(partition) = self.partitions.get_mut(*index).filter(|_| !sum.is_empty()) {
+                partition.after = Some(sum.last);
+            }
+        }
+        Ok(Loaded { ranges: plan.ranges, files, warnings: share.warnings })
+    }
+
+    /// What a step covers of each partition.
+    fn ranges(&self, sums: &BTreeMap<usize, RangeSum>, share: &Share) -> Result<Vec<CoveredRange>> {
+        let mut ranges = Vec::new();
+        for (index, sum) in sums.iter().filter(|(_, sum)| !sum.is_empty()) {
+            let Some(Partition { place, generation, after }) = self.partitions.get(*index) else { continue };
+            let Tally { clean, quarantined } = share.tallies.get(index).copied().unwrap_or_default();
+            if clean + quarantined != sum.count {
+                return Err(Error::Internal(format!(
+                    "{}/{}: {} records were read, {clean} are clean and {quarantined} quarantined",
+                    place.topic, place.partition, sum.count
+                )));
+            }
+            ranges.push(CoveredRange {
+                topic: place.topic.clone(),
+                partition: place.partition,
+                generation: generation.clone(),
+                after: *after,
+                sum: *sum,
+                clean,
+                quarantined,
+            });
+        }
+        Ok(ranges)
+    }
+}
+
+impl Step {
+    /// Notes something odd about what was read.
+    pub(crate) fn warn(&mut self, what: String, count: u64) {
+        self.share.warn(what, count);
+    }
+
+    /// How many different things were odd so far.
+    pub(crate) fn warnings(&self) -> usize {
+        self.share.warnings.len()
+    }
+}
+
+/// The workers of a step and the channel they are fed by.
+struct Crew {
+    jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
+    sender: mpsc::Sender<Job>,
+    working: Vec<Working>,
+    sent: u64,
+}
+
+impl Crew {
+    fn add(&mut self, worker: Worker, table: &Table) {
+        let writer = table.writer(WriterOptions::default());
+        self.working.push(tokio::spawn(worker.work(writer, Arc::clone(&self.jobs))));
+    }
+
+    async fn send(&mut self, place: Arc<Place>, chunk: Chunk) -> bool {
+        let job = Job { number: self.sent, place, chunk };
+        self.sent += 1;
+        self.sender.send(job).await.is_ok()
+    }
+}

@@ -1,0 +1,200 @@
+//! One dataset's loop: find its partitions, gather a step, commit it, go on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pinmill_broker::TopicDescription;
+use pinmill_pipeline::{Dataset, Pipeline};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::feed::{Feed, Found, is_ready};
+use super::{StreamConfig, StreamSource};
+use crate::clean::DatasetReport;
+use crate::load::{Loader, Shared, Step};
+use crate::{Error, Result};
+
+/// How long new streams and shards may stay unseen while there is nothing to read.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Longest pause between two looks at partitions that had nothing new.
+const LONGEST_POLL: Duration = Duration::from_millis(50);
+
+/// A dataset that is being loaded.
+pub(super) struct Follow<'a> {
+    pipeline: &'a Pipeline,
+    sources: &'a [StreamSource],
+    config: &'a StreamConfig,
+    dataset: &'a Dataset,
+    loader: Loader<'a>,
+    feeds: Vec<Feed>,
+    /// Topics that were made anew under an old name, by name and generation: they are told of once and left alone.
+    refused: BTreeSet<(String, String)>,
+    poll: Duration,
+}
+
+/// What one round over the partitions found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Round {
+    Nothing,
+    Something,
+    /// There is more to be read right away.
+    Much,
+    /// No more is wanted: a worker has failed, or the step is full.
+    Enough,
+}
+
+impl<'a> Follow<'a> {
+    pub(super) async fn open(
+        shared: &'a Shared<'a>,
+        dataset: &'a Dataset,
+        (pipeline, sources, config): (&'a Pipeline, &'a [StreamSource], &'a StreamConfig),
+    ) -> Result<Self> {
+        let loader = Loader::open(shared, dataset).await?;
+        let poll = (config.commit_every / 20).clamp(Duration::from_millis(1), LONGEST_POLL);
+        let (feeds, refused) = (Vec::new(), BTreeSet::new());
+        Ok(Self { pipeline, sources, config, dataset, loader, feeds, refused, poll })
+    }
+
+    /// Loads until `stop` is cancelled and nothing is left.
+    pub(super) async fn run(mut self, stop: &CancellationToken, report: &mut DatasetReport) -> Result<()> {
+        report.version = self.loader.version();
+        loop {
+            self.discover().await?;
+            let step = self.gather(stop).await?;
+            let idle = step.records == 0;
+            let loaded = self.loader.finish(step).await?;
+            report.add(loaded);
+            report.version = self.loader.version();
+            let ending = idle && stop.is_cancelled();
+            for feed in &mut self.feeds {
+                feed.note(self.loader.next(feed.index), ending).await?;
+            }
+            if ending {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes on partitions that are new, with what has changed of those that are known, and lets go of deleted ones.
+    async fn discover(&mut self) -> Result<()> {
+        let mut topics: BTreeSet<(String, String)> = BTreeSet::new();
+        for source in self.sources {
+            for name in source.log.topics().await? {
+                let mine = source.dataset(self.pipeline, &name);
+                if mine.is_none_or(|dataset| dataset.name != self.dataset.name) {
+                    continue;
+                }
+                let topic = match source.log.describe(&name).await {
+                    Ok(topic) => topic,
+                    // Deleted in between.
+                    Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                if !topics.insert((name, topic.generation.clone())) {
+                    return Err(Error::TwoOfOneName { topic: topic.name });
+                }
+                self.take_on(source, &topic).await?;
+            }
+        }
+        self.feeds.retain(|feed| topics.contains(&(feed.topic.clone(), feed.generation.clone())));
+        Ok(())
+    }
+
+    async fn take_on(&mut self, source: &StreamSource, topic: &TopicDescription) -> Result<()> {
+        let key = (topic.name.clone(), topic.generation.clone());
+        if self.refused.contains(&key) {
+            return Ok(());
+        }
+        for partition in &topic.partitions {
+            let number = partition.partition;
+            let known = self.feeds.iter_mut().find(|feed| {
+                feed.partition == number && feed.topic == topic.name && feed.generation == topic.generation
+            });
+            if let Some(feed) = known {
+                feed.closed_at = partition.closed_at;
+                continue;
+            }
+            let index = match self.loader.add(&topic.name, number, Some(&topic.generation)).await {
+                Ok(index) => index,
+                Err(error @ Error::Lake(pinmill_lake::Error::Generation { .. })) => {
+                    let hint = error.hint().unwrap_or_default();
+                    tracing::error!(dataset = self.dataset.name, %error, hint, "the stream is not loaded");
+                    self.refused.insert(key);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            let place = (index, self.loader.next(index));
+            let name = (topic.name.as_str(), topic.generation.as_str());
+            self.feeds.push(Feed::begin(&source.log, name, partition, place).await?);
+        }
+        Ok(())
+    }
+
+    /// Reads until a commit is due.
+    async fn gather(&mut self, stop: &CancellationToken) -> Result<Step> {
+        let mut step = self.loader.begin();
+        match self.fill(&mut step, stop).await {
+            Ok(()) => Ok(step),
+            // A worker's error comes first: the reader stops because of it.
+            Err(error) => Err(self.loader.abandon(step).await.unwrap_or(error)),
+        }
+    }
+
+    async fn fill(&mut self, step: &mut Step, stop: &CancellationToken) -> Result<()> {
+        let look = Instant::now() + LOOK_EVERY;
+        let mut due: Option<Instant> = None;
+        loop {
+            let round = self.round(step).await?;
+            let now = Instant::now();
+            if step.records > 0 && due.is_none() {
+                due = Some(now + self.config.commit_every);
+            }
+            let late = now >= due.unwrap_or(look);
+            match round {
+                Round::Enough => return Ok(()),
+                Round::Much if late => return Ok(()),
+                Round::Much => continue,
+                Round::Something | Round::Nothing if late => return Ok(()),
+                Round::Nothing if stop.is_cancelled() => return Ok(()),
+                Round::Something if stop.is_cancelled() => continue,
+                Round::Something | Round::Nothing => {}
+            }
+            // A pause gathers what arrives meanwhile: few large chunks cost less than many small ones.
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep_until((now + self.poll).min(due.unwrap_or(look))) => {}
+            }
+        }
+    }
+
+    /// Reads once from every partition that may be read.
+    async fn round(&mut self, step: &mut Step) -> Result<Round> {
+        let mut round = Round::Nothing;
+        for at in 0..self.feeds.len() {
+            if !self.may_read(at) {
+                continue;
+            }
+            let Some(feed) = self.feeds.get_mut(at) else { continue };
+            let index = feed.index;
+            // The next look at all topics lets go of what is gone.
+            let Found::Records(chunk, more) = feed.read().await? else { continue };
+            round = round.max(if more { Round::Much } else { Round::Something });
+            if !self.loader.give(step, index, chunk).await? || self.loader.is_full(step, self.config.step) {
+                return Ok(Round::Enough);
+            }
+        }
+        Ok(round)
+    }
+
+    fn may_read(&self, at: usize) -> bool {
+        let Some(feed) = self.feeds.get(at) else { return false };
+        let parent = |number: &u32| {
+            let of_topic = |other: &&Feed| other.topic == feed.topic && other.partition == *number;
+            self.feeds.iter().find(of_topic)
+        };
+        // A parent that is not there any more has nothing to be waited for.
+        let parents = feed.parents.iter().filter_map(parent);
+        is_ready(parents.map(|parent| (self.loader.next(parent.index).max(parent.floor), parent.closed_at)))
+    }
+}

@@ -1,0 +1,217 @@
+//! One shard or partition that feeds a dataset: reading it, and when it may be read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pinmill_broker::{EventLog, PartitionDescription, ReadLimit, StoredRecord};
+use pinmill_lake::RangeSum;
+use pinmill_lake::archive::{Chunk, RecordAt};
+use tokio::time::Instant;
+
+use super::STREAM_READER;
+use crate::crash::crash_point;
+use crate::{Error, Result};
+
+/// How much is read from one partition before the next one has its turn, in bytes.
+pub(super) const FETCH_BYTES: usize = 2 << 20;
+/// The reader's position in the log follows that of the table no more often than this.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
+
+/// A partition that feeds a dataset.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) log: Arc<dyn EventLog>,
+    pub(super) topic: String,
+    pub(super) partition: u32,
+    pub(super) generation: String,
+    /// Its number with the loader.
+    pub(super) index: usize,
+    pub(super) parents: Vec<u32>,
+    pub(super) closed_at: Option<u64>,
+    /// The offset to be read next; ahead of the table while a step is gathered.
+    pub(super) next: u64,
+    /// What lies before this offset was not in the log any more when it was to be read, or is in the table.
+    pub(super) floor: u64,
+    noted: Noted,
+}
+
+/// The reader's position in the log: what it is, and when it was put there.
+#[derive(Debug)]
+struct Noted {
+    next: u64,
+    at: Instant,
+}
+
+/// What one look at a partition found.
+pub(super) enum Found {
+    /// Records, and whether there are probably more right away.
+    Records(Chunk, bool),
+    /// Nothing new.
+    Nothing,
+    /// The partition is gone, with its topic.
+    Gone,
+}
+
+impl Feed {
+    /// Goes on where the table ends. From now on retention keeps what the table does not cover.
+    pub(super) async fn begin(
+        log: &Arc<dyn EventLog>,
+        (topic, generation): (&str, &str),
+        partition: &PartitionDescription,
+        (index, next): (usize, u64),
+    ) -> Result<Self> {
+        let number = partition.partition;
+        let failed = |source| Error::Log { topic: topic.to_owned(), partition: number, source };
+        let held = log.offsets(topic, number).await.map_err(failed)?;
+        if next > held.end {
+            return Err(Error::LogShrank { topic: topic.to_owned(), partition: number, position: next, end: held.end });
+        }
+        let floor = next.max(held.beginning);
+        let noted = match log.position(STREAM_READER, topic, number).await.map_err(failed)? {
+            Some(noted) => noted,
+            None => {
+                log.commit_position(STREAM_READER, topic, number, floor).await.map_err(failed)?;
+                floor
+            }
+        };
+        let mut feed = Self {
+            log: Arc::clone(log),
+            topic: topic.to_owned(),
+            partition: number,
+            generation: generation.to_owned(),
+            index,
+            parents: partition.parents.clone(),
+            closed_at: partition.closed_at,
+            next,
+            floor,
+            noted: Noted { next: noted, at: Instant::now() },
+        };
+        feed.skip_to(held.beginning);
+        Ok(feed)
+    }
+
+    /// Passes over what retention has removed.
+    fn skip_to(&mut self, beginning: u64) {
+        if self.next >= beginning {
+            return;
+        }
+        // A topic that was never read before begins where it begins.
+        if self.next > 0 {
+            let (first, last) = (self.next, beginning - 1);
+            tracing::error!(
+                topic = self.topic,
+                partition = self.partition,
+                first,
+                last,
+                "records were removed from the log before they were in the table"
+            );
+        }
+        self.next = beginning;
+        self.floor = beginning;
+    }
+
+    /// Reads once, without waiting.
+    pub(super) async fn read(&mut self) -> Result<Found> {
+        if self.closed_at.is_some_and(|end| self.next >= end) {
+            return Ok(Found::Nothing);
+        }
+        let limit = ReadLimit { max_bytes: FETCH_BYTES, max_wait: Duration::ZERO };
+        let records = match self.log.read(&self.topic, self.partition, self.next, limit).await {
+            Ok(records) => records,
+            Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
+                return Ok(Found::Gone);
+            }
+            Err(pinmill_broker::Error::OffsetOutOfRange { beginning, .. }) if beginning > self.next => {
+                self.skip_to(beginning);
+                return Ok(Found::Nothing);
+            }
+            Err(source) => {
+                return Err(Error::Log { topic: self.topic.clone(), partition: self.partition, source });
+            }
+        };
+        let Some(last) = records.last() else { return Ok(Found::Nothing) };
+        self.next = last.offset + 1;
+        let chunk = chunk(&records);
+        let more = chunk.data.len() >= FETCH_BYTES / 2;
+        Ok(Found::Records(chunk, more))
+    }
+
+    /// Tells the log how far the table has come, now and then, or at once where `now` says so.
+    pub(super) async fn note(&mut self, next: u64, now: bool) -> Result<()> {
+        let next = next.max(self.floor);
+        if next <= self.noted.next || (!now && self.noted.at.elapsed() < NOTE_EVERY) {
+            return Ok(());
+        }
+        crash_point("flow::stream::before_position")?;
+        match self.log.commit_position(STREAM_READER, &self.topic, self.partition, next).await {
+            Ok(()) => {}
+            // Deleted meanwhile: nobody needs its position.
+            Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {}
+            Err(source) => {
+                return Err(Error::Log { topic: self.topic.clone(), partition: self.partition, source });
+            }
+        }
+        crash_point("flow::stream::after_position")?;
+        self.noted = Noted { next, at: Instant::now() };
+        Ok(())
+    }
+}
+
+/// Whether a partition may be read: the table covers each of its parents, as far as they are known, to the end.
+/// Gives for each parent the offset up to which the table covers it, and where it ends, if it does.
+pub(super) fn is_ready(parents: impl IntoIterator<Item = (u64, Option<u64>)>) -> bool {
+    parents.into_iter().all(|(covered, closed_at)| closed_at.is_some_and(|end| covered >= end))
+}
+
+/// Records as the loader takes them: one piece of memory, and where each lies in it.
+fn chunk(records: &[StoredRecord]) -> Chunk {
+    let bytes = records.iter().map(|record| record.value.as_ref().map_or(0, Bytes::len)).sum();
+    let mut data = BytesMut::with_capacity(bytes);
+    let mut sum = RangeSum::default();
+    let places = records.iter().map(|record| {
+        let start = data.len() as u32;
+        data.extend_from_slice(record.value.as_deref().unwrap_or_default());
+        sum.add(record.offset, record.value.as_deref());
+        RecordAt {
+            offset: record.offset,
+            ingested_at_us: record.timestamp_ms.saturating_mul(1000),
+            start,
+            end: data.len() as u32,
+            tombstone: record.value.is_none(),
+        }
+    });
+    let places = places.collect();
+    Chunk { data: data.freeze(), records: places, sum, ..Chunk::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_waits_until_the_table_covers_all_of_its_parents() {
+        assert!(is_ready([]));
+        assert!(!is_ready([(5, None)]), "an open parent may get more records");
+        assert!(!is_ready([(5, Some(6))]));
+        assert!(is_ready([(6, Some(6))]));
+        assert!(is_ready([(0, Some(0))]), "a parent that never had a record");
+        assert!(!is_ready([(6, Some(6)), (2, Some(9))]), "of two that were merged, both");
+    }
+
+    #[test]
+    fn a_chunk_keeps_bytes_offsets_and_tombstones() {
+        let record = |offset, value: Option<&'static str>| StoredRecord {
+            offset,
+            timestamp_ms: 1_700_000_000_123,
+            key: None,
+            value: value.map(Bytes::from),
+            headers: Vec::new(),
+        };
+        let chunk = chunk(&[record(4, Some("{}")), record(5, None), record(7, Some("")), record(9, Some("[1]"))]);
+        let values: Vec<_> = chunk.records.iter().map(|at| (at.offset, chunk.value(at))).collect();
+        assert_eq!(values, [(4, Some(&b"{}"[..])), (5, None), (7, Some(&b""[..])), (9, Some(&b"[1]"[..]))]);
+        assert_eq!(chunk.records[0].ingested_at_us, 1_700_000_000_123_000);
+        assert_eq!((chunk.sum.first, chunk.sum.last, chunk.sum.count), (4, 9, 4));
+    }
+}
