@@ -74,7 +74,8 @@ struct Faults {
     fatal: Option<EmulateError>,
 }
 
-/// Posts events of `source`, each to every target, until they are through or `stop` is cancelled; then waits for the answers to what is on its way.
+/// Posts events of `source`, each to every target, until they are through or `stop` is cancelled; then waits for the answers
+/// to what is on its way.
 ///
 /// # Errors
 /// When an option has no meaning, rows cannot be read, or acknowledged records cannot be written to their log. Records that

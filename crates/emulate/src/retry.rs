@@ -55,35 +55,50 @@ pub(crate) fn judge(
             return Verdict::Retry { why, wait: None, ambiguous: maybe_received };
         }
     };
-    let status = answer.status;
-    let said = |why: &str| format!("{status}: {why}{}", excerpt(&answer.body));
-    let wait = || answer.retry_after.as_ref().and_then(|value| retry_after(value.to_str().ok()?, now));
-    let wrong = match status.is_success().then(|| fate::read(wire, &answer.body, records)) {
+    let wrong = match answer.status.is_success().then(|| fate::read(wire, &answer.body, records)) {
         Some(Ok(fates)) => return Verdict::Records(fates),
         Some(Err(wrong)) => Some(wrong),
         None => None,
     };
     if let Some(exception) = exception(wire, &answer) {
         return match Passing::of(exception.name()) {
-            Some(Passing { ambiguous }) => Verdict::Retry { why: said(""), wait: wait(), ambiguous },
-            None => Verdict::Refused { why: said(""), stop: !exception.is_of_this_request() },
+            Some(Passing { ambiguous }) => answer.again(ambiguous, now),
+            None => Verdict::Refused { why: answer.said(), stop: !exception.is_of_this_request() },
         };
     }
-    if let Some(wrong) = wrong {
-        return Verdict::Refused { why: said(&format!("{wrong}: ")), stop: true };
+    match wrong {
+        Some(wrong) => Verdict::Refused { why: format!("{wrong}: {}", answer.said()), stop: true },
+        None => by_status(&answer, now),
     }
+}
+
+fn by_status(answer: &Answer, now: DateTime<Utc>) -> Verdict {
+    let status = answer.status;
     if status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
     {
         let ambiguous = status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE;
-        return Verdict::Retry { why: said(""), wait: wait(), ambiguous };
+        return answer.again(ambiguous, now);
     }
     // What is wrong with one record need not be wrong with the next; the rest would be the same for all of them.
     let of_this_request = matches!(
         status,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
     );
-    Verdict::Refused { why: said(""), stop: !of_this_request }
+    Verdict::Refused { why: answer.said(), stop: !of_this_request }
+}
+
+impl Answer {
+    /// Its status and its first words.
+    fn said(&self) -> String {
+        format!("{}: {}", self.status, excerpt(&self.body))
+    }
+
+    /// All of the request again, when it says.
+    fn again(&self, ambiguous: bool, now: DateTime<Utc>) -> Verdict {
+        let wait = self.retry_after.as_ref().and_then(|value| retry_after(value.to_str().ok()?, now));
+        Verdict::Retry { why: self.said(), wait, ambiguous }
+    }
 }
 
 /// The exception that an answer holds where its status does not tell: the well-known API Gateway templates pass all of them
