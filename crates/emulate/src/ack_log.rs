@@ -1,10 +1,16 @@
 //! The log of acknowledged records: what a test that kills the gateway compares it with afterwards.
 //!
-//! Layout: a line for each record whose position the gateway has answered with, five fields with tabs between them:
+//! Layout: a line for each record whose position the other side has answered with, five fields with tabs between them:
 //!
 //! ```text
-//! topic <TAB> partition <TAB> offset <TAB> id <TAB> xxh3
+//! topic          <TAB> partition    <TAB> offset          <TAB> id <TAB> xxh3
+//! stream:stream  <TAB> shard number <TAB> sequence number <TAB> id <TAB> xxh3
 //! ```
+//!
+//! The first form is for topics: `partition` and `offset` are numbers. The second is for streams, told apart by `stream:`
+//! before the name, which no topic's name can begin with: the number is 3 for `shardId-000000000003`, and the sequence number
+//! is the text that the other side gave, as it gave it. It is printable ASCII and of any length; Amazon's is a number of 56
+//! digits. A reader that looks for topics by their names finds the same lines whether streams are posted to or not.
 //!
 //! `id` is the row's; `xxh3` is the XXH3-64 of the value's JSON text as it was sent, 16 digits in lower-case hex. The lines of
 //! one answer are handed to the system in one write before the next request of that connection, with nothing buffered in the
@@ -20,6 +26,8 @@ use std::sync::{Mutex, PoisonError};
 
 use twox_hash::XxHash3_64;
 
+use crate::fate::Offset;
+
 /// An open log.
 #[derive(Debug)]
 pub(crate) struct AckLog {
@@ -30,7 +38,7 @@ pub(crate) struct AckLog {
 /// A record and the position that it was acknowledged with.
 pub(crate) struct Acked<'a> {
     pub(crate) partition: i32,
-    pub(crate) offset: i64,
+    pub(crate) offset: &'a Offset,
     pub(crate) id: u64,
     pub(crate) value: &'a str,
 }
@@ -45,13 +53,13 @@ impl AckLog {
         &self.path
     }
 
-    /// Writes the records of one answer.
-    pub(crate) fn append<'a>(&self, topic: &str, acked: impl Iterator<Item = Acked<'a>>) -> io::Result<()> {
+    /// Writes the records of one answer. `name` is the topic's, or the stream's with `stream:` before it.
+    pub(crate) fn append<'a>(&self, name: &str, acked: impl Iterator<Item = Acked<'a>>) -> io::Result<()> {
         let mut lines = String::new();
         for Acked { partition, offset, id, value } in acked {
             let hash = XxHash3_64::oneshot(value.as_bytes());
             // writing to a string cannot fail
-            let _ = writeln!(lines, "{topic}\t{partition}\t{offset}\t{id}\t{hash:016x}");
+            let _ = writeln!(lines, "{name}\t{partition}\t{offset}\t{id}\t{hash:016x}");
         }
         self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(lines.as_bytes())
     }
@@ -65,15 +73,18 @@ mod tests {
     fn lines_are_appended_and_never_replaced() {
         let dir = pinmill_testkit::temp_dir();
         let path = dir.path().join("acks.tsv");
-        for offset in 0..2 {
+        let sequence = "49590338271490256608559692538361571095921575989136588898";
+        let acked =
+            [("a.pin", 3, Offset::Number(0)), ("stream:a-pin", 11, Offset::Sequence(sequence.to_owned()))];
+        for (name, partition, offset) in &acked {
             let log = AckLog::open(&path).unwrap();
-            log.append("a.pin", std::iter::once(Acked { partition: 3, offset, id: 7528, value: "{}" }))
-                .unwrap();
+            let acked = Acked { partition: *partition, offset, id: 7528, value: "{}" };
+            log.append(name, std::iter::once(acked)).unwrap();
         }
         let hash = format!("{:016x}", XxHash3_64::oneshot(b"{}"));
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
-            format!("a.pin\t3\t0\t7528\t{hash}\na.pin\t3\t1\t7528\t{hash}\n")
+            format!("a.pin\t3\t0\t7528\t{hash}\nstream:a-pin\t11\t{sequence}\t7528\t{hash}\n")
         );
     }
 }

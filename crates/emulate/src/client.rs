@@ -17,8 +17,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tower::ServiceExt;
 use url::Url;
 
-/// What the reference sends, and so what a gateway must take.
-const JSON_RECORDS: HeaderValue = HeaderValue::from_static("application/vnd.kafka.json.v2+json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("pinmill-emulate/", env!("CARGO_PKG_VERSION")));
 
 /// Longest answer that is read: 256 bytes for each of 10,000 records.
@@ -38,6 +36,14 @@ pub(crate) struct Dialer {
 pub(crate) struct Client {
     dialer: Dialer,
     sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What a request is sent to.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) path: Uri,
+    pub(crate) content_type: HeaderValue,
 }
 
 /// An answer, whatever its status.
@@ -106,8 +112,8 @@ impl Client {
         Self { dialer, sender: None }
     }
 
-    /// Posts `body` to `path` and reads the whole answer.
-    pub(crate) async fn post(&mut self, path: &Uri, body: Bytes) -> Result<Answer, SendError> {
+    /// Sends `body` and reads the whole answer.
+    pub(crate) async fn send(&mut self, to: &Endpoint, body: Bytes) -> Result<Answer, SendError> {
         let timeout = self.dialer.timeout;
         // A connection that the other side closed while it was idle says so only when it is used: once more, then.
         for fresh in [false, true] {
@@ -115,7 +121,7 @@ impl Client {
                 Some(sender) if !fresh && !sender.is_closed() => sender,
                 _ => self.dialer.dial().await.map_err(|why| SendError { maybe_received: false, why })?,
             };
-            let request = self.request(path, body.clone());
+            let request = self.request(to, body.clone());
             match tokio::time::timeout(timeout, exchange(&mut sender, request)).await {
                 Ok(Ok(answer)) => {
                     self.sender = Some(sender);
@@ -135,15 +141,15 @@ impl Client {
         Err(SendError { maybe_received: false, why: "the connection closed twice".to_owned() })
     }
 
-    fn request(&self, path: &Uri, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, to: &Endpoint, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = path.clone();
+        *request.method_mut() = to.method.clone();
+        *request.uri_mut() = to.path.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, self.dialer.host.clone());
         headers.insert(USER_AGENT, AGENT);
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        headers.insert(CONTENT_TYPE, JSON_RECORDS);
+        headers.insert(CONTENT_TYPE, to.content_type.clone());
         request
     }
 }

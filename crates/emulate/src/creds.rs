@@ -52,7 +52,7 @@ impl Creds {
         Self::parse(&text).map_err(failed)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         // the parser's messages name places, not values
         let documents = YamlLoader::load_from_str(text).map_err(|e| e.to_string())?;
         let Some(Yaml::Hash(entries)) = documents.first() else {

@@ -1,5 +1,6 @@
 //! Emulates the posts of a busy site: rows from a [`Source`] (the generator, files or a database) are posted to a gateway as
-//! the reference system's scripts do, but with retries, statuses checked and every record accounted for.
+//! the reference system's scripts do, but with retries, statuses checked and every record accounted for. An event goes to
+//! topics (Kafka REST), to streams (the REST façade of Kinesis, ours or one in front of Amazon's), or to both.
 //!
 //! It knows sources and the posting loop, and nothing of what stands behind HTTP.
 //!
@@ -19,9 +20,11 @@
 mod ack_log;
 mod client;
 mod creds;
+mod fate;
 mod generator;
 mod ids;
 mod options;
+mod outlet;
 mod poster;
 mod progress;
 mod retry;
@@ -36,4 +39,4 @@ pub use options::{Options, Pace};
 pub use poster::{EmulateError, emulate};
 pub use source::{DatabaseUrl, DateForm, Jsonl, Source, SourceError, SourceSpec, Table, open};
 pub use summary::Summary;
-pub use target::{Target, TargetError};
+pub use target::{Target, TargetError, To};

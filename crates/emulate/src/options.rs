@@ -11,8 +11,8 @@ use crate::target::Target;
 /// What a run is asked to do; [`Options::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where records go.
-    pub target: Target,
+    /// Where records go: each event to every one of them.
+    pub targets: Vec<Target>,
     /// How date-times are written.
     pub date_form: DateForm,
     /// Which ids are posted.
@@ -25,7 +25,7 @@ pub struct Options {
     pub seed: u64,
     /// How fast.
     pub pace: Pace,
-    /// Records of one table that go into one request; at least 1.
+    /// Records of one table that go into one request; at least 1. A stream takes 500 at most, so it gets no more.
     pub records_per_request: usize,
     /// Connections that post side by side; at least 1. With more than one, records may arrive in another order than that of
     /// the draws.
@@ -42,10 +42,10 @@ pub struct Options {
 
 impl Options {
     /// As the reference posts: its draws with seed 100, its date-times, one record a request; but as fast as it goes, over
-    /// 16 connections, with ten retries in about half a minute.
-    pub fn new(target: Target) -> Self {
+    /// 16 connections, with ten retries in about half a minute. `targets` is one [`Target`] or several.
+    pub fn new(targets: impl Into<Vec<Target>>) -> Self {
         Self {
-            target,
+            targets: targets.into(),
             date_form: DateForm::Us,
             draw: DrawOrder::Replacement,
             rows: None,

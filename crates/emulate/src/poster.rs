@@ -3,21 +3,22 @@
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use chrono::Utc;
 use futures::future::try_join3;
-use http::Uri;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::ack_log::{AckLog, Acked};
 use crate::client::{Client, Dialer};
+use crate::fate::Fate;
 use crate::ids::{DrawOrder, Plan};
 use crate::options::{Options, Pace};
+use crate::outlet::{Outlet, Record};
 use crate::progress;
-use crate::retry::{Fate, Verdict, judge, wait};
+use crate::retry::{Verdict, judge, wait};
 use crate::source::{Source, SourceError, Table};
 use crate::summary::{Counters, KEPT_ERRORS, Latencies, Summary, add};
 
@@ -45,25 +46,21 @@ pub enum EmulateError {
     },
 }
 
-/// A row on its way.
-struct Record {
-    id: u64,
-    value: String,
-    /// A try of it may have been stored.
-    ambiguous: bool,
-}
-
 /// What goes into one request.
 struct Batch {
-    table: Table,
+    /// The outlet's place in [`Run::outlets`].
+    outlet: usize,
     records: Vec<Record>,
 }
 
 /// What the tasks of a run share.
 struct Run {
     options: Options,
-    paths: [Uri; 3],
-    topics: [String; 3],
+    /// Those of each target one after another, in the order of [`Table::ALL`].
+    outlets: Vec<Outlet>,
+    /// The hosts, each once, and of each target which of them it is on.
+    origins: Vec<Url>,
+    origin_of: Vec<usize>,
     counters: Arc<Counters>,
     ack_log: Option<AckLog>,
     stop: CancellationToken,
@@ -77,7 +74,8 @@ struct Faults {
     fatal: Option<EmulateError>,
 }
 
-/// Posts events of `source` until they are through or `stop` is cancelled; then waits for the answers to what is on its way.
+/// Posts events of `source`, each to every target, until they are through or `stop` is cancelled; then waits for the answers
+/// to what is on its way.
 ///
 /// # Errors
 /// When an option has no meaning, rows cannot be read, or acknowledged records cannot be written to their log. Records that
@@ -88,8 +86,9 @@ pub async fn emulate(
     stop: &CancellationToken,
 ) -> Result<Summary, EmulateError> {
     let run = Arc::new(Run::new(options, stop.child_token())?);
-    let dialer =
-        Dialer::new(&run.options.target.origin, run.options.timeout).map_err(EmulateError::Options)?;
+    let dial = |origin| Dialer::new(origin, run.options.timeout);
+    let dialers: Vec<_> =
+        run.origins.iter().map(dial).collect::<Result<_, _>>().map_err(EmulateError::Options)?;
     let rows = match run.options.draw {
         DrawOrder::Sequence => run.options.rows.or(source.rows()),
         _ => run.options.rows,
@@ -102,7 +101,8 @@ pub async fn emulate(
     let receiver = Arc::new(Mutex::new(receiver));
     let mut workers = JoinSet::new();
     for _ in 0..run.options.connections {
-        workers.spawn(work(Arc::clone(&run), Client::new(dialer.clone()), Arc::clone(&receiver)));
+        let clients = dialers.iter().cloned().map(Client::new).collect();
+        workers.spawn(work(Arc::clone(&run), clients, Arc::clone(&receiver)));
     }
     if let Err(error) = draw(&run, plan, &*source, sender).await {
         run.fail(error.into());
@@ -141,19 +141,37 @@ impl Run {
                     .map_err(|source| EmulateError::AckLog { path: path.display().to_string(), source })?,
             ),
         };
-        let path = |table| {
-            let path = options.target.path(table);
-            path.parse().map_err(|e| EmulateError::Options(format!("{path} is no path: {e}")))
-        };
-        Ok(Self {
-            paths: [path(Table::Pin)?, path(Table::Geo)?, path(Table::User)?],
-            topics: Table::ALL.map(|table| options.target.topic(table)),
+        let mut run = Self {
+            outlets: Vec::new(),
+            origins: Vec::new(),
+            origin_of: Vec::new(),
             counters: Arc::default(),
             ack_log,
             stop,
             faults: StdMutex::default(),
             options,
-        })
+        };
+        run.find_outlets().map_err(EmulateError::Options)?;
+        Ok(run)
+    }
+
+    fn find_outlets(&mut self) -> Result<(), String> {
+        for target in &self.options.targets {
+            let known = self.origins.iter().position(|origin| *origin == target.origin);
+            self.origin_of.push(known.unwrap_or(self.origins.len()));
+            if known.is_none() {
+                self.origins.push(target.origin.clone());
+            }
+            for table in Table::ALL {
+                self.outlets.push(Outlet::new(target, table, self.options.records_per_request)?);
+            }
+        }
+        if self.outlets.is_empty() { Err("there is nothing to post to".to_owned()) } else { Ok(()) }
+    }
+
+    /// The places of a table's outlets, one a target.
+    fn outlets_of(&self, table: Table) -> impl Iterator<Item = usize> + use<> {
+        (table as usize..self.outlets.len()).step_by(Table::ALL.len())
     }
 
     fn note(&self, error: String) {
@@ -182,9 +200,8 @@ async fn draw(
     source: &dyn Source,
     sender: mpsc::Sender<Batch>,
 ) -> Result<(), SourceError> {
-    let most = run.options.records_per_request;
     let form = run.options.date_form;
-    let mut open: [Vec<Record>; 3] = Default::default();
+    let mut open: Vec<Vec<Record>> = run.outlets.iter().map(|_| Vec::new()).collect();
     let mut ticks = match run.options.pace {
         Pace::PerSecond(rate) => Some(tokio::time::interval(Duration::from_secs_f64(1.0 / rate))),
         Pace::Reference | Pace::Max => None,
@@ -214,18 +231,19 @@ async fn draw(
                 add(&run.counters.missing, 1);
                 continue;
             };
-            let records = &mut open[table as usize];
-            records.push(Record { id: event.id, value, ambiguous: false });
-            if records.len() == most {
-                let records = std::mem::replace(records, Vec::with_capacity(most));
-                hand_out(run, &sender, Batch { table, records }).await;
+            let values = std::iter::repeat_n(value, run.options.targets.len());
+            for (outlet, value) in run.outlets_of(table).zip(values) {
+                let (records, most) = (&mut open[outlet], run.outlets[outlet].most);
+                records.push(Record { id: event.id, value, ambiguous: false });
+                if records.len() == most {
+                    let records = std::mem::replace(records, Vec::with_capacity(most));
+                    hand_out(run, &sender, Batch { outlet, records }).await;
+                }
             }
         }
     }
-    for (table, records) in Table::ALL.into_iter().zip(open) {
-        if !records.is_empty() {
-            hand_out(run, &sender, Batch { table, records }).await;
-        }
+    for (outlet, records) in open.into_iter().enumerate().filter(|(_, records)| !records.is_empty()) {
+        hand_out(run, &sender, Batch { outlet, records }).await;
     }
     Ok(())
 }
@@ -239,31 +257,37 @@ async fn hand_out(run: &Run, sender: &mpsc::Sender<Batch>, batch: Batch) {
     }
 }
 
-/// Posts batches over one connection until there are no more.
-async fn work(run: Arc<Run>, mut client: Client, receiver: Arc<Mutex<mpsc::Receiver<Batch>>>) -> Latencies {
+/// Posts batches, one after another, over a connection to each host until there are no more.
+async fn work(
+    run: Arc<Run>,
+    mut clients: Vec<Client>,
+    receiver: Arc<Mutex<mpsc::Receiver<Batch>>>,
+) -> Latencies {
     let mut latencies = Latencies::new();
     loop {
         let batch = receiver.lock().await.recv().await;
         let Some(batch) = batch else { return latencies };
-        post(&run, &mut client, batch, &mut latencies).await;
+        let client = &mut clients[run.origin_of[batch.outlet / Table::ALL.len()]];
+        post(&run, client, batch, &mut latencies).await;
     }
 }
 
 /// Posts a batch, again and again if need be, and accounts for each of its records.
 async fn post(run: &Run, client: &mut Client, batch: Batch, latencies: &mut Latencies) {
-    let Batch { table, mut records } = batch;
-    let path = &run.paths[table as usize];
+    let Batch { outlet, mut records } = batch;
+    let outlet = &run.outlets[outlet];
+    let name = &outlet.label;
     for attempt in 1.. {
-        let body = body(&records);
+        let body = outlet.body(&records);
         add(&run.counters.bytes, body.len());
         let start = Instant::now();
-        let came_back = client.post(path, body).await;
+        let came_back = client.send(&outlet.endpoint, body).await;
         if came_back.is_ok() {
             latencies.record(start.elapsed());
             add(&run.counters.requests, 1);
         }
-        let (why, asked) = match judge(came_back, records.len(), Utc::now()) {
-            Verdict::Records(fates) => match settle(run, table, records, fates) {
+        let (why, asked) = match judge(outlet.wire, came_back, records.len(), Utc::now()) {
+            Verdict::Records(fates) => match settle(run, name, records, fates) {
                 (left, Some(why)) if !left.is_empty() => {
                     records = left;
                     (why, None)
@@ -271,13 +295,13 @@ async fn post(run: &Run, client: &mut Client, batch: Batch, latencies: &mut Late
                 _ => return,
             },
             Verdict::Retry { why, wait, ambiguous } => {
-                let doubtful = records.iter_mut().filter(|record| ambiguous && !record.ambiguous);
-                add(&run.counters.ambiguous, doubtful.map(|record| record.ambiguous = true).count());
+                let doubtful = records.iter_mut().filter(|_| ambiguous);
+                doubtful.for_each(|record| doubt(run, record));
                 (why, wait)
             }
             Verdict::Refused { why, stop } => {
                 add(&run.counters.unacknowledged, records.len());
-                let why = format!("{}, row {}: {why}", run.topics[table as usize], records[0].id);
+                let why = format!("{name}, row {}: {why}", records[0].id);
                 run.note(why.clone());
                 if stop {
                     run.give_up(why);
@@ -285,11 +309,11 @@ async fn post(run: &Run, client: &mut Client, batch: Batch, latencies: &mut Late
                 return;
             }
         };
-        run.note(format!("{}: {why}", run.topics[table as usize]));
+        run.note(format!("{name}: {why}"));
         if attempt > run.options.retries {
             add(&run.counters.unacknowledged, records.len());
             // The next record would only wait as long for nothing.
-            run.give_up(format!("{}: not stored in {attempt} tries: {why}", run.topics[table as usize]));
+            run.give_up(format!("{name}: not stored in {attempt} tries: {why}"));
             return;
         }
         let waiting = tokio::time::sleep(wait(attempt, asked, jitter()));
@@ -303,68 +327,51 @@ async fn post(run: &Run, client: &mut Client, batch: Batch, latencies: &mut Late
     }
 }
 
+/// Counts a record that may have been stored, once.
+fn doubt(run: &Run, record: &mut Record) {
+    if !std::mem::replace(&mut record.ambiguous, true) {
+        add(&run.counters.ambiguous, 1);
+    }
+}
+
 /// Accounts for the records of an answer; gives back those that are to be sent again, with the reason of the last.
-fn settle(run: &Run, table: Table, records: Vec<Record>, fates: Vec<Fate>) -> (Vec<Record>, Option<String>) {
-    let topic = &run.topics[table as usize];
+fn settle(run: &Run, name: &str, records: Vec<Record>, fates: Vec<Fate>) -> (Vec<Record>, Option<String>) {
     let acked = || {
         records.iter().zip(&fates).filter_map(|(record, fate)| match fate {
             Fate::Stored { partition, offset } => {
-                Some(Acked { partition: *partition, offset: *offset, id: record.id, value: &record.value })
+                Some(Acked { partition: *partition, offset, id: record.id, value: &record.value })
             }
-            Fate::Retry(_) | Fate::Refused(_) => None,
+            Fate::Retry { .. } | Fate::Refused(_) => None,
         })
     };
     add(&run.counters.acknowledged, acked().count());
     // A few microseconds of writing to the system's cache, as each answer must be in the log before the next request.
     if let Some(log) = &run.ack_log
-        && let Err(source) = log.append(topic, acked())
+        && let Err(source) = log.append(name, acked())
     {
         run.fail(EmulateError::AckLog { path: log.path().display().to_string(), source });
     }
     let (mut left, mut last) = (Vec::new(), None);
-    for (record, fate) in records.into_iter().zip(fates) {
+    for (mut record, fate) in records.into_iter().zip(fates) {
         match fate {
             Fate::Stored { .. } => {}
-            Fate::Retry(why) => {
+            Fate::Retry { why, ambiguous } => {
+                if ambiguous {
+                    doubt(run, &mut record);
+                }
                 left.push(record);
                 last = Some(why);
             }
             Fate::Refused(why) => {
                 add(&run.counters.unacknowledged, 1);
-                run.note(format!("{topic}, row {}: {why}", record.id));
+                run.note(format!("{name}, row {}: {why}", record.id));
             }
         }
     }
     (left, last)
 }
 
-/// The body as the reference sends it.
-fn body(records: &[Record]) -> Bytes {
-    let size = records.iter().map(|record| record.value.len() + 11).sum::<usize>() + 14;
-    let mut body = String::with_capacity(size);
-    body.push_str("{\"records\":[");
-    for (n, record) in records.iter().enumerate() {
-        body.push_str(if n == 0 { "{\"value\":" } else { ",{\"value\":" });
-        body.push_str(&record.value);
-        body.push('}');
-    }
-    body.push_str("]}");
-    body.into()
-}
-
 /// Evenly in 0..1; only waits hang on it.
 fn jitter() -> f64 {
     uuid::Uuid::new_v4().as_u128() as u32 as f64 / f64::from(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_is_that_of_the_reference() {
-        let record = |id, value: &str| Record { id, value: value.to_owned(), ambiguous: false };
-        assert_eq!(body(&[record(1, "{\"ind\":1}")]), "{\"records\":[{\"value\":{\"ind\":1}}]}");
-        assert_eq!(body(&[record(1, "1"), record(2, "2")]), "{\"records\":[{\"value\":1},{\"value\":2}]}");
-    }
 }

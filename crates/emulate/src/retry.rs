@@ -1,7 +1,8 @@
 //! What an answer, or none, means for the records that were sent, and how long to wait before they are sent again.
 //!
 //! Retried are: requests that found no connection, time-outs, connections that broke, statuses 408, 429 and 5xx, and single
-//! records whose error code says that another try may help. Anything else would be refused again.
+//! records whose error code says that another try may help. Anything else would be refused again. Kinesis' exceptions count
+//! by their names where they come with 200 or 400.
 //!
 //! A try is *ambiguous* when the records may be stored although nobody said so: the request was sent and then there was no
 //! answer, or a status that a gateway may give after it has stored (5xx but for 503, which is given before).
@@ -13,6 +14,8 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use crate::client::{Answer, SendError};
+use crate::fate::{self, Fate, Passing};
+use crate::outlet::Wire;
 
 /// Longest wait between two tries, whatever the gateway asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -20,14 +23,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
 /// First wait.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-
-/// What became of one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Stored { partition: i32, offset: i64 },
-    Retry(String),
-    Refused(String),
-}
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,71 +35,89 @@ pub(crate) enum Verdict {
     Refused { why: String, stop: bool },
 }
 
+/// An exception of Kinesis, as the body of an answer.
 #[derive(Deserialize)]
-struct Produced {
-    offsets: Vec<Position>,
-}
-
-#[derive(Deserialize)]
-struct Position {
-    partition: Option<i32>,
-    offset: Option<i64>,
-    error_code: Option<i64>,
-    error: Option<String>,
+struct Exception {
+    #[serde(rename = "__type")]
+    kind: String,
 }
 
 /// Judges what came back for a request of `records` records.
-pub(crate) fn judge(came_back: Result<Answer, SendError>, records: usize, now: DateTime<Utc>) -> Verdict {
+pub(crate) fn judge(
+    wire: Wire,
+    came_back: Result<Answer, SendError>,
+    records: usize,
+    now: DateTime<Utc>,
+) -> Verdict {
     let answer = match came_back {
         Ok(answer) => answer,
         Err(SendError { maybe_received, why }) => {
             return Verdict::Retry { why, wait: None, ambiguous: maybe_received };
         }
     };
-    let status = answer.status;
-    let said = || format!("{status}: {}", excerpt(&answer.body));
-    if status.is_success() {
-        return fates(&answer, records);
+    let wrong = match answer.status.is_success().then(|| fate::read(wire, &answer.body, records)) {
+        Some(Ok(fates)) => return Verdict::Records(fates),
+        Some(Err(wrong)) => Some(wrong),
+        None => None,
+    };
+    if let Some(exception) = exception(wire, &answer) {
+        return match Passing::of(exception.name()) {
+            Some(Passing { ambiguous }) => answer.again(ambiguous, now),
+            None => Verdict::Refused { why: answer.said(), stop: !exception.is_of_this_request() },
+        };
     }
+    match wrong {
+        Some(wrong) => Verdict::Refused { why: format!("{wrong}: {}", answer.said()), stop: true },
+        None => by_status(&answer, now),
+    }
+}
+
+fn by_status(answer: &Answer, now: DateTime<Utc>) -> Verdict {
+    let status = answer.status;
     if status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
     {
-        let wait = answer.retry_after.as_ref().and_then(|value| retry_after(value.to_str().ok()?, now));
         let ambiguous = status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE;
-        return Verdict::Retry { why: said(), wait, ambiguous };
+        return answer.again(ambiguous, now);
     }
     // What is wrong with one record need not be wrong with the next; the rest would be the same for all of them.
     let of_this_request = matches!(
         status,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
     );
-    Verdict::Refused { why: said(), stop: !of_this_request }
+    Verdict::Refused { why: answer.said(), stop: !of_this_request }
 }
 
-fn fates(answer: &Answer, records: usize) -> Verdict {
-    let refuse = |why: &str| Verdict::Refused {
-        why: format!("{}: {why}: {}", answer.status, excerpt(&answer.body)),
-        stop: true,
-    };
-    let Ok(Produced { offsets }) = serde_json::from_slice(&answer.body) else {
-        return refuse("the answer is not that of a Kafka REST proxy");
-    };
-    if offsets.len() != records {
-        return refuse(&format!("{} positions for {records} records", offsets.len()));
+impl Answer {
+    /// Its status and its first words.
+    fn said(&self) -> String {
+        format!("{}: {}", self.status, excerpt(&self.body))
     }
-    Verdict::Records(offsets.iter().map(fate).collect())
+
+    /// All of the request again, when it says.
+    fn again(&self, ambiguous: bool, now: DateTime<Utc>) -> Verdict {
+        let wait = self.retry_after.as_ref().and_then(|value| retry_after(value.to_str().ok()?, now));
+        Verdict::Retry { why: self.said(), wait, ambiguous }
+    }
 }
 
-fn fate(position: &Position) -> Fate {
-    let error = |code: Option<i64>| {
-        let code = code.map_or_else(String::new, |code| format!("error_code {code}: "));
-        format!("{code}{}", position.error.as_deref().unwrap_or("no position and no error"))
-    };
-    match (position.error_code, position.partition, position.offset) {
-        (None, Some(partition), Some(offset)) => Fate::Stored { partition, offset },
-        // Confluent's code, and Karapace's
-        (Some(code @ (50003 | 2)), ..) => Fate::Retry(error(Some(code))),
-        (code, ..) => Fate::Refused(error(code)),
+/// The exception that an answer holds where its status does not tell: the well-known API Gateway templates pass all of them
+/// on with 200, and Kinesis itself gives 400 for nearly all of them, throttling included.
+fn exception(wire: Wire, answer: &Answer) -> Option<Exception> {
+    let is_hidden =
+        wire != Wire::Produce && matches!(answer.status, StatusCode::OK | StatusCode::BAD_REQUEST);
+    is_hidden.then(|| serde_json::from_slice(&answer.body).ok()).flatten()
+}
+
+impl Exception {
+    /// Without the name space that some answers put before it.
+    fn name(&self) -> &str {
+        self.kind.rsplit_once('#').map_or(&self.kind, |(_, name)| name)
+    }
+
+    /// Whether the next request may fare better.
+    fn is_of_this_request(&self) -> bool {
+        matches!(self.name(), "ValidationException" | "SerializationException" | "InvalidArgumentException")
     }
 }
 
@@ -148,45 +161,77 @@ mod tests {
         })
     }
 
-    fn verdict(status: u16, body: &str) -> Verdict {
-        judge(answered(status, body, None), 1, DateTime::UNIX_EPOCH)
+    fn verdict(wire: Wire, status: u16, body: &str) -> Verdict {
+        judge(wire, answered(status, body, None), 1, DateTime::UNIX_EPOCH)
     }
 
-    #[test]
-    fn a_position_is_an_acknowledgement_and_an_error_code_is_none() {
-        let body = r#"{"offsets":[{"partition":0,"offset":7,"error_code":null,"error":null},
-            {"partition":null,"offset":null,"error_code":50003,"error":"later"},
-            {"partition":null,"offset":null,"error_code":50002,"error":"never"},
-            {"partition":0,"offset":null}],"key_schema_id":null,"value_schema_id":null}"#;
-        let Verdict::Records(fates) = judge(answered(200, body, None), 4, DateTime::UNIX_EPOCH) else {
-            panic!("{body}")
-        };
-        assert_eq!(fates[0], Fate::Stored { partition: 0, offset: 7 });
-        assert_eq!(fates[1], Fate::Retry("error_code 50003: later".to_owned()));
-        assert_eq!(fates[2], Fate::Refused("error_code 50002: never".to_owned()));
-        assert_eq!(fates[3], Fate::Refused("no position and no error".to_owned()));
-    }
+    const WIRES: [Wire; 3] = [Wire::Produce, Wire::PutRecord, Wire::PutRecords];
 
     #[test]
     fn an_answer_that_does_not_fit_the_records_stops_everything() {
-        for body in ["", "<html>", "{}", r#"{"offsets":[]}"#] {
-            assert!(matches!(verdict(200, body), Verdict::Refused { stop: true, .. }), "{body}");
+        for (wire, body) in WIRES.into_iter().flat_map(|wire| ["", "<html>", "{}"].map(|body| (wire, body))) {
+            assert!(
+                matches!(verdict(wire, 200, body), Verdict::Refused { stop: true, .. }),
+                "{wire:?} {body}"
+            );
         }
     }
 
     #[test]
     fn statuses_are_retried_refused_or_stop_everything() {
-        for status in [500, 502, 504] {
-            assert!(matches!(verdict(status, ""), Verdict::Retry { ambiguous: true, .. }), "{status}");
+        for wire in WIRES {
+            for status in [500, 502, 504] {
+                let verdict = verdict(wire, status, "");
+                assert!(matches!(verdict, Verdict::Retry { ambiguous: true, .. }), "{wire:?} {status}");
+            }
+            for status in [408, 429, 503] {
+                let verdict = verdict(wire, status, "");
+                assert!(matches!(verdict, Verdict::Retry { ambiguous: false, .. }), "{wire:?} {status}");
+            }
+            for status in [400, 413, 422] {
+                let verdict = verdict(wire, status, "");
+                assert!(matches!(verdict, Verdict::Refused { stop: false, .. }), "{wire:?} {status}");
+            }
+            for status in [301, 401, 403, 404, 405, 415] {
+                let verdict = verdict(wire, status, "");
+                assert!(matches!(verdict, Verdict::Refused { stop: true, .. }), "{wire:?} {status}");
+            }
         }
-        for status in [408, 429, 503] {
-            assert!(matches!(verdict(status, ""), Verdict::Retry { ambiguous: false, .. }), "{status}");
+    }
+
+    #[test]
+    fn exceptions_of_kinesis_count_by_their_names_where_the_status_hides_them() {
+        let body = |name| format!(r#"{{"__type":"{name}","message":"in its own words"}}"#);
+        for status in [200, 400] {
+            for wire in [Wire::PutRecord, Wire::PutRecords] {
+                let verdict = |name| verdict(wire, status, &body(name));
+                for name in
+                    ["ProvisionedThroughputExceededException", "com.amazon.coral.service#ThrottlingException"]
+                {
+                    let verdict = verdict(name);
+                    assert!(matches!(verdict, Verdict::Retry { ambiguous: false, .. }), "{status} {name}");
+                }
+                assert!(matches!(verdict("InternalFailure"), Verdict::Retry { ambiguous: true, .. }));
+                for (name, stops) in [("ValidationException", false), ("ResourceNotFoundException", true)] {
+                    let Verdict::Refused { why, stop } = verdict(name) else { panic!("{status} {name}") };
+                    assert!(why.contains(name) && why.contains("in its own words"), "{why}");
+                    assert_eq!(stop, stops, "{status} {name}");
+                }
+            }
         }
-        for status in [400, 413, 422] {
-            assert!(matches!(verdict(status, ""), Verdict::Refused { stop: false, .. }), "{status}");
-        }
-        for status in [301, 401, 403, 404, 405, 415] {
-            assert!(matches!(verdict(status, ""), Verdict::Refused { stop: true, .. }), "{status}");
+        // A proxy of Kafka has no exceptions.
+        let verdict = verdict(Wire::Produce, 400, &body("InternalFailure"));
+        assert!(matches!(verdict, Verdict::Refused { stop: false, .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_wait_that_is_asked_for_comes_with_the_verdict() {
+        for wire in WIRES {
+            for status in [429, 503] {
+                let verdict = judge(wire, answered(status, "", Some("7")), 1, DateTime::UNIX_EPOCH);
+                let Verdict::Retry { wait, .. } = verdict else { panic!("{verdict:?}") };
+                assert_eq!(wait, Some(Duration::from_secs(7)));
+            }
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) const KEPT_ERRORS: usize = 5;
 pub struct Summary {
     /// Events drawn.
     pub events: u64,
-    /// Records that were to be posted.
+    /// Records that were to be posted, to all targets together.
     pub records: u64,
     /// Rows that the source does not have, and which were therefore not posted.
     pub missing: u64,

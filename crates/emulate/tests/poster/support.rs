@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -20,8 +22,12 @@ pub(crate) enum Act {
     StoreInSilence,
     /// Answers with a position for each 0 and an error for each error code.
     PerRecord(&'static [i64]),
+    /// The same for a stream, with an error's code or nothing for each.
+    PerRecordOfStream(&'static [&'static str]),
     /// Answers with a status and some headers.
     Status(u16, &'static str),
+    /// Answers with a status and this body.
+    Say(u16, &'static str),
     /// Resets the connection instead of answering.
     Reset,
     /// Closes the connection instead of answering.
@@ -34,6 +40,7 @@ pub(crate) struct Request {
     pub(crate) line: String,
     headers: Vec<(String, String)>,
     pub(crate) body: String,
+    pub(crate) at: Instant,
 }
 
 impl Request {
@@ -41,9 +48,24 @@ impl Request {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
     pub(crate) fn records(&self) -> usize {
-        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-        body["records"].as_array().unwrap().len()
+        let body = self.json();
+        // one record that is put by itself is in no list
+        body["records"].as_array().map_or(1, Vec::len)
+    }
+
+    pub(crate) fn is_for_stream(&self) -> bool {
+        self.line.starts_with("PUT ")
+    }
+
+    /// The partition keys of what is put, in order.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let records = self.json()["records"].as_array().unwrap().clone();
+        records.iter().map(|record| record["partition-key"].as_str().unwrap().to_owned()).collect()
     }
 }
 
@@ -165,31 +187,55 @@ async fn serve(stream: TcpStream, state: &State) {
 }
 
 fn answer(act: Act, request: &Request, state: &State) -> String {
-    let stored = vec![0; request.records()];
-    let (status, headers, codes): (u16, &str, &[i64]) = match act {
-        Act::Store | Act::StoreInSilence => (200, "", &stored),
-        Act::StoreAndClose => (200, "Connection: close\r\n", &stored),
-        Act::PerRecord(codes) => (200, "", codes),
-        Act::Status(status, headers) => (status, headers, &[]),
+    let (status, headers, body) = match act {
+        Act::Store | Act::StoreInSilence => (200, "", stored(request, state)),
+        Act::StoreAndClose => (200, "Connection: close\r\n", stored(request, state)),
+        Act::PerRecord(codes) => (200, "", of_topic(codes, state)),
+        Act::PerRecordOfStream(codes) => (200, "", of_stream(codes, state).to_string()),
+        Act::Status(status, headers) => (status, headers, of_topic(&[], state)),
+        Act::Say(status, body) => (status, "", body.to_owned()),
         Act::Reset | Act::Close => return String::new(),
     };
-    let offsets: Vec<_> = codes
-        .iter()
-        .map(|&code| {
-            if code != 0 {
-                return serde_json::json!({"partition": null, "offset": null, "error_code": code, "error": "as told"});
-            }
-            state.stored.fetch_add(1, SeqCst);
-            let offset = state.offset.fetch_add(1, SeqCst);
-            serde_json::json!({"partition": 0, "offset": offset, "error_code": null, "error": null})
-        })
-        .collect();
-    let body =
-        serde_json::json!({"offsets": offsets, "key_schema_id": null, "value_schema_id": null}).to_string();
     format!(
-        "HTTP/1.1 {status} As Told\r\n{headers}Content-Type: application/vnd.kafka.v2+json\r\nContent-Length: {}\r\n\r\n{body}",
+        "HTTP/1.1 {status} As Told\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// Stores all records of a request.
+fn stored(request: &Request, state: &State) -> String {
+    let records = request.records();
+    if !request.is_for_stream() {
+        return of_topic(&vec![0; records], state);
+    }
+    let answer = of_stream(&vec![""; records], state);
+    if request.line.contains("/records ") { answer.to_string() } else { answer["Records"][0].to_string() }
+}
+
+fn of_topic(codes: &[i64], state: &State) -> String {
+    let offset = |&code: &i64| match code {
+        0 => json!({"partition": 0, "offset": state.store(), "error_code": null, "error": null}),
+        code => json!({"partition": null, "offset": null, "error_code": code, "error": "as told"}),
+    };
+    let offsets: Vec<_> = codes.iter().map(offset).collect();
+    json!({"offsets": offsets, "key_schema_id": null, "value_schema_id": null}).to_string()
+}
+
+fn of_stream(codes: &[&str], state: &State) -> Value {
+    let record = |&code: &&str| match code {
+        "" => json!({"SequenceNumber": format!("{:056}", state.store()), "ShardId": "shardId-000000000003"}),
+        code => json!({"ErrorCode": code, "ErrorMessage": "as told"}),
+    };
+    let failed = codes.iter().filter(|code| !code.is_empty()).count();
+    json!({"FailedRecordCount": failed, "Records": codes.iter().map(record).collect::<Vec<_>>()})
+}
+
+impl State {
+    /// Stores a record and gives its offset.
+    fn store(&self) -> i64 {
+        self.stored.fetch_add(1, SeqCst);
+        self.offset.fetch_add(1, SeqCst)
+    }
 }
 
 async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
@@ -202,7 +248,8 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         let Some((name, value)) = header.trim_end().split_once(':') else { break };
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
-    let mut request = Request { line: line.trim_end().to_owned(), headers, body: String::new() };
+    let mut request =
+        Request { line: line.trim_end().to_owned(), headers, body: String::new(), at: Instant::now() };
     let mut body = vec![0; request.header("content-length")?.parse().ok()?];
     stream.read_exact(&mut body).await.ok()?;
     request.body = String::from_utf8(body).unwrap();

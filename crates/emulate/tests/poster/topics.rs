@@ -1,35 +1,18 @@
-//! The poster against a server that fails in the ways that a test says, and remembers what it was sent.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
-
-mod support;
+//! Posts to topics, against a server that fails in the ways that a test says, and remembers what it was sent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinmill_emulate::{DateForm, DrawOrder, Generator, Jsonl, Options, Summary, Table, Target, emulate};
-use support::{Act, Server};
+use pinmill_emulate::{DateForm, DrawOrder, Generator, Jsonl, Options, Table, Target, emulate};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::{Act, Request, Server};
+use crate::{assert_complete, run};
 
 fn options(server: &Server, posts: u64) -> Options {
     let target = Target::topics(&server.url(), Some("124df56aef51")).unwrap();
     Options { posts: Some(posts), draw: DrawOrder::Sequence, connections: 1, ..Options::new(target) }
-}
-
-async fn run(options: Options) -> Summary {
-    emulate(options, Arc::new(Generator::new(100)), &CancellationToken::new()).await.unwrap()
-}
-
-/// All records were stored, and the books balance.
-#[track_caller]
-fn assert_complete(summary: &Summary, events: u64) {
-    assert!(summary.is_complete(), "{summary} {:?}", summary.errors);
-    assert_eq!(
-        (summary.events, summary.records, summary.acknowledged),
-        (events, events * 3, events * 3),
-        "{summary}"
-    );
 }
 
 #[tokio::test]
@@ -136,7 +119,7 @@ async fn of_a_batch_only_the_records_that_failed_are_sent_again() {
         "{:?}",
         summary.errors
     );
-    let counts: Vec<_> = server.requests().iter().map(support::Request::records).collect();
+    let counts: Vec<_> = server.requests().iter().map(Request::records).collect();
     assert_eq!(counts, [5, 2, 5, 5]);
 }
 
