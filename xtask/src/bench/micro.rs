@@ -9,7 +9,7 @@ use crate::command::{cargo, output};
 
 /// Where a number stands in an example's object, what it means, what it is multiplied by for its unit, the unit, and
 /// what it should be.
-type Wanted = (&'static str, &'static str, f64, &'static str, Target);
+pub(super) type Wanted<'a> = (&'a str, &'static str, f64, &'static str, Target);
 
 /// `crates/log/examples/bench.rs`.
 pub(super) fn log(context: &Context) -> Result<Report> {
@@ -66,7 +66,7 @@ pub(super) fn gateway(context: &Context) -> Result<Report> {
 }
 
 /// Runs a crate's example and reads its numbers.
-fn example(package: &str, arguments: &[&str]) -> Result<Value> {
+pub(super) fn example(package: &str, arguments: &[&str]) -> Result<Value> {
     let mut command = cargo();
     command
         .args(["run", "--quiet", "--release", "--package", package, "--example", "bench", "--"])
@@ -75,7 +75,8 @@ fn example(package: &str, arguments: &[&str]) -> Result<Value> {
     serde_json::from_str(&said).map_err(|e| format!("the bench of {package} printed no JSON: {e}\n{said}"))
 }
 
-fn report(numbers: &Value, wanted: &[Wanted]) -> Result<Report> {
+/// The table of an example's numbers.
+pub(super) fn report(numbers: &Value, wanted: &[Wanted<'_>]) -> Result<Report> {
     let mut report = Report::default();
     for (place, what, factor, unit, target) in wanted {
         let value = numbers.pointer(place).and_then(Value::as_f64);

@@ -5,6 +5,7 @@
 //! says so, and the file under bench/results keeps it.
 
 mod batch;
+mod kinesis;
 mod micro;
 mod process;
 mod report;
@@ -27,12 +28,18 @@ struct Bench {
     only_when_named: bool,
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench { name: "log", about: "appends against plain writes", run: micro::log, only_when_named: false },
     Bench {
         name: "gateway",
         about: "posts against a bare handler",
         run: micro::gateway,
+        only_when_named: false,
+    },
+    Bench {
+        name: "kinesis",
+        about: "puts to the Kinesis API against kinesis-local",
+        run: kinesis::run,
         only_when_named: false,
     },
     Bench {

@@ -48,22 +48,44 @@ async fn output(mut command: Command) -> String {
     stdout.into_owned()
 }
 
-async fn run_boto3(script: &str, world: &World) {
-    let path = pinmill_testkit::workspace_root().join("crates/kinesis/tests/api").join(script);
+/// Runs a Python program of this workspace against a service and returns what it prints.
+async fn run_boto3(program: &str, world: &World) -> String {
     let mut command = client(python());
-    command.arg(path).arg(format!("http://{}", world.address));
-    let said = output(command).await;
+    command.arg(pinmill_testkit::workspace_root().join(program)).arg(format!("http://{}", world.address));
+    output(command).await
+}
+
+/// Runs one of the programs beside this file, which say at their end that they got there.
+async fn run_beside(script: &str, world: &World) {
+    let said = run_boto3(&format!("crates/kinesis/tests/api/{script}"), world).await;
     assert!(said.ends_with("done\n"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn boto3_creates_puts_splits_reads_to_the_end_and_deletes() {
+async fn a_newcomers_boto3_program_gets_each_record_back_once_over_a_split() {
     if !has_module("boto3").await {
         return left_out("this machine's Python has no boto3");
     }
-    let world = World::start().await;
-    run_boto3("boto3_walk.py", &world).await;
+    let world = World::with(|config| config.creation_delay = std::time::Duration::from_millis(300)).await;
+    let said = run_boto3("testing/boto3/streams.py", &world).await;
+    let counts: Value = serde_json::from_str(&said).unwrap();
+    let expected = json!({
+        "put": 10_000, "put_again": 0, "read": 10_000, "keys": 500, "shards": 4, "closed_shards": 1,
+    });
+    assert_eq!(counts, expected);
     assert!(world.kinesis.streams().is_empty());
+}
+
+/// With the limit of 1,000 records a second and shard, a part of the batches is refused and put again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomers_boto3_program_loses_nothing_to_a_busy_shard() {
+    if !has_module("boto3").await {
+        return left_out("this machine's Python has no boto3");
+    }
+    let world = World::with(|config| config.enforce_throughput = true).await;
+    let said = run_boto3("testing/boto3/streams.py", &world).await;
+    let counts: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&counts["put"], &counts["read"]), (&json!(10_000), &json!(10_000)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +94,7 @@ async fn boto3_reads_pages_waits_tags_and_subscribes() {
         return left_out("this machine's Python has no boto3");
     }
     let world = World::with(|config| config.creation_delay = std::time::Duration::from_millis(300)).await;
-    run_boto3("boto3_everything.py", &world).await;
+    run_beside("boto3_everything.py", &world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +105,7 @@ async fn boto3_proves_who_it_is_and_a_wrong_secret_is_refused() {
     let secret = pinmill_kinesis::Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
     let keys = std::collections::BTreeMap::from([("AKIDEXAMPLE".to_owned(), secret)]);
     let world = World::with(|config| config.credentials = pinmill_kinesis::Credentials::Verify(keys)).await;
-    run_boto3("boto3_signed.py", &world).await;
+    run_beside("boto3_signed.py", &world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,7 @@ mod mounted;
 mod protocol;
 mod records;
 mod reshard;
+mod rust_client;
 mod signatures;
 mod streams;
 mod world;
