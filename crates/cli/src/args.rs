@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use pinmill_emulate::To;
+use pinmill_flow::Half;
 
 use crate::render::Format;
 
@@ -68,9 +70,9 @@ pub(crate) struct Output {
 /// What pinmill can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The whole pipeline once: posts, log, archive, clean tables, the answers; ends by itself
+    /// The whole pipeline once: posts, both halves, clean tables, the answers; ends by itself
     Run(Run),
-    /// Gateway, archive and batch half until told to stop; the first line on stdout is the base URL
+    /// Gateway and both halves until told to stop; the first line on stdout is the base URL
     Serve(Serve),
     /// Reads a source and posts its rows to a gateway
     Emulate(Box<Emulate>),
@@ -80,10 +82,14 @@ pub(crate) enum Command {
     Answer(Answer),
     /// Runs a query on the tables and views
     Sql(Sql),
-    /// Checks that accepted = archived = clean + quarantined, range by range; exit code 4 where not
+    /// Checks that nothing is lost or doubled in either half, range by range; exit code 4 where it is
     Audit(Audit),
-    /// Where the log, the archive and the tables stand
+    /// Where the logs, the archive and the tables stand: lag, freshness, commit rate
     Status(Status),
+    /// Prints the records of a topic or a stream
+    Tail(Tail),
+    /// Looks after the tables: history, compact, vacuum
+    Tables(Tables),
     /// What could not be cleaned, and why
     Quarantine(Quarantine),
     /// Checks and repairs the embedded log
@@ -114,8 +120,31 @@ pub(crate) struct Run {
     /// Connections to post over
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(crate) connections: usize,
+    /// What each event is posted to: topics (the batch half), streams (the streaming half), or both
+    #[arg(long, value_name = "topics|streams|both", default_value_t = To::Both)]
+    pub(crate) to: To,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// One of the two halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum From {
+    /// Topics, by schedule.
+    #[default]
+    Batch,
+    /// Streams, as they come.
+    Stream,
+}
+
+impl From {
+    /// The half itself.
+    pub(crate) fn half(self) -> Half {
+        match self {
+            Self::Batch => Half::Batch,
+            Self::Stream => Half::Stream,
+        }
+    }
 }
 
 /// Which rows are posted.
@@ -135,6 +164,12 @@ pub(crate) struct Serve {
     /// Time between two runs of the batch half; off: none [default: 60s]
     #[arg(long, value_name = "TIME")]
     pub(crate) batch_every: Option<String>,
+    /// What keeps the streams: embedded, or off [default: embedded]
+    #[arg(long, value_name = "embedded|off")]
+    pub(crate) streams: Option<String>,
+    /// Time after which a streamed record is committed to its table [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) commit_every: Option<String>,
     /// What an acknowledgement means: fsync or os [default: fsync]
     #[arg(long, value_name = "fsync|os")]
     pub(crate) durability: Option<String>,
@@ -145,10 +180,13 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Emulate {
-    /// Gateway to post to: http://HOST:PORT, or a URL that ends in /topics/ID.
+    /// Gateway to post to: http://HOST:PORT, or a URL that ends in /topics/ID. or /streams/streaming-ID-
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Put before the topics' names with a dot: ID.pin, ID.geo, ID.user
+    /// What each event is posted to
+    #[arg(long, value_name = "topics|streams|both", default_value_t = To::Topics)]
+    pub(crate) to: To,
+    /// Put before the names: topics ID.pin, ID.geo, ID.user; streams ID-pin, ID-geo, ID-user
     #[arg(long, value_name = "ID")]
     pub(crate) prefix: Option<String>,
     /// generator, jsonl:DIR, sqlite:FILE, mysql://… or postgres://… [default: generator]
@@ -205,6 +243,9 @@ pub(crate) struct Answer {
     /// Answers to give; all where none is named. A name may be shortened: 03b
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// From the tables of which half
+    #[arg(long, value_enum, value_name = "HALF", default_value_t)]
+    pub(crate) from: From,
     /// Writes the rows to this file too; its ending decides the form: .parquet, .csv, .json or .ndjson
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output_file: Option<PathBuf>,
@@ -217,6 +258,9 @@ pub(crate) struct Sql {
     /// The query; `-` reads it from standard input
     #[arg(value_name = "QUERY")]
     pub(crate) query: String,
+    /// On the tables of which half
+    #[arg(long, value_enum, value_name = "HALF", default_value_t)]
+    pub(crate) from: From,
     /// Writes the rows to this file; its ending decides the form: .parquet, .csv, .json or .ndjson
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output_file: Option<PathBuf>,
@@ -235,8 +279,72 @@ pub(crate) struct Audit {
     /// Records that a running system has accepted and not yet archived or cleaned do not count as missing
     #[arg(long)]
     pub(crate) allow_pending: bool,
+    /// Both halves must hold the same rows, because every post went to both
+    #[arg(long)]
+    pub(crate) same_rows: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Topic or stream; `topics/NAME` or `streams/NAME` where both have the name
+    #[arg(value_name = "TOPIC|STREAM")]
+    pub(crate) name: String,
+    /// Only this partition or shard
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Option<u32>,
+    /// Records of each partition's end that are printed
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(crate) records: u64,
+    /// Prints from this offset of each partition on instead; `beginning` is the oldest record
+    #[arg(long, value_name = "OFFSET|beginning", conflicts_with = "records")]
+    pub(crate) from: Option<String>,
+    /// Goes on until ctrl-c
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tables {
+    #[command(subcommand)]
+    pub(crate) command: TablesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TablesCommand {
+    /// What was done to a table, newest first
+    History {
+        /// The table: batch/pin, stream/geo, answers/…
+        table: String,
+        /// Commits listed at the most
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Puts small files together
+    Compact {
+        /// The tables; all of both halves where none is named
+        tables: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Removes files that no version needs that is younger than --older-than
+    Vacuum {
+        /// The tables; all of both halves, and the answers, where none is named
+        tables: Vec<String>,
+        /// How long replaced files stay; not shorter than the longest query
+        #[arg(long, value_name = "TIME", default_value = "7d")]
+        older_than: String,
+        /// Names the files and removes none
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -247,6 +355,9 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Quarantine {
+    /// The quarantine of which half
+    #[arg(long, value_enum, value_name = "HALF", default_value_t, global = true)]
+    pub(crate) from: From,
     #[command(subcommand)]
     pub(crate) command: QuarantineCommand,
 }
@@ -374,6 +485,8 @@ impl Cli {
             Command::Serve(serve) => {
                 put("listen", serve.listen.as_ref());
                 put("batch-every", serve.batch_every.as_ref());
+                put("streams", serve.streams.as_ref());
+                put("stream.commit-every", serve.commit_every.as_ref());
                 put("durability", serve.durability.as_ref());
                 if serve.allow_unauthenticated_remote {
                     put("allow-unauthenticated-remote", Some(&"true".to_owned()));

@@ -121,19 +121,28 @@ impl Context {
         }
     }
 
-    /// Opens the embedded log; no other process may have it.
+    /// Opens the embedded log of the topics; no other process may have it.
     pub(crate) fn log(&self) -> Result<Arc<EmbeddedLog>, Failure> {
+        let config = LogConfig { max_record_bytes: self.size("gateway.max-record")?, ..self.log_config()? };
+        self.open_log(&self.log_dir(), config)
+    }
+
+    /// What the settings say of every embedded log.
+    pub(crate) fn log_config(&self) -> Result<LogConfig, Failure> {
         let settings = &self.settings;
-        let config = LogConfig {
+        Ok(LogConfig {
             durability: if settings.text("durability") == "os" { Durability::Os } else { Durability::Fsync },
             segment_bytes: settings.bytes("log.segment-bytes")?,
             segment_age: settings.duration("log.segment-age")?,
             retention_bytes: settings.optional_bytes("log.retention-bytes")?,
             retention_age: settings.optional_duration("log.retention-age")?,
-            max_record_bytes: self.size("gateway.max-record")?,
             ..LogConfig::default()
-        };
-        let (log, report) = Log::open(self.log_dir(), config).or_fail()?;
+        })
+    }
+
+    /// Opens a log, and tells what its recovery cut.
+    pub(crate) fn open_log(&self, dir: &Path, config: LogConfig) -> Result<Arc<EmbeddedLog>, Failure> {
+        let (log, report) = Log::open(dir, config).or_fail()?;
         for cut in &report.cuts {
             tracing::warn!(
                 "{}: cut {} unacknowledged bytes at {}: {}",

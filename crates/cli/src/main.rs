@@ -7,6 +7,7 @@ mod crash;
 mod error;
 mod render;
 mod settings;
+mod streams;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,9 +42,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Sql(args) => context.block_on(commands::answer::sql(&context, &args)),
         Command::Audit(args) => context.block_on(commands::audit::audit(&context, &args)),
         Command::Status(args) => context.block_on(commands::status::status(&context, &args)),
-        Command::Quarantine(args) => {
-            context.block_on(commands::quarantine::quarantine(&context, args.command))
-        }
+        Command::Tail(args) => context.block_on(commands::tail::tail(&context, &args)),
+        Command::Tables(args) => context.block_on(commands::tables::tables(&context, args.command)),
+        Command::Quarantine(args) => context.block_on(commands::quarantine::quarantine(&context, args)),
         Command::Log(args) => commands::log::log(&context, args.command),
         Command::Init(args) => commands::folder::init(&args),
         Command::Validate(args) => context.block_on(commands::folder::validate(&context, &args)),

@@ -8,6 +8,8 @@ use arrow::datatypes::{
     UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
@@ -31,6 +33,15 @@ pub(crate) enum Format {
     Csv,
     /// A Markdown table.
     Markdown,
+}
+
+/// Bytes as text, or, where they are none, as base64: one of two columns is NULL.
+pub(crate) fn text_or_base64(bytes: Option<&[u8]>) -> [Value; 2] {
+    match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
+        None => [Value::Null, Value::Null],
+        Some((Ok(text), _)) => [json!(text), Value::Null],
+        Some((Err(_), bytes)) => [Value::Null, json!(STANDARD.encode(bytes))],
+    }
 }
 
 /// Rows with named columns, ready to be shown.

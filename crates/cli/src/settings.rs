@@ -32,6 +32,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("data", "pinmill-data", "folder of the embedded parts: log/, lake/"),
     key("lake", "", "folder or URL of archive and tables; empty: <data>/lake"),
     key("topics", "embedded", "what keeps the topics"),
+    key("streams", "embedded", "what keeps the streams; off: no streaming half"),
     key("engine", "embedded", "what runs the SQL"),
     key("source", "generator", "where the emulator's rows come from"),
     key("pipeline", "", "pipeline folder; empty: the built-in pipelines/pinterest"),
@@ -46,6 +47,33 @@ pub(crate) const KEYS: &[Key] = &[
         "durability",
         "fsync",
         "fsync: an acknowledged record survives power loss; os: only the process's death",
+    ),
+    key("stream.from", "streams", "what the streaming half reads: streams, topics or both"),
+    key("stream.commit-every", "1s", "time after which a streamed record is committed to its table"),
+    key("stream.max-records", "250000", "records after which a commit does not wait any longer"),
+    key("stream.max-bytes", "64MiB", "raw bytes after which a commit does not wait any longer"),
+    key(
+        "stream.history",
+        "1h",
+        "time for which commits and replaced files stay for readers of older versions",
+    ),
+    key("stream.tidy-every", "20s", "time between two looks for small files to be put together"),
+    key("kinesis.account-id", "000000000000", "account in ARNs and messages"),
+    key("kinesis.region", "us-east-1", "region in ARNs, and of signatures where they are verified"),
+    key("kinesis.credentials", "any", "any: signatures are not checked; else a file like ~/.aws/credentials"),
+    key("kinesis.creation-delay", "0s", "time for which a stream shows CREATING, UPDATING or DELETING"),
+    key("kinesis.shard-limit", "1000", "open shards of all streams at the most"),
+    key("kinesis.max-record", "1MiB", "largest record of a stream that sets no limit of its own"),
+    key(
+        "kinesis.enforce-throughput",
+        "false",
+        "keep the limits of a real shard: 1 MiB and 1,000 records a second",
+    ),
+    key("kinesis.auto-create-streams", "true", "make a stream when the façade is first posted to"),
+    key(
+        "kinesis.facade-errors-are-200",
+        "false",
+        "answer errors of the façade with status 200, as API Gateway's templates do",
     ),
     key("log.segment-bytes", "128MiB", "size at which a log segment is closed"),
     key("log.segment-age", "1d", "age at which a log segment is closed"),
@@ -196,6 +224,8 @@ impl Settings {
             "engine.memory",
             "gateway.max-body",
             "gateway.max-record",
+            "stream.max-bytes",
+            "kinesis.max-record",
         ] {
             self.bytes(key)?;
         }
@@ -205,6 +235,10 @@ impl Settings {
             "gateway.header-timeout",
             "gateway.body-timeout",
             "gateway.drain-timeout",
+            "stream.commit-every",
+            "stream.history",
+            "stream.tidy-every",
+            "kinesis.creation-delay",
         ] {
             self.duration(key)?;
         }
@@ -219,14 +253,25 @@ impl Settings {
             "gateway.max-connections",
             "gateway.default-partitions",
             "gateway.max-topics",
+            "stream.max-records",
+            "kinesis.shard-limit",
         ] {
             self.parsed::<u64>(key, "a whole number")?;
         }
         self.flag("allow-unauthenticated-remote")?;
-        self.flag("gateway.auto-create-topics")?;
+        for key in [
+            "gateway.auto-create-topics",
+            "kinesis.enforce-throughput",
+            "kinesis.auto-create-streams",
+            "kinesis.facade-errors-are-200",
+        ] {
+            self.flag(key)?;
+        }
         self.one_of("durability", &["fsync", "os"])?;
         self.one_of("archive.compression", &["none", "gzip", "zstd"])?;
         self.one_of("topics", &["embedded"])?;
+        self.one_of("streams", &["embedded", "off"])?;
+        self.one_of("stream.from", &["streams", "topics", "both"])?;
         self.one_of("engine", &["embedded"])?;
         Ok(())
     }

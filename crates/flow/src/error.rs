@@ -52,7 +52,9 @@ pub enum Error {
         end: u64,
     },
     /// A stream and a topic of one name feed the same dataset: their offsets could not be told apart.
-    #[error("`{topic}` is the name of a stream and of a topic, and both are to be loaded into the same table")]
+    #[error(
+        "`{topic}` is the name of a stream and of a topic, and both are to be loaded into the same table"
+    )]
     TwoOfOneName {
         /// The name.
         topic: String,

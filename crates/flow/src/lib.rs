@@ -21,6 +21,7 @@ mod error;
 mod half;
 mod load;
 pub mod quarantine;
+mod status;
 pub mod stream;
 
 pub use answer::{AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql};
@@ -31,6 +32,7 @@ pub use crash::CRASH_POINTS;
 pub use error::{Error, Result};
 pub use half::Half;
 pub use load::StepLimit;
+pub use status::{TableStatus, status};
 pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
 
 /// A name for a run: the time in UTC, and something random, so that names sort and never meet.

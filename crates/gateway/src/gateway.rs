@@ -20,7 +20,7 @@ use tower::Service;
 
 use crate::config::{Cors, GatewayConfig};
 use crate::error::Result;
-use crate::metrics::{Metrics, Route};
+use crate::metrics::{Metrics, Route, SharedRecorder};
 use crate::path;
 use crate::routes::{self, App};
 use crate::server::{Drained, Server};
@@ -33,7 +33,11 @@ pub struct Gateway {
     log: Arc<dyn EventLog>,
     metrics: Arc<Metrics>,
     more: Router,
+    native: Option<Router>,
 }
+
+/// The header by which a request of Amazon's JSON and CBOR protocols names its operation.
+const TARGET: &str = "x-amz-target";
 
 impl Gateway {
     /// Listens, on the configured address, for records to put into `log`.
@@ -51,7 +55,7 @@ impl Gateway {
             Arc::clone(&metrics),
         )
         .await?;
-        Ok(Self { server, config, log, metrics, more: Router::new() })
+        Ok(Self { server, config, log, metrics, more: Router::new(), native: None })
     }
 
     /// The address that is listened on, with the port that was taken.
@@ -67,12 +71,26 @@ impl Gateway {
         self
     }
 
+    /// Hands every request that has the header `X-Amz-Target` to these routes, whatever its path: the native protocol of
+    /// Kinesis on the same port. They answer such requests alone and whole: headers, errors and cross-origin rules too.
+    #[must_use]
+    pub fn with_native(mut self, routes: Router) -> Self {
+        self.native = Some(routes);
+        self
+    }
+
+    /// A recorder for the counters of the rest of the process, which `/metrics` then tells with the gateway's own.
+    pub fn recorder(&self) -> impl metrics::Recorder + Send + Sync + use<> {
+        SharedRecorder::new(Arc::clone(&self.metrics))
+    }
+
     /// Serves until `stop` is cancelled; then takes no more connections, lets requests in flight end, closes idle
     /// connections, and returns at the latest after the drain time-out.
     pub async fn serve(self, stop: CancellationToken) -> Drained {
         let app = App::new(self.log, &self.config, Arc::clone(&self.metrics), stop.clone());
         let shared = Shared {
             router: routes::router(Arc::new(app)).merge(self.more),
+            native: self.native,
             cors: self.config.cors,
             metrics: self.metrics,
         };
@@ -88,6 +106,7 @@ struct Front(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     router: Router,
+    native: Option<Router>,
     cors: Cors,
     metrics: Arc<Metrics>,
 }
@@ -105,7 +124,15 @@ impl Service<Request<Incoming>> for Front {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Answering {
-        let Shared { router, cors, metrics } = &*self.0;
+        let Shared { router, native, cors, metrics } = &*self.0;
+        if let Some(native) = native.as_ref().filter(|_| request.headers().contains_key(TARGET)) {
+            let (answer, metrics) = (native.clone().call(request), Arc::clone(metrics));
+            return Either::Right(Box::pin(async move {
+                let answer = answer.await?;
+                metrics.answered(Route::Kinesis, answer.status());
+                Ok(answer)
+            }));
+        }
         if request.method() == Method::OPTIONS {
             metrics.answered(Route::Preflight, StatusCode::NO_CONTENT);
             let answer = cors.preflight(request.headers());

@@ -1,10 +1,10 @@
 //! The gateway's own counters, in a registry of its own; the names are listed in the crate's documentation.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder as _, Unit};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder as _, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 /// Upper bounds of the latency histogram, in seconds.
@@ -47,6 +47,8 @@ pub(crate) enum Route {
     Healthz,
     Readyz,
     Metrics,
+    /// The native protocol of Kinesis, on any path.
+    Kinesis,
     /// A preflight of a browser, for any path.
     Preflight,
     /// No route.
@@ -54,7 +56,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Root,
         Self::Brokers,
         Self::Topics,
@@ -65,6 +67,7 @@ impl Route {
         Self::Healthz,
         Self::Readyz,
         Self::Metrics,
+        Self::Kinesis,
         Self::Preflight,
         Self::Other,
     ];
@@ -82,6 +85,7 @@ impl Route {
             Self::Healthz => "/healthz",
             Self::Readyz => "/readyz",
             Self::Metrics => "/metrics",
+            Self::Kinesis => "kinesis",
             Self::Preflight => "preflight",
             Self::Other => "other",
         }
@@ -179,6 +183,41 @@ impl Metrics {
 
     pub(crate) fn handle(&self) -> PrometheusHandle {
         self.recorder.handle()
+    }
+}
+
+/// Lets the rest of the process count in the gateway's registry.
+pub(crate) struct SharedRecorder(Arc<Metrics>);
+
+impl SharedRecorder {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self(metrics)
+    }
+}
+
+impl metrics::Recorder for SharedRecorder {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.recorder.describe_counter(key, unit, text);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.recorder.describe_gauge(key, unit, text);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.recorder.describe_histogram(key, unit, text);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.0.recorder.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.0.recorder.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.0.recorder.register_histogram(key, metadata)
     }
 }
 

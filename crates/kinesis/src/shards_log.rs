@@ -40,7 +40,12 @@ fn refused<T>(what: &str) -> Result<T> {
     Err(Error::Unavailable(format!("{what} goes through the Kinesis API")))
 }
 
-fn describe_shard(index: u32, shard: &Shard, leader: i32, replicas: Vec<(i32, bool)>) -> PartitionDescription {
+fn describe_shard(
+    index: u32,
+    shard: &Shard,
+    leader: i32,
+    replicas: Vec<(i32, bool)>,
+) -> PartitionDescription {
     PartitionDescription {
         parents: shard.parent.into_iter().chain(shard.adjacent_parent).collect(),
         closed_at: shard.closed.map(|closed| closed.end_offset),

@@ -413,7 +413,10 @@ async fn an_answer_is_replaced_as_a_whole_and_vacuum_takes_the_old_files() {
     let files = || async { contents_of(&dir).into_iter().filter(is_data).count() };
     assert_eq!(files().await, 3);
     std::fs::write(dir.path().join(name).join("part-orphan.snappy.parquet"), "x").unwrap();
-    assert_eq!(table.vacuum(std::time::Duration::from_secs(3600), false).await.unwrap().files, Vec::<String>::new());
+    assert_eq!(
+        table.vacuum(std::time::Duration::from_secs(3600), false).await.unwrap().files,
+        Vec::<String>::new()
+    );
     assert_eq!(files().await, 4, "what is younger than the retention stays");
     table.vacuum(std::time::Duration::ZERO, false).await.unwrap();
     assert_eq!(files().await, 1);

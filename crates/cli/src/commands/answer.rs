@@ -26,7 +26,7 @@ pub(crate) async fn answer(context: &Context, args: &Answer) -> Result<(), Failu
         return Err(Failure::internal("a file holds one answer")
             .hint("name the answer: pinmill answer 06 -o six.parquet"));
     }
-    let options = AnswerOptions { names, ..AnswerOptions::default() };
+    let options = AnswerOptions { names, half: args.from.half(), ..AnswerOptions::default() };
     let report = pinmill_flow::answer(&pipeline, &*context.engine()?, &context.lake()?, &options).await?;
     if let (Some(file), Some(answer)) = (&args.output_file, report.answers.first()) {
         return write_file(file, &answer.rows.schema(), std::slice::from_ref(&answer.rows));
@@ -42,7 +42,10 @@ pub(crate) async fn sql(context: &Context, args: &Sql) -> Result<(), Failure> {
         std::io::stdin().read_to_string(&mut query)?;
     }
     let engine = context.engine()?;
-    let result = pinmill_flow::sql(&context.pipeline()?, &*engine, &context.lake()?, &query).await?;
+    let result = {
+        let (pipeline, lake) = (context.pipeline()?, context.lake()?);
+        pinmill_flow::sql(&pipeline, &*engine, &lake, args.from.half(), &query).await?
+    };
     let schema = result.schema;
     let batches: Vec<RecordBatch> = result.batches.try_collect().await.or_fail()?;
     match &args.output_file {

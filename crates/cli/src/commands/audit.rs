@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use pinmill_broker::EventLog;
-use pinmill_flow::{AuditOptions, AuditReport};
+use pinmill_flow::{AuditOptions, AuditReport, Logs};
 use pinmill_lake::Lake;
 use serde_json::{Value, json};
 
@@ -17,14 +17,17 @@ pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure
     let options = AuditOptions {
         deep: args.deep,
         allow_pending: args.allow_pending,
+        same_rows: args.same_rows,
         archive: args.archive.as_deref().map(Lake::open).transpose()?,
         ..AuditOptions::default()
     };
-    let log = context.log_to_read()?;
-    let log = log.as_deref().map(|log| log as &dyn EventLog);
-    let report =
-        pinmill_flow::audit(&context.pipeline()?, &*context.engine()?, log, &context.lake()?, &options)
-            .await?;
+    let (topics, streams) = (context.log_to_read()?, context.streams_to_read().await?);
+    let logs = Logs {
+        topics: topics.as_deref().map(|log| log as &dyn EventLog),
+        streams: streams.as_ref().map(|log| log as &dyn EventLog),
+    };
+    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
+    let report = pinmill_flow::audit(&pipeline, &*engine, logs, &lake, &options).await?;
     let mut stdout = std::io::stdout().lock();
     match args.output.format.unwrap_or_default() {
         Format::Json => write_json(&mut stdout, &to_json(&report))?,
@@ -42,10 +45,34 @@ pub(crate) fn to_json(report: &AuditReport) -> Value {
 
 /// The report for people.
 pub(crate) fn write_report(out: &mut dyn Write, report: &AuditReport, format: Format) -> Result<(), Failure> {
-    let mut rows =
-        Rows::new(&["topic", "dataset", "accepted", "archived", "clean", "quarantined", "pending"]);
+    stages(report).write(out, format)?;
+    if format == Format::Table {
+        for problem in &report.problems {
+            writeln!(out, "  {problem}")?;
+        }
+        for halves in &report.halves {
+            let (batch, stream) = (halves.batch.rows, halves.stream.rows);
+            match halves.same {
+                true => writeln!(out, "{}: both halves hold the same {batch} rows", halves.dataset)?,
+                false => writeln!(
+                    out,
+                    "{}: the halves hold different rows: {batch} in batch, {stream} in stream",
+                    halves.dataset
+                )?,
+            }
+        }
+        writeln!(out, "audit: {}", verdict(report))?;
+    }
+    Ok(())
+}
+
+/// Topics, then streams, with what each stage holds of them. Streams have no archive.
+fn stages(report: &AuditReport) -> Rows {
+    let columns = ["half", "name", "dataset", "accepted", "archived", "clean", "quarantined", "pending"];
+    let mut rows = Rows::new(&columns);
     for (name, topic) in &report.topics {
         rows.rows.push(vec![
+            json!("batch"),
             json!(name),
             json!(topic.dataset),
             json!(topic.accepted),
@@ -55,21 +82,30 @@ pub(crate) fn write_report(out: &mut dyn Write, report: &AuditReport, format: Fo
             json!(topic.pending_archive + topic.pending_clean),
         ]);
     }
-    rows.write(out, format)?;
-    if format == Format::Table {
-        for problem in &report.problems {
-            writeln!(out, "  {problem}")?;
-        }
-        writeln!(out, "audit: {}", verdict(report))?;
+    for (name, stream) in &report.streams {
+        rows.rows.push(vec![
+            json!("stream"),
+            json!(name),
+            json!(stream.dataset),
+            json!(stream.accepted),
+            Value::Null,
+            json!(stream.clean),
+            json!(stream.quarantined),
+            json!(stream.pending),
+        ]);
     }
-    Ok(())
+    rows
 }
 
 /// One line.
 pub(crate) fn verdict(report: &AuditReport) -> String {
-    let pending = report.pending_archive + report.pending_clean;
-    match (report.balanced, report.problems.len(), pending) {
-        (true, _, 0) => "balanced: accepted = archived = clean + quarantined".to_owned(),
+    match (report.balanced, report.problems.len(), report.pending()) {
+        (true, _, 0) if report.streams.is_empty() => {
+            "balanced: accepted = archived = clean + quarantined".to_owned()
+        }
+        (true, _, 0) => {
+            "balanced in both halves: accepted = archived, accepted = clean + quarantined".to_owned()
+        }
         (true, _, pending) => format!("balanced so far, {pending} records pending"),
         (false, 0, pending) => format!("not balanced: {pending} records are not archived or cleaned yet"),
         (false, problems, _) => format!("NOT BALANCED: {problems} problems"),

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use pinmill_emulate::{Creds, DateForm, DrawOrder, Options, Pace, SourceSpec, Summary, Target, read_ids};
+use pinmill_emulate::{
+    Creds, DateForm, DrawOrder, Options, Pace, SourceSpec, Summary, TargetError, read_ids,
+};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -58,11 +60,12 @@ fn source(context: &Context, creds: Option<&Creds>) -> Result<SourceSpec, Failur
 }
 
 fn options(context: &Context, args: &Emulate, creds: Option<&Creds>) -> Result<Options, Failure> {
-    let url =
-        args.url.as_deref().or_else(|| creds.and_then(|creds| creds.url.as_deref())).ok_or_else(|| {
-            Failure::internal("no gateway to post to")
-                .hint("name one with --url, or a db_creds.yaml with a URL by --creds")
-        })?;
+    let targets = args.to.targets(args.url.as_deref(), args.prefix.as_deref(), creds);
+    let targets = targets.map_err(|error| match error {
+        TargetError::Missing(_) => Failure::internal(error)
+            .hint("name one with --url, or a db_creds.yaml with a URL (streams: STREAMING_URL) by --creds"),
+        error => Failure::chain(&error),
+    })?;
     let draw = match (&args.ids, args.draw) {
         (Some(file), _) => DrawOrder::Ids(read_ids(file).or_fail()?),
         (None, Draw::Replacement) => DrawOrder::Replacement,
@@ -79,6 +82,6 @@ fn options(context: &Context, args: &Emulate, creds: Option<&Creds>) -> Result<O
         connections: args.connections,
         ack_log: args.ack_log.clone(),
         progress: context.progress || !context.quiet,
-        ..Options::new(Target::topics(url, args.prefix.as_deref()).or_fail()?)
+        ..Options::new(targets)
     })
 }

@@ -11,3 +11,5 @@ pub(crate) mod quarantine;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod tables;
+pub(crate) mod tail;

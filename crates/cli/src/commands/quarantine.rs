@@ -3,25 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pinmill_flow::quarantine::{self, Filter, QuarantinedRecord};
 use pinmill_lake::table::RecordId;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::args::QuarantineCommand;
+use crate::args::{Quarantine, QuarantineCommand};
 use crate::context::Context;
 use crate::error::{EXPECTED, Failure};
-use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
+use crate::render::{Format, Rows, SCHEMA_VERSION, text_or_base64, write_json};
 
 /// Lists, shows or replays.
-pub(crate) async fn quarantine(context: &Context, command: QuarantineCommand) -> Result<(), Failure> {
-    let (pipeline, lake) = (context.pipeline()?, context.lake()?);
+pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<(), Failure> {
+    let (pipeline, lake, half) = (context.pipeline()?, context.lake()?, args.from.half());
     let mut stdout = std::io::stdout().lock();
-    match command {
+    match args.command {
         QuarantineCommand::List { dataset, records, limit, output } => {
             let filter = Filter { dataset, ..Filter::default() };
-            let found = quarantine::list(&pipeline, &lake, &filter, limit).await?;
+            let found = quarantine::list(&pipeline, &lake, half, &filter, limit).await?;
             if found.len() == limit {
                 tracing::warn!("only the oldest {limit} records are considered; --limit takes more");
             }
@@ -30,7 +28,7 @@ pub(crate) async fn quarantine(context: &Context, command: QuarantineCommand) ->
         }
         QuarantineCommand::Show { topic, partition, offset } => {
             let id = RecordId { topic, partition, offset };
-            let Some(record) = quarantine::show(&pipeline, &lake, &id).await? else {
+            let Some(record) = quarantine::show(&pipeline, &lake, half, &id).await? else {
                 return Err(Failure::expected(format!(
                     "{}/{partition} offset {offset} is not in quarantine",
                     id.topic
@@ -43,7 +41,7 @@ pub(crate) async fn quarantine(context: &Context, command: QuarantineCommand) ->
         }
         QuarantineCommand::Replay { dataset, output } => {
             let filter = Filter { dataset, ..Filter::default() };
-            let report = quarantine::replay(&pipeline, &*context.engine()?, &lake, &filter).await?;
+            let report = quarantine::replay(&pipeline, &*context.engine()?, &lake, half, &filter).await?;
             if output.format == Some(Format::Json) {
                 let mut document = json!(report);
                 document["schema_version"] = json!(SCHEMA_VERSION);
@@ -88,12 +86,7 @@ fn reasons(found: &[QuarantinedRecord]) -> Rows {
 fn each(found: &[QuarantinedRecord]) -> Rows {
     let mut rows = Rows::new(&["dataset", "topic", "partition", "offset", "reason", "raw", "raw_base64"]);
     for record in found {
-        let text = record.raw.as_deref().map(std::str::from_utf8);
-        let (raw, base64) = match (text, &record.raw) {
-            (Some(Ok(text)), _) => (json!(text), Value::Null),
-            (_, Some(bytes)) => (Value::Null, json!(STANDARD.encode(bytes))),
-            (_, None) => (Value::Null, Value::Null),
-        };
+        let [raw, base64] = text_or_base64(record.raw.as_deref());
         rows.rows.push(vec![
             json!(record.dataset),
             json!(record.id.topic),

@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinmill_broker::{EmbeddedLog, EventLog};
-use pinmill_emulate::{DrawOrder, Options, SourceSpec, Summary, Target};
-use pinmill_flow::{AnswerOptions, AnswerReport, Archiver, AuditOptions, AuditReport, CleanReport};
+use pinmill_emulate::{DrawOrder, Options, SourceSpec, Summary, To};
+use pinmill_flow::stream::{Freshness, freshness};
+use pinmill_flow::{
+    AnswerOptions, AnswerReport, Archiver, AuditOptions, AuditReport, CleanReport, Half, Logs,
+};
 use pinmill_gateway::{Gateway, GatewayConfig};
+use pinmill_kinesis::Kinesis;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -17,27 +21,58 @@ use crate::commands::{answer, audit, clean, emulate, serve};
 use crate::context::Context;
 use crate::error::{Failure, OrFail, UNBALANCED};
 use crate::render::{Format, SCHEMA_VERSION, write_json};
+use crate::streams;
 
-/// Posts, archives, cleans, answers and audits.
+/// Posts, and meanwhile streams into tables; then archives, cleans, answers and audits.
 pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     let started = Instant::now();
-    let pipeline = context.pipeline()?;
-    let engine = context.engine()?;
-    let lake = context.lake()?;
+    let started_ms = chrono::Utc::now().timestamp_millis();
+    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
     let log = context.log()?;
+    let streams = context.streams().await?;
+    if streams.is_none() && args.to != To::Topics {
+        return Err(Failure::config("the streams are switched off").hint("post with --to topics"));
+    }
 
-    let posted = post(context, args, Arc::<EmbeddedLog>::clone(&log)).await?;
+    let stop = CancellationToken::new();
+    let streaming = match &streams {
+        Some(streams) => {
+            let streamer = context.streamer(streams, Arc::<EmbeddedLog>::clone(&log), &lake)?;
+            let stop = stop.clone();
+            Some(tokio::spawn(async move { streamer.run(stop).await }))
+        }
+        None => None,
+    };
+    let kinesis = streams.as_ref().map(|streams| streams.kinesis.clone());
+    let posted = post(context, args, Arc::<EmbeddedLog>::clone(&log), kinesis).await;
+    stop.cancel();
+    let streamed = match streaming {
+        Some(streaming) => Some(streaming.await.or_fail()??),
+        None => None,
+    };
+    let posted = posted?;
     emulate::complete(&posted)?;
+    let fresh = freshness(&pipeline, &*engine, &lake, started_ms).await?;
+
     Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, serve::archive_config(context)?).run_once().await?;
     let cleaned = pinmill_flow::clean(&pipeline, &*engine, &lake, &serve::clean_options(context)?).await?;
-    clean::tell(&cleaned);
-    let answers = pinmill_flow::answer(&pipeline, &*engine, &lake, &AnswerOptions::default()).await?;
-    let audit =
-        pinmill_flow::audit(&pipeline, &*engine, Some(&*log), &lake, &AuditOptions::default()).await?;
-    let log = Arc::clone(log.log());
-    tokio::task::spawn_blocking(move || log.close()).await.or_fail()?.or_fail()?;
+    for report in [Some(&cleaned), streamed.as_ref()].into_iter().flatten() {
+        clean::tell(report);
+    }
+    let half = if args.to == To::Streams { Half::Stream } else { Half::Batch };
+    let options = AnswerOptions { half, ..AnswerOptions::default() };
+    let answers = pinmill_flow::answer(&pipeline, &*engine, &lake, &options).await?;
+    let shards = streams.as_ref().map(|streams| streams.kinesis.shards_log());
+    let logs = Logs { topics: Some(&*log), streams: shards.as_ref().map(|shards| shards as &dyn EventLog) };
+    let options = AuditOptions { same_rows: args.to == To::Both, ..AuditOptions::default() };
+    let audit = pinmill_flow::audit(&pipeline, &*engine, logs, &lake, &options).await?;
+    streams::close(&log).await?;
+    if let Some(streams) = &streams {
+        streams::close(&streams.log).await?;
+    }
 
-    let done = Done { posted, cleaned, answers, audit, seconds: started.elapsed().as_secs_f64() };
+    let seconds = started.elapsed().as_secs_f64();
+    let done = Done { posted, cleaned, streamed, fresh, answers, audit, seconds };
     let mut stdout = std::io::stdout().lock();
     match args.output.format.unwrap_or_default() {
         Format::Json => done.write_json(&mut stdout)?,
@@ -47,11 +82,19 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
 }
 
 /// Starts a gateway on a free port, posts the events to it, and drains it.
-async fn post(context: &Context, args: &Run, log: Arc<dyn EventLog>) -> Result<Summary, Failure> {
+async fn post(
+    context: &Context,
+    args: &Run,
+    log: Arc<dyn EventLog>,
+    kinesis: Option<Kinesis>,
+) -> Result<Summary, Failure> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let front = context.gateway_runtime()?;
     let config = GatewayConfig { listen, ..context.gateway()? };
-    let gateway = front.run(Gateway::bind(config, log)).await?.or_fail()?;
+    let mut gateway = front.run(Gateway::bind(config, log)).await?.or_fail()?;
+    if let Some(kinesis) = kinesis {
+        gateway = gateway.with_routes(kinesis.facade_router()).with_native(kinesis.native_router());
+    }
     let url = format!("http://{}", gateway.local_addr());
     let stop = CancellationToken::new();
     let source: SourceSpec =
@@ -66,7 +109,7 @@ async fn post(context: &Context, args: &Run, log: Arc<dyn EventLog>) -> Result<S
         seed: args.seed,
         connections: args.connections,
         progress: context.progress,
-        ..Options::new(Target::topics(&url, None).or_fail()?)
+        ..Options::new(args.to.targets(Some(&url), None, None).or_fail()?)
     };
     let interrupted = CancellationToken::new();
     serve::cancel_on_signal(&interrupted)?;
@@ -84,6 +127,8 @@ async fn post(context: &Context, args: &Run, log: Arc<dyn EventLog>) -> Result<S
 struct Done {
     posted: Summary,
     cleaned: CleanReport,
+    streamed: Option<CleanReport>,
+    fresh: Option<Freshness>,
     answers: AnswerReport,
     audit: AuditReport,
     seconds: f64,
@@ -98,6 +143,8 @@ impl Done {
                 "seconds": self.seconds,
                 "posted": self.posted,
                 "cleaned": clean::to_json(&self.cleaned),
+                "streamed": self.streamed.as_ref().map(clean::to_json),
+                "freshness": self.fresh,
                 "answers_seconds": self.answers.seconds,
             },
             "audit": self.audit,
@@ -117,6 +164,17 @@ impl Done {
             self.cleaned.seconds,
             records as f64 / self.cleaned.seconds.max(1e-9)
         )?;
+        if let (Some(streamed), Some(fresh)) = (&self.streamed, &self.fresh) {
+            let commits: u64 = streamed.datasets.iter().map(|dataset| dataset.commits).sum();
+            writeln!(
+                out,
+                "streamed: {} records in {commits} commits; in their table {:.2} s after they were accepted, \
+                 99 % within {:.2} s",
+                streamed.records(),
+                fresh.p50_seconds,
+                fresh.p99_seconds
+            )?;
+        }
         writeln!(out, "answered: {} questions in {:.2} s", self.answers.answers.len(), self.answers.seconds)?;
         writeln!(out, "in all:   {:.2} s, data in {}", self.seconds, context.data().display())?;
         Ok(())

@@ -1,4 +1,4 @@
-//! `pinmill serve`: gateway, archive and batch half until told to stop.
+//! `pinmill serve`: the gateway and both halves until told to stop.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::{Failure, OrFail};
+use crate::streams::{Streams, close};
 
 /// Serves until SIGTERM or ctrl-c; then open requests are finished, the rest is archived, and the process ends.
 pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
@@ -21,13 +22,19 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     context.engine()?.validate(&pipeline).await.into_result().or_fail()?;
     let lake = context.lake()?;
     let log = context.log()?;
+    let streams = context.streams().await?;
     let stop = CancellationToken::new();
     cancel_on_signal(&stop)?;
     let front = context.gateway_runtime()?;
-    let gateway = front
+    let mut gateway = front
         .run(Gateway::bind(context.gateway()?, Arc::<EmbeddedLog>::clone(&log)))
         .await?
         .map_err(|error| not_bound(&error))?;
+    // What the halves count is told by the gateway's /metrics.
+    metrics::set_global_recorder(gateway.recorder()).or_fail()?;
+    if let Some(Streams { kinesis, .. }) = &streams {
+        gateway = gateway.with_routes(kinesis.facade_router()).with_native(kinesis.native_router());
+    }
     let address = gateway.local_addr();
     {
         let mut stdout = std::io::stdout().lock();
@@ -40,13 +47,21 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         context.settings.text("durability")
     );
 
-    // The archiver outlives the gateway, so that what the last requests brought is archived too.
+    // Archiver and streamer outlive the gateway, so that what the last requests brought is archived and loaded too.
     let archiver = Arc::new(Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, archive_config(context)?));
     let gateway_gone = CancellationToken::new();
     let archiving = tokio::spawn({
         let (archiver, gone) = (Arc::clone(&archiver), gateway_gone.clone());
         async move { archiver.run(gone).await }
     });
+    let streaming = match &streams {
+        Some(streams) => {
+            let streamer = context.streamer(streams, Arc::<EmbeddedLog>::clone(&log), &lake)?;
+            let gone = gateway_gone.clone();
+            Some(tokio::spawn(async move { streamer.run(gone).await }))
+        }
+        None => None,
+    };
     let batch = match context.settings.optional_duration("batch-every")? {
         Some(every) => {
             let half = Batch {
@@ -74,8 +89,18 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     gateway_gone.cancel();
     let archived = archiving.await.or_fail()??;
     tracing::info!("stopped; {} records archived in {} objects", archived.records, archived.objects);
-    let log = Arc::clone(log.log());
-    tokio::task::spawn_blocking(move || log.close()).await.or_fail()?.or_fail()
+    let streamed = match streaming {
+        Some(streaming) => Some(streaming.await.or_fail()?),
+        None => None,
+    };
+    close(&log).await?;
+    if let Some(Streams { log, .. }) = &streams {
+        close(log).await?;
+    }
+    if let Some(streamed) = streamed.transpose()? {
+        tracing::info!("{} records of streams loaded", streamed.records());
+    }
+    Ok(())
 }
 
 fn not_bound(error: &pinmill_gateway::Error) -> Failure {

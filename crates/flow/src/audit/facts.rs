@@ -142,7 +142,9 @@ async fn partitions_of(log: &dyn EventLog) -> Result<Vec<(String, u32)>> {
 pub(super) async fn held(log: &dyn EventLog, topic: &str, partition: u32) -> Result<Option<OffsetRange>> {
     match log.offsets(topic, partition).await {
         Ok(held) => Ok(Some(held)),
-        Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => Ok(None),
+        Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
+            Ok(None)
+        }
         Err(source) => Err(Error::Log { topic: topic.to_owned(), partition, source }),
     }
 }

@@ -49,7 +49,8 @@ pub(super) async fn compare(pipeline: &Pipeline, lake: &Lake) -> Result<Vec<Halv
             continue;
         }
         let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let columns: Vec<&str> = names.iter().map(String::as_str).filter(|name| !name.starts_with('_')).collect();
+        let columns: Vec<&str> =
+            names.iter().map(String::as_str).filter(|name| !name.starts_with('_')).collect();
         let (batch, stream) = (batch.sum_of(&columns).await?, stream.sum_of(&columns).await?);
         let (dataset, same) = (dataset.name.clone(), batch == stream);
         all.push(HalvesAudit { dataset, batch, stream, same });

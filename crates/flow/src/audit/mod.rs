@@ -29,8 +29,8 @@ use serde::Serialize;
 pub use self::balance::{PartitionAudit, Problem};
 pub use self::halves::HalvesAudit;
 pub use self::stream::{ShardAudit, StreamAudit};
-use crate::{Half, Result};
 use crate::clean::CleanOptions;
+use crate::{Half, Result};
 
 /// How to audit.
 #[derive(Debug, Clone)]

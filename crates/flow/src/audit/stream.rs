@@ -76,9 +76,9 @@ pub(super) async fn audit(
     let mut ranges = KnownRanges { lake, of_dataset: BTreeMap::new() };
     for (topic, partition) in facts::stream_partitions(logs.streams, tables).await? {
         // What was loaded from a topic instead of a stream is looked for there.
-        let dataset = tables.dataset_of(&topic).or_else(|| {
-            pipeline.dataset_for_stream(&topic).map(|dataset| dataset.name.clone())
-        });
+        let dataset = tables
+            .dataset_of(&topic)
+            .or_else(|| pipeline.dataset_for_stream(&topic).map(|dataset| dataset.name.clone()));
         let (log, held) = holder(logs, &topic, partition).await?;
         let key = (topic.clone(), partition);
         let totals = dataset.as_deref().and_then(|dataset| tables.totals_of(dataset)?.get(&key).cloned());
@@ -144,7 +144,9 @@ impl KnownRanges<'_> {
 
     async fn read(&self, dataset: &str) -> Result<BTreeMap<(String, u32), Vec<RangeSum>>> {
         let mut ranges: BTreeMap<(String, u32), Vec<RangeSum>> = BTreeMap::new();
-        let Some(table) = Table::open(self.lake, &Half::Stream.table(dataset)).await? else { return Ok(ranges) };
+        let Some(table) = Table::open(self.lake, &Half::Stream.table(dataset)).await? else {
+            return Ok(ranges);
+        };
         for entry in table.history(usize::MAX).await?.into_iter().rev() {
             for range in entry.ranges {
                 ranges.entry((range.topic, range.partition)).or_default().push(range.sum);
@@ -187,7 +189,8 @@ fn log_against_commits(facts: &Facts, audit: &mut ShardAudit, problems: &mut Pro
     for (committed, logged) in facts.committed.iter().zip(&facts.log.ranges) {
         audit.accepted.join(committed);
         if committed.first >= beginning && committed != logged {
-            let what = format!("the log holds {}, the table covers {}", sum_text(logged), sum_text(committed));
+            let what =
+                format!("the log holds {}, the table covers {}", sum_text(logged), sum_text(committed));
             problems.add(committed.first, committed.last, what);
         }
     }
@@ -285,7 +288,11 @@ mod tests {
     fn each_kind_of_loss_is_named_with_its_offsets() {
         type Damage = fn(&mut Facts);
         let cases: [(&str, Damage, (u64, u64)); 6] = [
-            ("the log holds 9 records", |f| f.log = cut(&f.committed, (0..30).filter(|o| *o != 12)), (10, 19)),
+            (
+                "the log holds 9 records",
+                |f| f.log = cut(&f.committed, (0..30).filter(|o| *o != 12)),
+                (10, 19),
+            ),
             ("the table covers 10 records with hash", |f| f.committed[1].hash ^= 1, (10, 19)),
             (
                 "in no commit",

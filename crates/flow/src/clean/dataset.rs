@@ -87,8 +87,7 @@ impl<'a> Run<'a> {
         let reader = match reader {
             Some(reader) => reader,
             None => {
-                let options =
-                    ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
+                let options = ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
                 reader.insert(self.archive.read(topic, *partition, from, options).await?)
             }
         };

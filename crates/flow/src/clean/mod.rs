@@ -153,14 +153,17 @@ pub async fn clean(
     let half = Half::Batch;
     let quarantine = &Quarantine::open(lake, half.name()).await?;
     let (archive, workers) = (&archive, workers(options.workers));
-    let shared = Shared { engine, lake, half, quarantine, workers, run: &run, options: TableOptions::default() };
+    let shared =
+        Shared { engine, lake, half, quarantine, workers, run: &run, options: TableOptions::default() };
     let (mut of_dataset, unclaimed) = claims(pipeline, archive.partitions().await?);
     let shared = &shared;
     // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
     let mut runs = Vec::with_capacity(pipeline.datasets.len());
     for dataset in &pipeline.datasets {
         let partitions = of_dataset.remove(&dataset.name).unwrap_or_default();
-        runs.push(async move { Run::new(shared, archive, options, dataset).await?.run(partitions).await }.boxed());
+        runs.push(
+            async move { Run::new(shared, archive, options, dataset).await?.run(partitions).await }.boxed(),
+        );
     }
     let at_once = workers.max(2);
     let done: Vec<Result<DatasetReport>> = stream::iter(runs).buffered(at_once).collect().await;

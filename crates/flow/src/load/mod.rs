@@ -35,8 +35,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 pub use self::plan::StepLimit;
-pub(crate) use self::plan::skew;
 use self::plan::one_more_worker;
+pub(crate) use self::plan::skew;
 use self::worker::{Failed, Job, Place, Share, Tally, Worker};
 use crate::crash::crash_point;
 use crate::{Error, Half, Result};
@@ -111,7 +111,15 @@ impl<'a> Loader<'a> {
         let settled = crate::quarantine::finish(&mut table, shared.quarantine).await?;
         let rejected_bytes = Arc::default();
         let worker = Worker::new(dataset, cleaner, shared.run, Arc::clone(&rejected_bytes));
-        Ok(Self { shared, dataset, table, partitions: Vec::new(), settled, idle: vec![worker], rejected_bytes })
+        Ok(Self {
+            shared,
+            dataset,
+            table,
+            partitions: Vec::new(),
+            settled,
+            idle: vec![worker],
+            rejected_bytes,
+        })
     }
 
     /// Takes a topic partition on and gives its number here; the first is 0.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::{Feed, Found, is_ready};
+use super::meter;
 use super::{StreamConfig, StreamSource};
 use crate::clean::DatasetReport;
 use crate::load::{Loader, Shared, Step};
@@ -30,6 +31,8 @@ pub(super) struct Follow<'a> {
     /// Topics that were made anew under an old name, by name and generation: they are told of once and left alone.
     refused: BTreeSet<(String, String)>,
     poll: Duration,
+    /// When the log took the oldest record of the step, in microseconds since the Unix epoch.
+    oldest_us: Option<i64>,
 }
 
 /// What one round over the partitions found.
@@ -52,7 +55,7 @@ impl<'a> Follow<'a> {
         let loader = Loader::open(shared, dataset).await?;
         let poll = (config.commit_every / 20).clamp(Duration::from_millis(1), LONGEST_POLL);
         let (feeds, refused) = (Vec::new(), BTreeSet::new());
-        Ok(Self { pipeline, sources, config, dataset, loader, feeds, refused, poll })
+        Ok(Self { pipeline, sources, config, dataset, loader, feeds, refused, poll, oldest_us: None })
     }
 
     /// Loads until `stop` is cancelled and nothing is left.
@@ -63,12 +66,14 @@ impl<'a> Follow<'a> {
             let step = self.gather(stop).await?;
             let idle = step.records == 0;
             let loaded = self.loader.finish(step).await?;
+            meter::committed(&self.dataset.name, &loaded, self.oldest_us.take());
             report.add(loaded);
             report.version = self.loader.version();
             let ending = idle && stop.is_cancelled();
             for feed in &mut self.feeds {
                 feed.note(self.loader.next(feed.index), ending).await?;
             }
+            meter::lag(&self.dataset.name, self.lag().await);
             if ending {
                 return Ok(());
             }
@@ -179,12 +184,25 @@ impl<'a> Follow<'a> {
             let index = feed.index;
             // The next look at all topics lets go of what is gone.
             let Found::Records(chunk, more) = feed.read().await? else { continue };
+            let first_us = chunk.records.first().map(|record| record.ingested_at_us);
+            self.oldest_us = self.oldest_us.into_iter().chain(first_us).min();
             round = round.max(if more { Round::Much } else { Round::Something });
             if !self.loader.give(step, index, chunk).await? || self.loader.is_full(step, self.config.step) {
                 return Ok(Round::Enough);
             }
         }
         Ok(round)
+    }
+
+    /// Records that the partitions hold beyond what was read.
+    async fn lag(&self) -> u64 {
+        let mut lag = 0;
+        for feed in &self.feeds {
+            // Gone meanwhile: it has nothing any more.
+            let Ok(held) = feed.log.offsets(&feed.topic, feed.partition).await else { continue };
+            lag += feed.closed_at.unwrap_or(held.end).saturating_sub(feed.next.max(held.beginning));
+        }
+        lag
     }
 
     fn may_read(&self, at: usize) -> bool {

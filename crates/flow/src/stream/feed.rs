@@ -65,7 +65,12 @@ impl Feed {
         let failed = |source| Error::Log { topic: topic.to_owned(), partition: number, source };
         let held = log.offsets(topic, number).await.map_err(failed)?;
         if next > held.end {
-            return Err(Error::LogShrank { topic: topic.to_owned(), partition: number, position: next, end: held.end });
+            return Err(Error::LogShrank {
+                topic: topic.to_owned(),
+                partition: number,
+                position: next,
+                end: held.end,
+            });
         }
         let floor = next.max(held.beginning);
         let noted = match log.position(STREAM_READER, topic, number).await.map_err(failed)? {
@@ -208,7 +213,8 @@ mod tests {
             value: value.map(Bytes::from),
             headers: Vec::new(),
         };
-        let chunk = chunk(&[record(4, Some("{}")), record(5, None), record(7, Some("")), record(9, Some("[1]"))]);
+        let chunk =
+            chunk(&[record(4, Some("{}")), record(5, None), record(7, Some("")), record(9, Some("[1]"))]);
         let values: Vec<_> = chunk.records.iter().map(|at| (at.offset, chunk.value(at))).collect();
         assert_eq!(values, [(4, Some(&b"{}"[..])), (5, None), (7, Some(&b""[..])), (9, Some(&b"[1]"[..]))]);
         assert_eq!(chunk.records[0].ingested_at_us, 1_700_000_000_123_000);

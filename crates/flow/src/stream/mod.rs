@@ -19,6 +19,8 @@
 
 mod dataset;
 mod feed;
+mod freshness;
+mod meter;
 pub mod tidy;
 
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use pinmill_pipeline::{Dataset, Pipeline};
 use tokio_util::sync::CancellationToken;
 
 use self::dataset::Follow;
+pub use self::freshness::{Freshness, freshness};
 use crate::clean::{CleanReport, DatasetReport, workers};
 use crate::load::{Shared, StepLimit};
 use crate::{Error, Half, Result, run_id};
@@ -157,6 +160,7 @@ impl Streamer {
 
     async fn load(&self, stop: &CancellationToken) -> Result<CleanReport> {
         let started = Instant::now();
+        meter::describe();
         let run = run_id();
         let half = Half::Stream;
         let options = TableOptions { history: Some(self.config.history) };
@@ -165,7 +169,8 @@ impl Streamer {
         let workers = workers(self.config.workers);
         let shared = &Shared { engine, lake, half, quarantine, workers, run: &run, options };
         // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
-        let loops = self.pipeline.datasets.iter().map(|dataset| self.keep_loading(shared, dataset, stop).boxed());
+        let loops =
+            self.pipeline.datasets.iter().map(|dataset| self.keep_loading(shared, dataset, stop).boxed());
         let mut datasets = Vec::new();
         let mut failure = None;
         for ended in join_all(loops).await {

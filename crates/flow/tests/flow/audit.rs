@@ -1,6 +1,6 @@
 //! The audit says what is off and where, and nothing when nothing is.
 
-use pinmill_flow::{ArchiveConfig, AuditOptions};
+use pinmill_flow::{ArchiveConfig, AuditOptions, Logs};
 use serde_json::json;
 
 use crate::support::{World, bad, good, small};
@@ -75,8 +75,8 @@ async fn a_changed_object_is_found_by_the_deep_audit() {
     assert!(world.audit().await.balanced);
     let options = AuditOptions { deep: true, ..AuditOptions::default() };
     let log = world.event_log();
-    let deep =
-        pinmill_flow::audit(&world.pipeline, &world.engine, Some(log.as_ref()), &world.lake, &options).await;
+    let logs = Logs { topics: Some(log.as_ref()), streams: None };
+    let deep = pinmill_flow::audit(&world.pipeline, &world.engine, logs, &world.lake, &options).await;
     let error = deep.unwrap_err().to_string();
     assert!(error.contains("t.user+0+0000000010.json"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! An archive that another sink left behind.
 
-use pinmill_flow::{AuditOptions, CleanOptions};
+use pinmill_flow::{AuditOptions, CleanOptions, Logs};
 use pinmill_lake::Lake;
 
 use crate::support::{World, good, small};
@@ -44,8 +44,9 @@ async fn thousands_of_one_record_objects_under_another_prefix_are_cleaned_where_
 
     let audit =
         AuditOptions { archive: Some(archive), prefix: "old/topics".into(), ..AuditOptions::default() };
-    let report =
-        pinmill_flow::audit(&world.pipeline, &world.engine, None, &world.lake, &audit).await.unwrap();
+    let report = pinmill_flow::audit(&world.pipeline, &world.engine, Logs::default(), &world.lake, &audit)
+        .await
+        .unwrap();
     assert!(report.balanced, "{report:#?}");
     assert_eq!(report.topics["124df56aef51.user"].clean, objects / 2);
 }

@@ -61,10 +61,12 @@ async fn a_filter_takes_only_what_it_says() {
     let mut world = world().await;
     world.pipeline = tolerant();
     let filter = Filter { offset: Some(12), ..Filter::default() };
-    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, Half::Batch, &filter).await.unwrap();
+    let report =
+        quarantine::replay(&world.pipeline, &world.engine, &world.lake, Half::Batch, &filter).await.unwrap();
     assert_eq!((report.moved, table(&world).await), (1, (11, 11)));
     let other = Filter { dataset: Some("pin".into()), ..Filter::default() };
-    let report = quarantine::replay(&world.pipeline, &world.engine, &world.lake, Half::Batch, &other).await.unwrap();
+    let report =
+        quarantine::replay(&world.pipeline, &world.engine, &world.lake, Half::Batch, &other).await.unwrap();
     assert_eq!(report.moved, 0);
     world.assert_balanced().await;
 }
@@ -74,7 +76,8 @@ async fn records_are_listed_and_shown_with_reason_and_raw_bytes() {
     let world = world().await;
     let all = world.quarantined().await;
     assert_eq!(all.len(), 22);
-    let some = quarantine::list(&world.pipeline, &world.lake, Half::Batch, &Filter::default(), 5).await.unwrap();
+    let some =
+        quarantine::list(&world.pipeline, &world.lake, Half::Batch, &Filter::default(), 5).await.unwrap();
     assert_eq!(some.len(), 5);
     let id = RecordId { topic: "t.user".into(), partition: 0, offset: 14 };
     let shown = quarantine::show(&world.pipeline, &world.lake, Half::Batch, &id).await.unwrap().unwrap();

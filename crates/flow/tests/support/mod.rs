@@ -12,7 +12,7 @@ use pinmill_engine::{EmbeddedEngine, EngineConfig};
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_flow::{
     AnswerOptions, AnswerReport, ArchiveConfig, ArchiveReport, Archiver, AuditOptions, AuditReport,
-    CleanOptions, CleanReport, Half, Result,
+    CleanOptions, CleanReport, Half, Logs, Result,
 };
 use pinmill_lake::{Lake, LakeOptions};
 use pinmill_pipeline::Pipeline;
@@ -171,9 +171,8 @@ impl World {
 
     pub(crate) async fn audit_with(&self, options: &AuditOptions) -> AuditReport {
         let log = self.event_log();
-        pinmill_flow::audit(&self.pipeline, &self.engine, Some(log.as_ref()), &self.lake, options)
-            .await
-            .unwrap()
+        let logs = Logs { topics: Some(log.as_ref()), streams: None };
+        pinmill_flow::audit(&self.pipeline, &self.engine, logs, &self.lake, options).await.unwrap()
     }
 
     pub(crate) async fn audit(&self) -> AuditReport {
@@ -189,7 +188,8 @@ impl World {
 
     /// Rows of a query as JSON values.
     pub(crate) async fn sql(&self, query: &str) -> Vec<Vec<serde_json::Value>> {
-        let result = pinmill_flow::sql(&self.pipeline, &self.engine, &self.lake, Half::Batch, query).await.unwrap();
+        let result =
+            pinmill_flow::sql(&self.pipeline, &self.engine, &self.lake, Half::Batch, query).await.unwrap();
         let batches: Vec<_> = result.batches.try_collect().await.unwrap();
         batches.iter().flat_map(json_rows).collect()
     }
@@ -199,7 +199,9 @@ impl World {
     }
 
     pub(crate) async fn quarantined(&self) -> Vec<quarantine::QuarantinedRecord> {
-        quarantine::list(&self.pipeline, &self.lake, Half::Batch, &Filter::default(), usize::MAX / 2).await.unwrap()
+        quarantine::list(&self.pipeline, &self.lake, Half::Batch, &Filter::default(), usize::MAX / 2)
+            .await
+            .unwrap()
     }
 
     /// Every record of the topic is in the table once or in quarantine once with its raw bytes, as the oracle says.

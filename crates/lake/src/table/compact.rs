@@ -201,7 +201,10 @@ impl Table {
         let target_size = i64::try_from(policy.full_bytes).unwrap_or(i64::MAX);
         let operation = DeltaOperation::Optimize { predicate: None, target_size };
         let done = self.commit_actions(&CommitPlan::default(), operation, actions).await?;
-        debug_assert!(matches!(done, Committed::Committed { .. }), "a plan without ranges is never found there");
+        debug_assert!(
+            matches!(done, Committed::Committed { .. }),
+            "a plan without ranges is never found there"
+        );
         fail::fail_point!("lake::table::after_compaction", |_| Err(Error::Task {
             doing: "put files together",
             reason: "failpoint".into()

@@ -61,7 +61,7 @@ use object_store::path::Path;
 
 pub use commit::Committed;
 pub(crate) use commit::written;
-pub use compact::{Compacted, CompactPolicy};
+pub use compact::{CompactPolicy, Compacted};
 pub use history::HistoryEntry;
 pub use plan::{
     CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, RecordId, Totals, decide,

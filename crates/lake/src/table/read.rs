@@ -71,7 +71,8 @@ impl Table {
         let mut sum = RowsSum::default();
         for file in self.files()? {
             for batch in self.batches_of(&file, Some(columns)).await? {
-                add_rows(&mut sum, &converter, &batch?, columns).map_err(|e| Error::corrupt(&file.path, e))?;
+                add_rows(&mut sum, &converter, &batch?, columns)
+                    .map_err(|e| Error::corrupt(&file.path, e))?;
             }
         }
         Ok(sum)
@@ -87,7 +88,8 @@ impl Table {
         let reader = match &file.file {
             Some(local) => {
                 let opened = std::fs::File::open(local);
-                let opened = opened.map_err(|e| Error::corrupt(&file.path, format!("cannot be read: {e}")))?;
+                let opened =
+                    opened.map_err(|e| Error::corrupt(&file.path, format!("cannot be read: {e}")))?;
                 reader(opened, columns).map_err(failed)?
             }
             None => {

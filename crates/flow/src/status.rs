@@ -1,0 +1,118 @@
+//! How each table stands: how far behind its source, how fresh, how busy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pinmill_broker::EventLog;
+use pinmill_lake::Lake;
+use pinmill_lake::table::{Table, Totals};
+use pinmill_pipeline::Pipeline;
+use serde::Serialize;
+
+use crate::audit::Logs;
+use crate::{Half, Result};
+
+/// Over how long the commit rate is taken.
+const RATE_OVER: Duration = Duration::from_secs(60);
+
+/// How one table stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TableStatus {
+    /// Which half it is of.
+    pub half: Half,
+    /// Its dataset.
+    pub dataset: String,
+    /// Its Delta version.
+    pub version: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// Records in quarantine instead.
+    pub quarantined: u64,
+    /// Records accepted that it does not cover yet; `None` where the log is not there.
+    pub lag: Option<u64>,
+    /// When the newest row was accepted, in milliseconds since the Unix epoch.
+    pub newest_ms: Option<i64>,
+    /// Now less that, in seconds.
+    pub freshness_seconds: Option<f64>,
+    /// Commits of rows in the last minute.
+    pub commits_last_minute: u64,
+    /// Data files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// All tables of both halves that there are. `now_ms` is the time, in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// What cannot be read.
+pub async fn status(
+    pipeline: &Pipeline,
+    logs: Logs<'_>,
+    lake: &Lake,
+    now_ms: i64,
+) -> Result<Vec<TableStatus>> {
+    let mut all = Vec::new();
+    for half in Half::ALL {
+        let log = match half {
+            Half::Batch => logs.topics,
+            Half::Stream => logs.streams,
+        };
+        for dataset in &pipeline.datasets {
+            let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? else { continue };
+            let totals = table.totals().await?;
+            let lag = match log {
+                Some(log) => Some(lag(pipeline, half, &dataset.name, log, &totals).await?),
+                None => None,
+            };
+            let newest_ms = table.newest_ms()?;
+            let since = now_ms - RATE_OVER.as_millis() as i64;
+            let recent = table.history_since(since).await?;
+            let files = table.files()?;
+            all.push(TableStatus {
+                half,
+                dataset: dataset.name.clone(),
+                version: table.version(),
+                rows: totals.values().map(|totals| totals.clean).sum(),
+                quarantined: totals.values().map(|totals| totals.quarantined).sum(),
+                lag,
+                newest_ms,
+                freshness_seconds: newest_ms.map(|newest| (now_ms - newest).max(0) as f64 / 1000.0),
+                commits_last_minute: recent.iter().filter(|entry| !entry.ranges.is_empty()).count() as u64,
+                files: files.len() as u64,
+                bytes: files.iter().map(|file| file.size).sum(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Records of the log that a table does not cover yet.
+async fn lag(
+    pipeline: &Pipeline,
+    half: Half,
+    dataset: &str,
+    log: &dyn EventLog,
+    totals: &Totals,
+) -> Result<u64> {
+    let covered: BTreeMap<(&str, u32), u64> = totals
+        .values()
+        .map(|totals| ((totals.topic.as_str(), totals.partition), totals.sum.last + 1))
+        .collect();
+    let mut lag = 0;
+    for topic in log.topics().await? {
+        let takes = match half {
+            Half::Batch => pipeline.dataset_for_topic(&topic),
+            Half::Stream => pipeline.dataset_for_stream(&topic),
+        };
+        if takes.is_none_or(|takes| takes.name != dataset) {
+            continue;
+        }
+        for partition in log.describe(&topic).await?.partitions {
+            let held = log.offsets(&topic, partition.partition).await?;
+            let next = covered.get(&(topic.as_str(), partition.partition)).copied().unwrap_or(0);
+            lag += held.end.saturating_sub(next.max(held.beginning));
+        }
+    }
+    Ok(lag)
+}
