@@ -33,9 +33,10 @@ def main():
     signal.alarm(TIME_LIMIT)
     # Each reader alone: loading all of them would take long, and one could get in another's way.
     module = importlib.import_module(f"with_{arguments.reader}")
+    paths = [path.resolve() for path in arguments.tables]
     reader = module.Reader()
     try:
-        tables = [form.table(path.resolve(), reader) for path in arguments.tables]
+        tables = [form.table(path, reader) for path in paths]
     finally:
         reader.close()
     json.dump({"reader": arguments.reader, "version": module.VERSION, "tables": tables}, sys.stdout, indent=1)

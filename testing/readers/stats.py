@@ -78,6 +78,7 @@ def bound_faults(column, low, high):
         return
     if low > least or high < greatest:
         yield f"has the bounds {low!r} and {high!r}, and values from {least!r} to {greatest!r}"
+        return
     for bound, actual in ((low, least), (high, greatest)):
         if not as_wide_as_it_must_be(bound, actual):
             yield f"has the bound {bound!r}, further than it must be from the value {actual!r}"

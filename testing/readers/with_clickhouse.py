@@ -1,6 +1,7 @@
 """ClickHouse, inside this process (chdb); it reads Delta with the kernel that Delta's makers wrote in Rust."""
 
 import datetime
+import os
 
 import chdb
 import pyarrow
@@ -61,6 +62,10 @@ def query(text):
 
 class Reader:
     """See form.table."""
+
+    def __init__(self):
+        # ClickHouse reads files below the working directory only, and tables may be anywhere.
+        os.chdir("/")
 
     def columns(self, path):
         described = query(f"DESCRIBE TABLE {self.source(path)}")

@@ -244,10 +244,17 @@ fn a_bound_that_is_too_narrow_and_a_count_that_is_wrong_are_found() {
         &place.join("_delta_log/00000000000000000001.json"),
         &[(r#"\"_offset\":499"#, r#"\"_offset\":498"#), (r#"\"numRecords\":500"#, r#"\"numRecords\":501"#)],
     );
-    let (well, said) = statistics(&python, &[place]);
+    let tables = [place];
+    let (well, said) = statistics(&python, &tables);
     let faults = said["tables"][0]["faults"].to_string();
     assert!(
         !well && faults.contains("_offset: has the bounds") && faults.contains("numRecords is 501"),
         "{said:#}"
     );
+
+    // This is what such a bound does: the reader does not look into the file.
+    let read = read(&python, "polars", &tables);
+    let offset =
+        read[0]["columns"].as_array().unwrap().iter().find(|column| column["name"] == "_offset").unwrap();
+    assert_eq!((&offset["max"], &offset["rows_at_max"]), (&json!(499), &json!(0)));
 }
