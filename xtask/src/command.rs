@@ -68,6 +68,17 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).map_err(|_| format!("`{}` printed what is no text", shown(command)))
 }
 
+/// Runs a command that must end well, and gives what it printed on standard output and then on standard error.
+pub(crate) fn output_of_both(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|e| cannot_start(command, &e))?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(format!("`{}` failed: {}\n{}", shown(command), output.status, said.trim_end()))
+    }
+}
+
 /// True where a command ends well, whatever it prints.
 pub(crate) fn works(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -8,6 +8,7 @@
 mod bench;
 mod check;
 mod command;
+mod environments;
 mod services;
 mod test;
 
@@ -21,9 +22,9 @@ cargo xtask COMMAND
   bench [NAME…] [--quick] [--build]
                          benches in release mode; results go to bench/results (names: see bench/README.md)
   services [list|install|start NAME]
-                         what tests want from the machine: database servers and Python packages
+                         what tests want from the machine: database servers, Python packages, Delta's jars
 
-Environment: PINMILL_CACHE (default ~/.cache/pinmill) is where a Python environment and bench data are kept;
+Environment: PINMILL_CACHE (default ~/.cache/pinmill) is where Python environments, jars and bench data are kept;
 PINMILL_SHARED names a folder of real rows; PINMILL_SEED repeats a random test; with CI=true nothing that tests want
 may be missing, unless PINMILL_ALLOW_MISSING=1.";
 

@@ -1,15 +1,15 @@
 //! What tests want from the machine beyond Rust and a C compiler, and how to get it.
 //!
 //! Database servers are the testkit's business: tests start and stop their own, on ports and directories of their own,
-//! and its program `services` lists, installs and starts them. Here they are only called for, and a Python is made
-//! that has the packages of testing/requirements.txt. What cannot be had is never an error by itself: a stranger
-//! without root can run the rest.
+//! and its program `services` lists, installs and starts them. Here they are only called for, and what is no server is
+//! made: see `environments`. What cannot be had is never an error by itself: a stranger without root can run the rest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Result;
-use crate::command::{cache, cargo, output, root, run as run_command, works};
+use crate::command::{cargo, output};
+use crate::environments::Environment;
 
 /// Something tests want, and where it was found, or why it is not there and what to do.
 pub(crate) struct Service {
@@ -44,7 +44,10 @@ pub(crate) fn run(arguments: &[String]) -> Result {
 pub(crate) fn list() -> Result<Vec<Service>> {
     let said = output(&mut testkit(&["list"]))?;
     let mut services: Vec<Service> = said.lines().map(from_line).collect();
-    services.push(python_service(current_python()));
+    services.extend(
+        Environment::ALL
+            .map(|environment| Service { name: environment.name().to_owned(), found: environment.current() }),
+    );
     Ok(services)
 }
 
@@ -53,18 +56,15 @@ pub(crate) fn install() -> Result<Vec<Service>> {
     let mut services = list()?;
     for service in &mut services {
         if service.found.is_err() {
-            service.found = match service.name.as_str() {
-                "python" => make_python(),
-                name => output(&mut testkit(&["install", name])).and_then(|said| from_line(&said).found),
+            let name = service.name.as_str();
+            service.found = match Environment::ALL.into_iter().find(|environment| environment.name() == name)
+            {
+                Some(environment) => environment.made(),
+                None => output(&mut testkit(&["install", name])).and_then(|said| from_line(&said).found),
             };
         }
     }
     Ok(services)
-}
-
-/// The Python with the packages of testing/requirements.txt.
-pub(crate) fn python() -> Result<PathBuf> {
-    current_python().or_else(|_| make_python())
 }
 
 /// The testkit's program for servers.
@@ -85,47 +85,6 @@ fn from_line(line: &str) -> Service {
         _ => Err(format!("not installed: {line}")),
     };
     Service { name, found }
-}
-
-fn python_service(found: Result<PathBuf>) -> Service {
-    Service { name: "python".to_owned(), found }
-}
-
-fn requirements() -> PathBuf {
-    root().join("testing/requirements.txt")
-}
-
-/// The Python made earlier, if it was made from the requirements of this clone.
-fn current_python() -> Result<PathBuf> {
-    let dir = cache()?.join("python");
-    let python = dir.join("bin/python");
-    let wanted = read(&requirements())?;
-    let made_from = std::fs::read_to_string(dir.join("requirements.txt"));
-    if python.is_file() && made_from.is_ok_and(|made_from| made_from == wanted) {
-        return Ok(python);
-    }
-    Err("its packages are not installed (cargo xtask services install)".to_owned())
-}
-
-fn make_python() -> Result<PathBuf> {
-    if !works(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
-        // Debian keeps both in a package of their own.
-        let install = ["-c", "apt-get -q update && apt-get -q -y install python3 python3-venv"];
-        run_command(Command::new("sh").args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
-    }
-    let dir = cache()?.join("python");
-    run_command(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
-    let python = dir.join("bin/python");
-    let pip = ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--requirement"];
-    run_command(Command::new(&python).args(pip).arg(requirements()))?;
-    // Written last: a half-made environment is made again.
-    let stamp = dir.join("requirements.txt");
-    std::fs::write(&stamp, read(&requirements())?).map_err(|e| format!("{}: {e}", stamp.display()))?;
-    Ok(python)
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))
 }
 
 #[cfg(test)]

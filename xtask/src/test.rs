@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 use crate::command::{FEATURES, cache, cannot_start, cargo, says_yes, shown};
+use crate::environments::Environment;
 use crate::services::{self, Service};
 
 /// What the closing lines of test binaries add up to.
@@ -65,13 +66,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         .args(if named { &["--all-features"][..] } else { &["--workspace", "--features", FEATURES] })
         .args(own);
     command.env("PINMILL_LEFT_OUT", &left_out);
-    if let Ok(python) = services::python() {
-        // Tests that call `python3` as a user would get this one.
-        let mut path = python.parent().map(Path::to_path_buf).into_iter().collect::<Vec<_>>();
-        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-        command.env("PATH", std::env::join_paths(path).map_err(|e| format!("PATH: {e}"))?);
-        command.env("PINMILL_PYTHON", python);
-    }
+    tell_of_environments(&mut command)?;
     let ran = stream(&mut command);
     let said = said_left_out(&left_out);
     let (ended_well, total) = ran?;
@@ -88,6 +83,21 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     println!("\n{} test binaries, {} tests ignored", total.binaries, total.ignored);
     println!("{} passed, {} failed", total.passed, total.failed);
     if ended_well { Ok(()) } else { Err("the tests failed".to_owned()) }
+}
+
+/// Tells tests where the environments are that could be had.
+fn tell_of_environments(command: &mut Command) -> Result {
+    for environment in Environment::ALL {
+        let Ok(place) = environment.current() else { continue };
+        if environment == Environment::Python {
+            // Tests that call `python3` as a user would get this one.
+            let mut path = place.parent().map(Path::to_path_buf).into_iter().collect::<Vec<_>>();
+            path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+            command.env("PATH", std::env::join_paths(path).map_err(|e| format!("PATH: {e}"))?);
+        }
+        command.env(environment.variable(), place);
+    }
+    Ok(())
 }
 
 /// Runs `cargo test`, shows what it prints and counts it.

@@ -40,11 +40,35 @@ pub fn shared_dir() -> Option<PathBuf> {
 ///
 /// `None` when it is not set; the test then returns, and this has said that it was left out.
 pub fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("PINMILL_PYTHON").map(PathBuf::from);
-    if python.is_none() {
-        left_out("it needs a Python with duckdb and requests (`cargo xtask test` makes one)");
+    told("PINMILL_PYTHON", "it needs a Python with duckdb and requests (`cargo xtask test` makes one)")
+}
+
+/// The Python that runs testing/readers: `PINMILL_READERS_PYTHON`, which `cargo xtask test` sets.
+///
+/// `None` when it is not set; the test then returns, and this has said that it was left out.
+pub fn readers_python() -> Option<PathBuf> {
+    let why = "it needs a Python with chdb, polars and deltalake (`cargo xtask test` makes one)";
+    told("PINMILL_READERS_PYTHON", why)
+}
+
+/// The folder of Delta's jars, with which the Python of [`readers_python`] can start Spark: `PINMILL_DELTA_JARS`, which
+/// `cargo xtask test` sets where there is Java.
+///
+/// `None` when it is not set; the test then goes without Spark, and this has said that it was left out.
+pub fn delta_jars() -> Option<PathBuf> {
+    told(
+        "PINMILL_DELTA_JARS",
+        "it needs Java 17 and Delta's jars for Spark (`cargo xtask test` fetches them)",
+    )
+}
+
+/// The path in a variable; where it is not set, the test is left out.
+fn told(variable: &str, why_left_out: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    if path.is_none() {
+        left_out(why_left_out);
     }
-    python
+    path
 }
 
 /// Says that the calling test is left out, and why.

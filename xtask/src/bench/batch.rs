@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::report::{Report, Target};
 use super::{Context, Cost, measure, pinmill, text};
+use crate::Result;
 use crate::command::{cargo, root, run as run_command};
-use crate::{Result, services};
+use crate::environments::Environment;
 
 /// Records of one archive object; pinmill's own default.
 const RECORDS_AN_OBJECT: u64 = 100_000;
@@ -123,7 +124,7 @@ impl Setup {
     /// DuckDB into an empty folder.
     fn duckdb(&self) -> Result<Cost> {
         let tables = self.fresh("duckdb")?;
-        let python = services::python()?;
+        let python = Environment::Python.made()?;
         let script = root().join("bench/duckdb_batch.py");
         let command = [text(&python)?, text(&script)?, text(&self.archive)?, text(&tables)?];
         measure(&command, &self.answers_of("duckdb"))

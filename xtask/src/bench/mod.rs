@@ -15,8 +15,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::Result;
 use crate::command::{cache, cargo, output, root, run as run_command};
-use crate::{Result, services};
+use crate::environments::Environment;
 use report::Report;
 
 /// One bench: its name on the command line, what it measures, and how.
@@ -170,7 +171,7 @@ impl Cost {
 
 /// Runs a command by bench/measure.py, its standard output into `out`.
 fn measure(command: &[&str], out: &Path) -> Result<Cost> {
-    let mut measured = Command::new(services::python()?);
+    let mut measured = Command::new(Environment::Python.made()?);
     measured.arg(root().join("bench/measure.py")).arg("--out").arg(out).arg("--").args(command);
     let said = output(&mut measured)?;
     let said: Value = serde_json::from_str(&said).map_err(|e| format!("measure.py: {e}"))?;

@@ -8,6 +8,7 @@ mod folder;
 mod foreign;
 mod generator;
 mod golden;
+mod readers;
 mod reference_client;
 mod run;
 mod usage;
