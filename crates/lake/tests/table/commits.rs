@@ -1,0 +1,254 @@
+//! Commits: once, in their place, or refused.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{Array, AsArray};
+use pinmill_lake::table::{CommitPlan, Committed, Table};
+use pinmill_lake::{Error, Lake, RangeSum};
+use rand::RngExt;
+
+use crate::common::{Fault, FaultyStore, contents};
+use crate::support::{count, once, open, plan, read, sum};
+
+#[tokio::test]
+async fn rows_positions_and_totals_come_back_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path().join("my lake").to_str().unwrap()).unwrap();
+    let mut table = open(&lake).await;
+    assert_eq!(table.position("a.pin", 0).await.unwrap(), None);
+    let first = plan(&table, 0, None, 5, 10).await;
+    assert!(matches!(table.commit(&first).await.unwrap(), Committed::Committed { version: 1, attempts: 1 }));
+    let mut second = plan(&table, 0, Some(9), 10, 13).await;
+    second.ranges[0].sum.join(&sum(13, 15));
+    second.ranges[0].quarantined = 2;
+    table.commit(&second).await.unwrap();
+
+    let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
+    assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(14));
+    assert_eq!(table.position("a.pin", 1).await.unwrap(), None);
+    let totals = table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].clone();
+    assert_eq!((totals.sum, totals.latest), (sum(5, 15), sum(10, 15)));
+    assert_eq!((totals.clean, totals.quarantined, totals.generation.as_deref()), (8, 2, Some("g1")));
+    assert_eq!(count(&table, &lake).await, once(0, 5..13));
+    let first_rows = read(&table, &lake).await.into_iter().find(|batch| batch.num_rows() == 5).unwrap();
+    let titles = first_rows.column(1).as_string::<i32>();
+    assert!(titles.is_null(1));
+    assert_eq!(titles.value(2), "title 7, rather long");
+    assert!(table.files().unwrap().iter().all(|file| file.file.as_ref().unwrap().is_file()));
+    assert!(Table::open(&lake, "batch/other").await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_commits_whose_answer_was_lost_are_known_again() {
+    for fault in [Fault::AnswerLost, Fault::AnswerLostThenExists] {
+        let store = FaultyStore::new();
+        let lake = store.lake();
+        let mut table = open(&lake).await;
+        for index in 0..50_u64 {
+            let plan = plan(&table, 0, index.checked_sub(1), index, index + 1).await;
+            store.fail("_delta_log/0", fault, 1);
+            let done = table.commit(&plan).await.unwrap();
+            assert_eq!(done, Committed::Committed { version: index + 1, attempts: 1 });
+        }
+        store.heal();
+        assert_eq!(store.faults.load(Ordering::Relaxed), 50);
+        assert_eq!(store.deletes.load(Ordering::Relaxed), 0, "no data file is deleted");
+        let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
+        assert_eq!(table.version(), 50, "no second commit");
+        assert_eq!(count(&table, &lake).await, once(0, 0..50));
+        assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 50));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_really_failed_is_made_again_and_lands_once() {
+    let store = FaultyStore::new();
+    let lake = store.lake();
+    let mut table = open(&lake).await;
+    let plan = plan(&table, 0, None, 0, 4).await;
+    store.fail("_delta_log/0", Fault::Refused, 3);
+    assert_eq!(table.commit(&plan).await.unwrap(), Committed::Committed { version: 1, attempts: 4 });
+    assert_eq!(count(&table, &lake).await, once(0, 0..4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_down_ends_the_commit_and_the_next_call_may_go_on() {
+    let store = FaultyStore::new();
+    let lake = store.lake();
+    let mut table = open(&lake).await;
+    let plan = plan(&table, 0, None, 0, 4).await;
+    store.fail("_delta_log/0", Fault::Refused, u64::MAX);
+    let error = table.commit(&plan).await.unwrap_err();
+    assert!(matches!(error, Error::Contention { .. }), "{error}");
+    store.heal();
+    assert!(matches!(table.commit(&plan).await.unwrap(), Committed::Committed { version: 1, .. }));
+    assert_eq!(table.commit(&plan).await.unwrap(), Committed::AlreadyCommitted);
+    assert_eq!(count(&table, &lake).await, once(0, 0..4));
+}
+
+#[tokio::test]
+async fn a_second_writer_is_fenced_and_the_same_work_is_not_done_twice() {
+    let lake = FaultyStore::new().lake();
+    let (mut one, mut zombie) = (open(&lake).await, open(&lake).await);
+    let [ours, same, longer] = [
+        plan(&one, 0, None, 0, 10).await,
+        plan(&zombie, 0, None, 0, 10).await,
+        plan(&zombie, 0, None, 0, 15).await,
+    ];
+    one.commit(&ours).await.unwrap();
+    let error = zombie.commit(&longer).await.unwrap_err();
+    assert!(matches!(&error, Error::Fenced { partition: 0, .. }), "{error}");
+    assert!(error.to_string().contains("was to be at nothing covered and is at offset 9"), "{error}");
+    assert_eq!(zombie.commit(&same).await.unwrap(), Committed::AlreadyCommitted);
+    assert_eq!(count(&zombie, &lake).await, once(0, 0..10));
+}
+
+#[tokio::test]
+async fn the_same_position_with_other_records_is_refused_not_skipped() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    let mut plan = plan(&table, 0, None, 0, 10).await;
+    table.commit(&plan).await.unwrap();
+    plan.ranges[0].sum.hash ^= 1;
+    assert!(matches!(table.commit(&plan).await, Err(Error::Fenced { .. })));
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_stops_the_commit() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    let first = plan(&table, 0, None, 0, 10).await;
+    table.commit(&first).await.unwrap();
+    let mut next = plan(&table, 0, Some(9), 10, 12).await;
+    next.ranges[0].generation = Some("g2".into());
+    let error = table.commit(&next).await.unwrap_err();
+    assert!(matches!(&error, Error::Generation { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_add_up_is_refused() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    let good = plan(&table, 0, None, 3, 10).await;
+    let breakages: [fn(&mut CommitPlan); 7] = [
+        |plan| plan.ranges[0].clean -= 1,
+        |plan| plan.ranges[0].sum = RangeSum::default(),
+        |plan| plan.ranges[0].after = Some(3),
+        |plan| plan.ranges[0].sum.count = 99,
+        |plan| plan.ranges[0].sum.last = u64::MAX,
+        |plan| plan.ranges.push(plan.ranges[0].clone()),
+        |plan| plan.files.clear(),
+    ];
+    for (index, breakage) in breakages.into_iter().enumerate() {
+        let mut plan = good.clone();
+        breakage(&mut plan);
+        assert!(matches!(table.commit(&plan).await, Err(Error::TableLog { .. })), "breakage {index}");
+    }
+    assert_eq!(table.version(), 0);
+    table.commit(&good).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_with_other_batch_boundaries_after_any_crash_gives_each_row_once() {
+    let mut random = pinmill_testkit::rng();
+    for round in 0..100 {
+        let store = FaultyStore::new();
+        let lake = store.lake();
+        const END: u64 = 40;
+        loop {
+            // A life of the process: it opens the table, goes on where the table is, and dies sooner or later.
+            let mut table = open(&lake).await;
+            let fault =
+                [Fault::Refused, Fault::AnswerLost, Fault::AnswerLostThenExists][random.random_range(0..3)];
+            store.fail("_delta_log/0", fault, random.random_range(0..3));
+            for _ in 0..random.random_range(1..4) {
+                let after = table.position("a.pin", 0).await.unwrap();
+                let first = after.map_or(0, |after| after + 1);
+                if first == END {
+                    break;
+                }
+                let end = END.min(first + random.random_range(1..25));
+                let plan = plan(&table, 0, after, first, end).await;
+                if random.random_bool(0.2) {
+                    // Dies after the data files were written.
+                    break;
+                }
+                table.commit(&plan).await.unwrap();
+            }
+            store.heal();
+            if table.position("a.pin", 0).await.unwrap() == Some(END - 1) {
+                break;
+            }
+        }
+        let mut table = open(&lake).await;
+        assert_eq!(count(&table, &lake).await, once(0, 0..END as i64), "round {round}");
+        assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, END));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_different_partitions_all_land() {
+    const COMMITS: u64 = 15;
+    let lake = FaultyStore::new().lake();
+    open(&lake).await;
+    let writers = (0..8_u32).map(|partition| {
+        let lake = lake.clone();
+        tokio::spawn(async move {
+            let mut table = open(&lake).await;
+            for index in 0..COMMITS {
+                let plan = plan(&table, partition, index.checked_sub(1), index, index + 1).await;
+                // Giving up is allowed when others are always quicker; then it is tried again.
+                while let Err(error) = table.commit(&plan).await {
+                    assert!(matches!(error, Error::Contention { .. }), "{error}");
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let mut table = open(&lake).await;
+    let all: BTreeMap<_, _> = (0..8).flat_map(|partition| once(partition, 0..COMMITS as i64)).collect();
+    assert_eq!(count(&table, &lake).await, all);
+    assert_eq!(table.totals().await.unwrap().len(), 8);
+    assert_eq!(table.version(), 8 * COMMITS);
+}
+
+#[tokio::test]
+async fn positions_and_totals_live_on_in_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
+    let mut table = open(&lake).await;
+    for index in 0..52_u64 {
+        let plan = plan(&table, 0, index.checked_sub(1), index, index + 1).await;
+        table.commit(&plan).await.unwrap();
+    }
+    let log = dir.path().join("batch/pin/_delta_log");
+    assert!(log.join("_last_checkpoint").is_file());
+    for version in 0..45 {
+        std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+    }
+    let mut fresh = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
+    assert_eq!(fresh.position("a.pin", 0).await.unwrap(), Some(51));
+    assert_eq!(fresh.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 52));
+    assert_eq!(count(&fresh, &lake).await, once(0, 0..52));
+}
+
+#[tokio::test]
+async fn a_torn_commit_is_an_error_that_names_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
+    let mut table = open(&lake).await;
+    let plan = plan(&table, 0, None, 0, 3).await;
+    table.commit(&plan).await.unwrap();
+    let commit = dir.path().join("batch/pin/_delta_log/00000000000000000001.json");
+    let bytes = std::fs::read(&commit).unwrap();
+    std::fs::write(&commit, &bytes[..bytes.len() / 2]).unwrap();
+    let opened = match Table::open(&lake, "batch/pin").await {
+        Ok(table) => table.unwrap().totals().await.map(drop),
+        Err(error) => Err(error),
+    };
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains("batch/pin"), "{error}");
+}

@@ -1,0 +1,165 @@
+//! Small files put together, old ones taken away, and what the history tells of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pinmill_lake::table::{CompactPolicy, CoveredRange, Table, TableOptions};
+use pinmill_lake::{Error, Lake};
+use rand::RngExt;
+
+use crate::common::{Fault, FaultyStore};
+use crate::support::{contents_of, count, once, open, plan, schema, sum};
+
+const COLUMNS: [&str; 4] = ["ind", "title", "followers", "coordinates"];
+
+/// Commits offsets one by one, from where the table is.
+async fn commit_singly(table: &mut Table, partition: u32, offsets: std::ops::Range<u64>) {
+    for offset in offsets {
+        let plan = plan(table, partition, offset.checked_sub(1), offset, offset + 1).await;
+        while let Err(error) = table.commit(&plan).await {
+            assert!(matches!(error, Error::Contention { .. }), "{error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_put_together_hold_the_same_rows_and_move_no_position() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    commit_singly(&mut table, 0, 0..40).await;
+    let before = table.sum_of(&COLUMNS).await.unwrap();
+    assert_eq!(before.rows, 40);
+
+    let done = table.compact(&CompactPolicy::default()).await.unwrap();
+    assert_eq!((done.removed, done.added), (40, 1));
+    let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
+    assert_eq!(table.files().unwrap().len(), 1);
+    assert_eq!(table.sum_of(&COLUMNS).await.unwrap(), before, "bit for bit");
+    assert_eq!(count(&table, &lake).await, once(0, 0..40));
+    assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(39));
+    assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 40));
+    assert_eq!(table.compact(&CompactPolicy::default()).await.unwrap().commits, 0, "there is nothing left to do");
+
+    let history = table.history(2).await.unwrap();
+    assert_eq!(history[0].operation, "OPTIMIZE");
+    assert_eq!((history[0].added, history[0].removed, history[0].rows), (1, 40, 40));
+    assert_eq!(history[1].ranges.len(), 1);
+    assert_eq!(history[1].ranges[0].sum, sum(39, 40));
+    assert_eq!(table.newest_ms().unwrap(), Some(39 * 1000 + 1), "rounded up to the millisecond");
+    // The table goes on as if nothing had been.
+    commit_singly(&mut table, 0, 40..42).await;
+    assert_eq!(count(&table, &lake).await, once(0, 0..42));
+}
+
+/// One appends, one puts files together, one vacuums, all at once: no row is lost or doubled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn appends_compactions_and_vacuums_at_once_lose_and_double_nothing() {
+    const COMMITS: u64 = 60;
+    let lake = FaultyStore::new().lake();
+    open(&lake).await;
+    let appends = (0..2_u32).map(|partition| {
+        let lake = lake.clone();
+        tokio::spawn(async move { commit_singly(&mut open(&lake).await, partition, 0..COMMITS).await })
+    });
+    let mut tasks: Vec<_> = appends.collect();
+    for _ in 0..2 {
+        let lake = lake.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut table = open(&lake).await;
+            let policy = CompactPolicy { fan_in: 4, ..CompactPolicy::default() };
+            for _ in 0..20 {
+                match table.compact(&policy).await {
+                    // A reader's file may be gone: a vacuum without any retention is what this test is about.
+                    Ok(_) | Err(Error::Contention { .. } | Error::Store { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                table.vacuum(Duration::from_secs(3600), false).await.unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let mut table = open(&lake).await;
+    let all = (0..2).flat_map(|partition| once(partition, 0..COMMITS as i64)).collect();
+    assert_eq!(count(&table, &lake).await, all);
+    assert_eq!(table.totals().await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_whose_answer_was_lost_is_known_again() {
+    for fault in [Fault::Refused, Fault::AnswerLost, Fault::AnswerLostThenExists] {
+        let store = FaultyStore::new();
+        let lake = store.lake();
+        let mut table = open(&lake).await;
+        commit_singly(&mut table, 0, 0..20).await;
+        store.fail("_delta_log/0", fault, 1);
+        let done = table.compact(&CompactPolicy::default()).await.unwrap();
+        assert_eq!((done.commits, done.removed), (1, 20), "{fault:?}");
+        let table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
+        assert_eq!((table.version(), table.files().unwrap().len()), (21, 1), "{fault:?}");
+        assert_eq!(count(&table, &lake).await, once(0, 0..20), "{fault:?}");
+    }
+}
+
+/// Another program's rows, without any position of ours, survive.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_another_program_appended_are_put_together_too() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    commit_singly(&mut table, 0, 0..20).await;
+    let mut foreign = plan(&table, 9, None, 0, 5).await;
+    foreign.ranges = Vec::<CoveredRange>::new();
+    table.commit(&foreign).await.unwrap();
+    table.compact(&CompactPolicy::default()).await.unwrap();
+    let all = once(0, 0..20).into_iter().chain(once(9, 0..5)).collect();
+    assert_eq!(count(&table, &lake).await, all);
+    assert_eq!(table.files().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_from_before_a_column_was_added_gets_nulls_in_it() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    commit_singly(&mut table, 0, 0..16).await;
+    let mut wider = schema().fields().to_vec();
+    wider.push(Arc::new(arrow::datatypes::Field::new("language", arrow::datatypes::DataType::Utf8, true)));
+    let wider = arrow::datatypes::Schema::new(wider);
+    let mut table = Table::open_or_create(&lake, "batch/pin", &wider).await.unwrap();
+    assert_eq!(table.compact(&CompactPolicy::default()).await.unwrap().removed, 16);
+    let rows = table.rows().await.unwrap();
+    let nulls: usize = rows.iter().map(|batch| batch.column_by_name("language").unwrap().null_count()).sum();
+    assert_eq!(nulls, 16);
+}
+
+/// Five hundred commits of random size with what the streaming half does beside them: few files, a short log, flat time.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_commits_leave_few_files_and_a_short_log() {
+    let mut random = pinmill_testkit::rng();
+    let dir = tempfile::tempdir().unwrap();
+    let options = pinmill_lake::LakeOptions { fsync: false };
+    let lake = Lake::open_with(dir.path().to_str().unwrap(), &options).unwrap();
+    let options = TableOptions { history: Some(Duration::ZERO) };
+    let mut table = Table::open_or_create_with(&lake, "stream/pin", &schema(), &options).await.unwrap();
+    let mut next = 0;
+    for commit in 0..500_u64 {
+        let end = next + random.random_range(1..40);
+        let plan = plan(&table, 0, next.checked_sub(1), next, end).await;
+        table.commit(&plan).await.unwrap();
+        next = end;
+        if commit % 20 == 19 {
+            Table::open(&lake, "stream/pin").await.unwrap().unwrap().compact(&CompactPolicy::default()).await.unwrap();
+        }
+        let files = table.files().unwrap().len();
+        assert!(files < 60, "{files} files after commit {commit}");
+    }
+    table.vacuum(Duration::ZERO, false).await.unwrap();
+    let mut table = Table::open(&lake, "stream/pin").await.unwrap().unwrap();
+    assert_eq!(count(&table, &lake).await, once(0, 0..next as i64));
+    assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, next));
+    let there = contents_of(&dir);
+    let data = there.iter().filter(|path| path.contains("part-")).count();
+    assert_eq!(data, table.files().unwrap().len(), "nothing is left that no version needs");
+    let log = there.iter().filter(|path| path.ends_with(".json")).count();
+    assert!(log < 200, "{log} commits are kept of more than five hundred");
+}
