@@ -76,7 +76,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Reads a source and posts its rows to a gateway
     Emulate(Box<Emulate>),
-    /// Cleans what the archive has that the tables have not
+    /// Cleans what the archive has (or, with --from stream, the streams have) that the tables have not
     Clean(Clean),
     /// Answers the pipeline's questions from the tables
     Answer(Answer),
@@ -231,8 +231,11 @@ pub(crate) struct Emulate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Clean {
+    /// Into the tables of which half: batch from the archive, stream from the streams
+    #[arg(long, value_enum, value_name = "HALF", default_value_t)]
+    pub(crate) from: From,
     /// Reads raw objects from here instead of the lake's own archive: an old S3 sink's bucket, say
-    #[arg(long, value_name = "DIR|URL")]
+    #[arg(long, value_name = "DIR|URL", conflicts_with = "from")]
     pub(crate) archive: Option<String>,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -322,6 +325,14 @@ pub(crate) enum TablesCommand {
         /// Commits listed at the most
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// How long streamed rows took from being accepted to being in their table
+    Freshness {
+        /// Only rows accepted this long ago or later
+        #[arg(long, value_name = "TIME", default_value = "10m")]
+        since: String,
         #[command(flatten)]
         output: Output,
     },

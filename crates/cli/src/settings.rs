@@ -48,7 +48,7 @@ pub(crate) const KEYS: &[Key] = &[
         "fsync",
         "fsync: an acknowledged record survives power loss; os: only the process's death",
     ),
-    key("stream.from", "streams", "what the streaming half reads: streams, topics or both"),
+    key("stream.from", "streams", "what the streaming half loads into tables: streams, topics, both, or off"),
     key("stream.commit-every", "1s", "time after which a streamed record is committed to its table"),
     key("stream.max-records", "250000", "records after which a commit does not wait any longer"),
     key("stream.max-bytes", "64MiB", "raw bytes after which a commit does not wait any longer"),
@@ -271,7 +271,7 @@ impl Settings {
         self.one_of("archive.compression", &["none", "gzip", "zstd"])?;
         self.one_of("topics", &["embedded"])?;
         self.one_of("streams", &["embedded", "off"])?;
-        self.one_of("stream.from", &["streams", "topics", "both"])?;
+        self.one_of("stream.from", &["streams", "topics", "both", "off"])?;
         self.one_of("engine", &["embedded"])?;
         Ok(())
     }

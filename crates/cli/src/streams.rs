@@ -73,21 +73,21 @@ impl Context {
         })
     }
 
-    /// The streaming half over these logs.
+    /// The streaming half over these logs, as far as it is to read them.
     pub(crate) fn streamer(
         &self,
         streams: &Streams,
-        topics: Arc<dyn EventLog>,
+        topics: Option<Arc<dyn EventLog>>,
         lake: &Lake,
     ) -> Result<Streamer, Failure> {
         let from = self.settings.text("stream.from");
         let mut sources = Vec::new();
-        if from != "topics" {
+        if ["streams", "both"].contains(&from) {
             let log = Arc::new(streams.kinesis.shards_log());
             sources.push(StreamSource { log, kind: SourceKind::Streams });
         }
-        if from != "streams" {
-            sources.push(StreamSource { log: topics, kind: SourceKind::Topics });
+        if let Some(log) = topics.filter(|_| ["topics", "both"].contains(&from)) {
+            sources.push(StreamSource { log, kind: SourceKind::Topics });
         }
         let defaults = StreamConfig::default();
         let threads = self.size("engine.threads")?;

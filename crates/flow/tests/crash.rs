@@ -7,9 +7,15 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fail::FailScenario;
-use pinmill_flow::{ArchiveConfig, CRASH_POINTS, CleanOptions, StepLimit};
+use pinmill_flow::stream::tidy;
+use pinmill_flow::{
+    ArchiveConfig, AuditOptions, CRASH_POINTS, CleanOptions, Half, Logs, SourceKind, StepLimit, StreamConfig,
+    StreamSource, Streamer,
+};
+use pinmill_lake::table::CompactPolicy;
 use rand::RngExt;
 use support::{World, is_tolerable, small, tolerant};
 
@@ -163,6 +169,89 @@ fn death_at_any_point_of_a_replay_neither_loses_nor_doubles_a_record() {
     scenario.teardown();
 }
 
+/// Points that only the streaming half passes.
+fn of_streams(point: &str) -> bool {
+    point.starts_with("flow::stream::") || point.ends_with("_compaction")
+}
+
+/// Streams into tables, files put together, as one life of a process.
+async fn stream(world: &Arc<World>, step: StepLimit) -> Result<(), String> {
+    let world = Arc::clone(world);
+    let life = tokio::spawn(async move {
+        let sources = vec![StreamSource { log: world.event_log(), kind: SourceKind::Streams }];
+        let commit_every = Duration::from_millis(1);
+        let config = StreamConfig { step, commit_every, workers: Some(2), ..StreamConfig::default() };
+        let engine = Arc::new(support::engine());
+        Streamer::new(world.pipeline.clone(), engine, &world.lake, sources, config).run_once().await?;
+        let policy = CompactPolicy { fan_in: 3, ..CompactPolicy::default() };
+        for table in tidy::tables(&world.pipeline, Half::Stream) {
+            tidy::tidy(&world.lake, &table, &policy, None).await?;
+        }
+        Ok(())
+    });
+    match life.await {
+        Ok(lived) => lived.map_err(|error: pinmill_flow::Error| error.to_string()),
+        Err(death) => Err(death.to_string()),
+    }
+}
+
+async fn a_stream_cut_short(point: &'static str, mode: Mode, rng: &mut impl rand::Rng) -> bool {
+    let world = World::new(small());
+    world.topic("a-user", 2).await;
+    let mut world = Arc::new(world);
+    let mut died = false;
+    for round in 0..3 {
+        for partition in 0..2 {
+            let count = rng.random_range(20..60);
+            world.post_some(rng, "a-user", partition, count, 4).await;
+        }
+        let step = StepLimit { records: rng.random_range(5..20), ..StepLimit::default() };
+        // Positions are noted at the end, and each table has one or two merges.
+        let nth = if of_streams(point) { 1 } else { rng.random_range(1..4) };
+        let passed = arm(point, nth, mode);
+        let lived = stream(&world, step).await;
+        died |= lived.is_err() || passed.load(Ordering::SeqCst) >= nth;
+        fail::remove(point);
+        Arc::get_mut(&mut world)
+            .unwrap_or_else(|| panic!("{point}, round {round}: a task outlived its run"))
+            .restarted();
+    }
+    let lived = stream(&world, StepLimit::default()).await;
+    assert_eq!(lived, Ok(()), "{point}: a life without a crash failed");
+    world.assert_settled_in(Half::Stream, "a-user").await;
+    let log = world.event_log();
+    let logs = Logs { topics: None, streams: Some(&*log) };
+    let options = AuditOptions::default();
+    let report = pinmill_flow::audit(&world.pipeline, &world.engine, logs, &world.lake, &options).await;
+    let report = report.unwrap();
+    assert!(report.balanced, "{point}: {report:#?}");
+    died
+}
+
+#[test]
+fn death_at_any_point_of_streaming_neither_loses_nor_doubles_a_record() {
+    let scenario = FailScenario::setup();
+    hush();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut rng = pinmill_testkit::rng();
+    let elsewhere = |point: &str| {
+        ["lake::archive", "flow::archive", "flow::answer", "flow::replay"]
+            .iter()
+            .any(|p| point.starts_with(p))
+    };
+    for &point in CRASH_POINTS.iter().filter(|point| !elsewhere(point)) {
+        for mode in [Mode::Panic, Mode::Error] {
+            let mut died = false;
+            for _ in 0..mode.seeds() {
+                died |= runtime.block_on(a_stream_cut_short(point, mode, &mut rng));
+            }
+            let rare = point == "lake::table::before_checkpoint";
+            assert!(died || mode == Mode::Error || rare, "{point} was never passed");
+        }
+    }
+    scenario.teardown();
+}
+
 #[test]
 fn death_at_any_point_neither_loses_nor_doubles_a_record() {
     let scenario = FailScenario::setup();
@@ -176,7 +265,9 @@ fn death_at_any_point_neither_loses_nor_doubles_a_record() {
                 died |= runtime.block_on(a_life_cut_short(point, mode, &mut rng));
             }
             // A point that nothing passes would prove nothing.
-            let rare = point == "lake::table::before_checkpoint" || point.starts_with("flow::replay");
+            let rare = point == "lake::table::before_checkpoint"
+                || point.starts_with("flow::replay")
+                || of_streams(point);
             assert!(died || mode == Mode::Error || rare, "{point} was never passed");
         }
     }

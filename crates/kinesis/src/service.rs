@@ -76,6 +76,11 @@ impl Kinesis {
         ShardsLog::new(Arc::clone(&self.service.catalog))
     }
 
+    /// Ends the event streams of all consumers, so that a server that stops need not wait minutes for them.
+    pub fn end_subscriptions(&self) {
+        self.service.subscriptions.end_all();
+    }
+
     /// Makes a stream, as `CreateStream` does but without its delay.
     ///
     /// # Errors

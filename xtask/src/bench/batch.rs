@@ -17,7 +17,7 @@ const RECORDS_AN_OBJECT: u64 = 100_000;
 
 /// Which events are in the archive.
 #[derive(Clone, Copy)]
-enum Draw {
+pub(super) enum Draw {
     /// Ids drawn with replacement from those of the reference, as its emulator does.
     Replacement,
     /// Every event another id.
@@ -77,7 +77,7 @@ pub(super) fn small(context: &Context) -> Result<Report> {
 }
 
 /// The files of one comparison.
-struct Setup {
+pub(super) struct Setup {
     program: PathBuf,
     archive: PathBuf,
     /// The same objects and one more of each topic, with a hundredth of the records.
@@ -86,7 +86,7 @@ struct Setup {
 }
 
 impl Setup {
-    fn new(context: &Context, draw: Draw, events: u64) -> Result<Self> {
+    pub(super) fn new(context: &Context, draw: Draw, events: u64) -> Result<Self> {
         let program = pinmill()?;
         let kind = match draw {
             Draw::Replacement => "drawn",
@@ -133,13 +133,33 @@ impl Setup {
     /// pinmill: cold into an empty folder, or, with the longer archive, on top of what the run before left.
     fn pinmill(&self, archive: &Path) -> Result<Cost> {
         let data = if archive == self.archive { self.fresh("pinmill")? } else { self.work.join("pinmill") };
+        let cleaned = self.clean(archive, &data)?;
         let program = text(&self.program)?;
-        let common = ["--data", text(&data)?, "--no-progress", "--quiet"];
-        let clean =
-            [&[program, "clean", "--archive", text(archive)?, "--format", "json"], &common[..]].concat();
-        let answer = [&[program, "answer", "--format", "json"], &common[..]].concat();
-        let cleaned = measure(&clean, &self.work.join("clean.json"))?;
+        let answer =
+            [program, "answer", "--format", "json", "--data", text(&data)?, "--no-progress", "--quiet"];
         Ok(cleaned.then(measure(&answer, &self.answers_of("pinmill"))?))
+    }
+
+    /// Only the cleaning, cold into an empty folder; and where that is.
+    pub(super) fn clean_only(&self) -> Result<(Cost, PathBuf)> {
+        let data = self.fresh("pinmill")?;
+        Ok((self.clean(&self.archive, &data)?, data))
+    }
+
+    fn clean(&self, archive: &Path, data: &Path) -> Result<Cost> {
+        let clean = [
+            text(&self.program)?,
+            "clean",
+            "--archive",
+            text(archive)?,
+            "--format",
+            "json",
+            "--data",
+            text(data)?,
+            "--no-progress",
+            "--quiet",
+        ];
+        measure(&clean, &self.work.join("clean.json"))
     }
 
     fn fresh(&self, name: &str) -> Result<PathBuf> {

@@ -9,6 +9,7 @@ mod kinesis;
 mod micro;
 mod process;
 mod report;
+mod stream;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +30,7 @@ struct Bench {
     only_when_named: bool,
 }
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 10] = [
     Bench { name: "log", about: "appends against plain writes", run: micro::log, only_when_named: false },
     Bench {
         name: "gateway",
@@ -59,6 +60,18 @@ const BENCHES: [Bench; 8] = [
         name: "batch-distinct",
         about: "clean + answer of 1,000,000 events, all different",
         run: batch::distinct,
+        only_when_named: false,
+    },
+    Bench {
+        name: "stream",
+        about: "3,000,000 records of streams into tables",
+        run: stream::backlog,
+        only_when_named: false,
+    },
+    Bench {
+        name: "freshness",
+        about: "how fresh tables are at 5,000 records/s",
+        run: stream::freshness,
         only_when_named: false,
     },
     Bench {

@@ -6,20 +6,19 @@ use pinmill_flow::CleanReport;
 use pinmill_lake::Lake;
 use serde_json::{Value, json};
 
-use crate::args::Clean;
+use crate::args::{Clean, From};
 use crate::commands::serve::clean_options;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
+use crate::streams::close;
 
-/// Cleans what is new in the archive.
+/// Cleans what is new in the archive, or in the streams.
 pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure> {
-    let options = pinmill_flow::CleanOptions {
-        archive: args.archive.as_deref().map(Lake::open).transpose()?,
-        ..clean_options(context)?
+    let report = match args.from {
+        From::Batch => from_archive(context, args).await?,
+        From::Stream => from_streams(context).await?,
     };
-    let report =
-        pinmill_flow::clean(&context.pipeline()?, &*context.engine()?, &context.lake()?, &options).await?;
     tell(&report);
     let mut stdout = std::io::stdout().lock();
     match args.output.format.unwrap_or_default() {
@@ -31,6 +30,26 @@ pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure
         format => rows(&report).write(&mut stdout, format)?,
     }
     Ok(())
+}
+
+async fn from_archive(context: &Context, args: &Clean) -> Result<CleanReport, Failure> {
+    let options = pinmill_flow::CleanOptions {
+        archive: args.archive.as_deref().map(Lake::open).transpose()?,
+        ..clean_options(context)?
+    };
+    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
+    Ok(pinmill_flow::clean(&pipeline, &*engine, &lake, &options).await?)
+}
+
+/// What `serve` does all the time, once.
+async fn from_streams(context: &Context) -> Result<CleanReport, Failure> {
+    let Some(streams) = context.streams().await? else {
+        return Err(Failure::config("the streams are switched off: there is nothing to be loaded"));
+    };
+    let lake = context.lake()?;
+    let report = context.streamer(&streams, None, &lake)?.run_once().await;
+    close(&streams.log).await?;
+    Ok(report?)
 }
 
 /// The report as a document.

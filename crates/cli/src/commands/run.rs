@@ -37,7 +37,8 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let streaming = match &streams {
         Some(streams) => {
-            let streamer = context.streamer(streams, Arc::<EmbeddedLog>::clone(&log), &lake)?;
+            let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(&log);
+            let streamer = context.streamer(streams, Some(topics), &lake)?;
             let stop = stop.clone();
             Some(tokio::spawn(async move { streamer.run(stop).await }))
         }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinmill_broker::EmbeddedLog;
+use pinmill_broker::{EmbeddedLog, EventLog};
 use pinmill_flow::{AnswerOptions, ArchiveConfig, Archiver, CleanOptions, answer, clean};
 use pinmill_gateway::Gateway;
 use pinmill_lake::Lake;
@@ -34,6 +34,11 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     metrics::set_global_recorder(gateway.recorder()).or_fail()?;
     if let Some(Streams { kinesis, .. }) = &streams {
         gateway = gateway.with_routes(kinesis.facade_router()).with_native(kinesis.native_router());
+        let (kinesis, stop) = (kinesis.clone(), stop.clone());
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            kinesis.end_subscriptions();
+        });
     }
     let address = gateway.local_addr();
     {
@@ -56,7 +61,8 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     });
     let streaming = match &streams {
         Some(streams) => {
-            let streamer = context.streamer(streams, Arc::<EmbeddedLog>::clone(&log), &lake)?;
+            let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(&log);
+            let streamer = context.streamer(streams, Some(topics), &lake)?;
             let gone = gateway_gone.clone();
             Some(tokio::spawn(async move { streamer.run(gone).await }))
         }

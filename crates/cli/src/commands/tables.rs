@@ -1,7 +1,9 @@
-//! `pinmill tables history|compact|vacuum`.
+//! `pinmill tables history|freshness|compact|vacuum`.
+
+use std::time::Duration;
 
 use chrono::DateTime;
-use pinmill_flow::stream::tidy;
+use pinmill_flow::stream::{freshness, tidy};
 use pinmill_flow::{Error, Half};
 use pinmill_lake::Lake;
 use pinmill_lake::table::{CompactPolicy, HistoryEntry, Table};
@@ -20,6 +22,22 @@ pub(crate) async fn tables(context: &Context, command: TablesCommand) -> Result<
         TablesCommand::History { table, limit, output } => {
             let table = open(&pipeline, &lake, &table).await?;
             (history(&table.history(limit).await?), output)
+        }
+        TablesCommand::Freshness { since, output } => {
+            let since = ago("--since", &since)?;
+            let engine = context.engine()?;
+            let since_ms = chrono::Utc::now().timestamp_millis() - since.as_millis() as i64;
+            let found = freshness(&pipeline, &*engine, &lake, since_ms).await?;
+            let mut rows = Rows::new(&["rows", "p50_seconds", "p99_seconds", "max_seconds"]);
+            rows.rows.extend(found.map(|found| {
+                vec![
+                    json!(found.rows),
+                    json!(found.p50_seconds),
+                    json!(found.p99_seconds),
+                    json!(found.max_seconds),
+                ]
+            }));
+            (rows, output)
         }
         TablesCommand::Compact { tables, output } => {
             let mut rows = Rows::new(&["table", "files_before", "files_after", "commits", "bytes_written"]);
@@ -51,6 +69,13 @@ pub(crate) async fn tables(context: &Context, command: TablesCommand) -> Result<
         }
     };
     rows.write(&mut std::io::stdout().lock(), output.format.unwrap_or_default())
+}
+
+/// How long ago something was, as an option says it.
+fn ago(option: &str, text: &str) -> Result<Duration, Failure> {
+    humantime::parse_duration(text).map_err(|error| {
+        Failure::internal(format!("{option} {text}: {error}")).hint("a time such as 7d, 12h or 30s")
+    })
 }
 
 /// All tables that a pipeline may have: those of both halves, and the answers where they are wanted too.

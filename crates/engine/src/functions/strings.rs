@@ -1,7 +1,7 @@
 //! Regular expressions and splitting, with Spark's semantics.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, ListBuilder, StringBuilder, StringViewArray, StringViewBuilder,
@@ -9,12 +9,15 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, plan_datafusion_err};
 use datafusion::logical_expr::ColumnarValue;
+use parking_lot::Mutex;
 use regex::Regex;
 
 use super::udf::{SparkFunction, constant_text, is_text};
 
 /// How much memory a compiled expression may take: hostile ones are refused.
 const REGEX_BYTES: usize = 4 << 20;
+/// How many compiled ones are kept; a pipeline has a handful.
+const REGEXES_KEPT: usize = 64;
 
 pub(super) fn functions() -> Vec<SparkFunction> {
     let list = DataType::List(Arc::new(Field::new("element", DataType::Utf8, true)));
@@ -47,6 +50,21 @@ fn text_and_group(found: &[DataType]) -> Result<Vec<DataType>, String> {
         }
         _ => Err("a text, a regular expression, and perhaps an integer".to_owned()),
     }
+}
+
+/// A compiled expression. Compiling takes longer than matching a whole batch, so the latest are kept.
+fn compiled(text: &str) -> Result<Regex, String> {
+    static KEPT: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    if let Some(regex) = KEPT.lock().get(text) {
+        return Ok(regex.clone());
+    }
+    let regex = compile(text)?;
+    let mut kept = KEPT.lock();
+    if kept.len() >= REGEXES_KEPT {
+        kept.clear();
+    }
+    kept.insert(text.to_owned(), regex.clone());
+    Ok(regex)
 }
 
 fn compile(text: &str) -> Result<Regex, String> {
@@ -89,7 +107,7 @@ impl Rows {
         let failed = DataFusionError::Execution;
         let regexes = match regex {
             ColumnarValue::Scalar(value) => {
-                Regexes::One(constant_text(value).map(compile).transpose().map_err(failed)?)
+                Regexes::One(constant_text(value).map(compiled).transpose().map_err(failed)?)
             }
             ColumnarValue::Array(patterns) => {
                 let patterns = patterns.as_string_view().clone();

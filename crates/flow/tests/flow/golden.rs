@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use bytes::Bytes;
+use pinmill_flow::{AnswerOptions, Half};
 use pinmill_pipeline::Pipeline;
 use serde_json::Value;
 
@@ -30,9 +31,16 @@ async fn assert_answers(world: &World, golden: &Path) {
     world.archive().await;
     let report = world.clean().await;
     assert_eq!(report.datasets.iter().map(|dataset| dataset.quarantined).sum::<u64>(), 0, "{report:?}");
+    assert_answers_of(world, Half::Batch, golden).await;
+    world.assert_balanced().await;
+}
+
+/// The answers from the tables of a half are those of a golden file.
+pub(crate) async fn assert_answers_of(world: &World, half: Half, golden: &Path) {
     let golden: serde_json::Map<String, Value> =
         serde_json::from_slice(&std::fs::read(golden).unwrap()).unwrap();
-    let answers = world.answer().await;
+    let options = AnswerOptions { half, ..AnswerOptions::default() };
+    let answers = pinmill_flow::answer(&world.pipeline, &world.engine, &world.lake, &options).await.unwrap();
     // Beside the answers the file says how many rows each table has.
     let wanted = golden.values().filter(|value| value.get("columns").is_some()).count();
     assert_eq!(answers.answers.len(), wanted);
@@ -48,7 +56,6 @@ async fn assert_answers(world: &World, golden: &Path) {
             assert!(same(row, wanted.as_array().unwrap()), "{}: {row:?} instead of {wanted}", answer.name);
         }
     }
-    world.assert_balanced().await;
 }
 
 /// 3 and 3.0 are the same number.

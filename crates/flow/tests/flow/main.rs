@@ -10,3 +10,4 @@ mod foreign;
 mod golden;
 mod poison;
 mod quarantine;
+mod stream;

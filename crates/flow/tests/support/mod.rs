@@ -188,8 +188,12 @@ impl World {
 
     /// Rows of a query as JSON values.
     pub(crate) async fn sql(&self, query: &str) -> Vec<Vec<serde_json::Value>> {
-        let result =
-            pinmill_flow::sql(&self.pipeline, &self.engine, &self.lake, Half::Batch, query).await.unwrap();
+        self.sql_from(Half::Batch, query).await
+    }
+
+    /// The same from the tables of a half.
+    pub(crate) async fn sql_from(&self, half: Half, query: &str) -> Vec<Vec<serde_json::Value>> {
+        let result = pinmill_flow::sql(&self.pipeline, &self.engine, &self.lake, half, query).await.unwrap();
         let batches: Vec<_> = result.batches.try_collect().await.unwrap();
         batches.iter().flat_map(json_rows).collect()
     }
@@ -199,9 +203,11 @@ impl World {
     }
 
     pub(crate) async fn quarantined(&self) -> Vec<quarantine::QuarantinedRecord> {
-        quarantine::list(&self.pipeline, &self.lake, Half::Batch, &Filter::default(), usize::MAX / 2)
-            .await
-            .unwrap()
+        self.quarantined_in(Half::Batch).await
+    }
+
+    async fn quarantined_in(&self, half: Half) -> Vec<quarantine::QuarantinedRecord> {
+        quarantine::list(&self.pipeline, &self.lake, half, &Filter::default(), usize::MAX / 2).await.unwrap()
     }
 
     /// Every record of the topic is in the table once or in quarantine once with its raw bytes, as the oracle says.
@@ -209,8 +215,17 @@ impl World {
         self.assert_settled_as(topic, is_good).await;
     }
 
+    /// The same in the tables of a half.
+    pub(crate) async fn assert_settled_in(&self, half: Half, topic: &str) {
+        self.assert_settled_by(half, topic, is_good).await;
+    }
+
     /// The same with another oracle.
     pub(crate) async fn assert_settled_as(&self, topic: &str, is_good: impl Fn(Option<&[u8]>) -> bool) {
+        self.assert_settled_by(Half::Batch, topic, is_good).await;
+    }
+
+    async fn assert_settled_by(&self, half: Half, topic: &str, is_good: impl Fn(Option<&[u8]>) -> bool) {
         let (mut clean, mut quarantined) = (BTreeSet::new(), BTreeMap::new());
         for (partition, records) in (0_u32..).zip(self.log.records(topic)) {
             for record in records {
@@ -220,7 +235,7 @@ impl World {
                 }
             }
         }
-        let rows = self.sql("SELECT _partition, _offset FROM user_all").await;
+        let rows = self.sql_from(half, "SELECT _partition, _offset FROM user_all").await;
         let mut in_table = BTreeSet::new();
         for row in rows {
             let id = (row[0].as_u64().unwrap(), row[1].as_u64().unwrap());
@@ -228,7 +243,7 @@ impl World {
         }
         assert_eq!(in_table, clean, "the table");
         let mut in_quarantine = BTreeMap::new();
-        for record in self.quarantined().await {
+        for record in self.quarantined_in(half).await {
             let id = (u64::from(record.id.partition), record.id.offset);
             assert!(!record.reason.is_empty());
             assert!(in_quarantine.insert(id, record.raw).is_none(), "{id:?} stands in quarantine twice");

@@ -69,6 +69,12 @@ impl Drop for Ticket {
 }
 
 impl Subscriptions {
+    /// Ends all that there are; their clients find the end of their event streams.
+    pub(crate) fn end_all(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.values().for_each(|held| held.taken_over.notify_one());
+    }
+
     /// A ticket for a consumer and a shard, unless there is one that is younger than five seconds.
     fn take(&self, key: Key, now_ms: i64) -> Option<Ticket> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

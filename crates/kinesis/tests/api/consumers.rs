@@ -191,3 +191,14 @@ async fn there_is_one_subscription_of_a_consumer_to_a_shard() {
     let error = Events::open(&world, latest("0")).await.err().unwrap();
     assert_eq!(error["__type"], "ResourceNotFoundException");
 }
+
+#[tokio::test]
+async fn a_server_that_stops_ends_event_streams_without_waiting_for_their_time() {
+    let world = World::start().await;
+    world.create("s", 1).await;
+    let arn = register(&world, "c").await;
+    let latest = subscription(&arn, "0", json!({"Type": "LATEST"}));
+    let mut events = Events::open(&world, latest).await.unwrap();
+    world.kinesis.end_subscriptions();
+    assert!(events.next().await.is_none());
+}

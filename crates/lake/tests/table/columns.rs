@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
-use pinmill_lake::table::{Table, WriterOptions, system_columns};
-use pinmill_lake::{Error, Lake};
+use pinmill_lake::Lake;
+use pinmill_lake::table::{Committed, Table};
 
-use crate::common::{FaultyStore, contents};
+use crate::common::FaultyStore;
 use crate::support::{contents_of, count, once, open, plan, read, rows, schema};
 
 #[tokio::test]

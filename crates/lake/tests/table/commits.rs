@@ -8,7 +8,7 @@ use pinmill_lake::table::{CommitPlan, Committed, Table};
 use pinmill_lake::{Error, Lake, RangeSum};
 use rand::RngExt;
 
-use crate::common::{Fault, FaultyStore, contents};
+use crate::common::{Fault, FaultyStore};
 use crate::support::{count, once, open, plan, read, sum};
 
 #[tokio::test]

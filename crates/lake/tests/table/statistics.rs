@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int32Array, Int64Array, ListBuilder, RecordBatch,
-    StringViewArray, TimestampMicrosecondArray,
+    Array, ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringViewArray,
+    TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use object_store::ObjectStoreExt;
-use pinmill_lake::table::{Table, WriterOptions, system_columns};
+use arrow::datatypes::{DataType, Field, Schema};
 use pinmill_lake::Lake;
+use pinmill_lake::table::{Table, WriterOptions, system_columns};
 use rand::RngExt;
 
 use crate::common::{FaultyStore, contents};
-use crate::support::{contents_of, open, plan, read, rows, schema};
+use crate::support::{open, plan, rows, sum};
 
 #[tokio::test]
 async fn files_are_closed_at_their_size_and_columns_matched_by_name() {

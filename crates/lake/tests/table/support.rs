@@ -56,7 +56,13 @@ pub(crate) fn sum(first: u64, end: u64) -> RangeSum {
 }
 
 /// A plan for offsets `first..end` of a partition whose position is `after`.
-pub(crate) async fn plan(table: &Table, partition: u32, after: Option<u64>, first: u64, end: u64) -> CommitPlan {
+pub(crate) async fn plan(
+    table: &Table,
+    partition: u32,
+    after: Option<u64>,
+    first: u64,
+    end: u64,
+) -> CommitPlan {
     let mut writer = table.writer(WriterOptions::default());
     writer.write(&rows(partition as i32, first as i64..end as i64)).await.unwrap();
     let files = writer.finish().await.unwrap();

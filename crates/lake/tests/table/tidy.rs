@@ -38,7 +38,11 @@ async fn files_put_together_hold_the_same_rows_and_move_no_position() {
     assert_eq!(count(&table, &lake).await, once(0, 0..40));
     assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(39));
     assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 40));
-    assert_eq!(table.compact(&CompactPolicy::default()).await.unwrap().commits, 0, "there is nothing left to do");
+    assert_eq!(
+        table.compact(&CompactPolicy::default()).await.unwrap().commits,
+        0,
+        "there is nothing left to do"
+    );
 
     let history = table.history(2).await.unwrap();
     assert_eq!(history[0].operation, "OPTIMIZE");
@@ -141,14 +145,20 @@ async fn five_hundred_commits_leave_few_files_and_a_short_log() {
     let lake = Lake::open_with(dir.path().to_str().unwrap(), &options).unwrap();
     let options = TableOptions { history: Some(Duration::ZERO) };
     let mut table = Table::open_or_create_with(&lake, "stream/pin", &schema(), &options).await.unwrap();
-    let mut next = 0;
+    let mut next = 0_u64;
     for commit in 0..500_u64 {
         let end = next + random.random_range(1..40);
         let plan = plan(&table, 0, next.checked_sub(1), next, end).await;
         table.commit(&plan).await.unwrap();
         next = end;
         if commit % 20 == 19 {
-            Table::open(&lake, "stream/pin").await.unwrap().unwrap().compact(&CompactPolicy::default()).await.unwrap();
+            Table::open(&lake, "stream/pin")
+                .await
+                .unwrap()
+                .unwrap()
+                .compact(&CompactPolicy::default())
+                .await
+                .unwrap();
         }
         let files = table.files().unwrap().len();
         assert!(files < 60, "{files} files after commit {commit}");

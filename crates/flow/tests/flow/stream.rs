@@ -1,0 +1,419 @@
+//! Streams into tables: each record once, whatever the boundaries, deaths, shards and rivals.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pinmill_broker::{
+    EventLog, Health, MemoryLog, OffsetRange, PartitionDescription, ReadLimit, Record, StoredRecord,
+    TopicDescription,
+};
+use pinmill_flow::{
+    AuditOptions, AuditReport, CleanReport, Error, Half, Logs, SourceKind, StepLimit, StreamConfig,
+    StreamSource, Streamer,
+};
+use pinmill_lake::table::Table;
+use pinmill_pipeline::Pipeline;
+use rand::RngExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{World, engine, good, small};
+
+type Result<T> = pinmill_broker::Result<T>;
+
+/// A shard's parents, and where it ends.
+type Lineage = (Vec<u32>, Option<u64>);
+
+/// A log in memory whose partitions may be closed and have parents, as shards do, and lose their oldest records.
+#[derive(Debug, Default)]
+struct Shards {
+    inner: MemoryLog,
+    beginning: Mutex<BTreeMap<(String, u32), u64>>,
+    lineage: Mutex<BTreeMap<(String, u32), Lineage>>,
+}
+
+impl Shards {
+    /// What retention does.
+    fn drop_before(&self, topic: &str, partition: u32, offset: u64) {
+        self.beginning.lock().unwrap().insert((topic.to_owned(), partition), offset);
+    }
+
+    async fn put(&self, topic: &str, partition: u32, values: std::ops::Range<u64>) {
+        let records = values.map(|n| Record { value: good(n), ..Record::default() }).collect();
+        self.inner.append(topic, partition, records).await.unwrap();
+    }
+
+    /// Closes shards where they are and opens a child of them.
+    async fn reshard(&self, stream: &str, parents: &[u32]) -> u32 {
+        let child = self.inner.describe(stream).await.unwrap().partitions.len() as u32;
+        self.inner.add_partitions(stream, child + 1).await.unwrap();
+        for &parent in parents {
+            let end = self.inner.offsets(stream, parent).await.unwrap().end;
+            self.lineage.lock().unwrap().entry((stream.to_owned(), parent)).or_default().1 = Some(end);
+        }
+        let lineage = &mut self.lineage.lock().unwrap();
+        lineage.entry((stream.to_owned(), child)).or_default().0 = parents.to_vec();
+        child
+    }
+}
+
+#[async_trait]
+impl EventLog for Shards {
+    async fn create_topic(&self, topic: &str, partitions: u32) -> Result<()> {
+        self.inner.create_topic(topic, partitions).await
+    }
+    async fn add_partitions(&self, topic: &str, total: u32) -> Result<()> {
+        self.inner.add_partitions(topic, total).await
+    }
+    async fn delete_topic(&self, topic: &str) -> Result<()> {
+        self.inner.delete_topic(topic).await
+    }
+    async fn topics(&self) -> Result<Vec<String>> {
+        self.inner.topics().await
+    }
+    async fn describe(&self, topic: &str) -> Result<TopicDescription> {
+        let described = self.inner.describe(topic).await?;
+        let lineage = self.lineage.lock().unwrap();
+        let of = |partition: PartitionDescription| {
+            let known = lineage.get(&(topic.to_owned(), partition.partition)).cloned();
+            let (parents, closed_at) = known.unwrap_or_default();
+            PartitionDescription { parents, closed_at, ..partition }
+        };
+        Ok(TopicDescription { partitions: described.partitions.into_iter().map(of).collect(), ..described })
+    }
+    async fn append(&self, topic: &str, partition: u32, records: Vec<Record>) -> Result<Vec<u64>> {
+        self.inner.append(topic, partition, records).await
+    }
+    async fn read(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<StoredRecord>> {
+        let OffsetRange { beginning, end } = self.offsets(topic, partition).await?;
+        if offset < beginning {
+            let topic = topic.to_owned();
+            return Err(pinmill_broker::Error::OffsetOutOfRange { topic, partition, offset, beginning, end });
+        }
+        self.inner.read(topic, partition, offset, limit).await
+    }
+    async fn offsets(&self, topic: &str, partition: u32) -> Result<OffsetRange> {
+        let held = self.inner.offsets(topic, partition).await?;
+        let dropped = self.beginning.lock().unwrap().get(&(topic.to_owned(), partition)).copied();
+        Ok(OffsetRange { beginning: dropped.unwrap_or(held.beginning), ..held })
+    }
+    async fn offset_at(&self, topic: &str, partition: u32, ms: i64) -> Result<Option<u64>> {
+        self.inner.offset_at(topic, partition, ms).await
+    }
+    async fn position(&self, reader: &str, topic: &str, partition: u32) -> Result<Option<u64>> {
+        self.inner.position(reader, topic, partition).await
+    }
+    async fn commit_position(&self, reader: &str, topic: &str, partition: u32, next: u64) -> Result<()> {
+        self.inner.commit_position(reader, topic, partition, next).await
+    }
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+}
+
+/// The small house, with its log as streams.
+impl World {
+    fn streamer(&self, log: Arc<dyn EventLog>, config: StreamConfig) -> Streamer {
+        let sources = vec![StreamSource { log, kind: SourceKind::Streams }];
+        Streamer::new(self.pipeline.clone(), Arc::new(engine()), &self.lake, sources, config)
+    }
+
+    async fn stream(&self) -> CleanReport {
+        self.streamer(self.event_log(), quick()).run_once().await.unwrap()
+    }
+
+    async fn stream_audit(&self, log: &dyn EventLog, options: AuditOptions) -> AuditReport {
+        let topics = self.event_log();
+        let logs = Logs { topics: Some(&*topics).filter(|_| options.same_rows), streams: Some(log) };
+        pinmill_flow::audit(&self.pipeline, &self.engine, logs, &self.lake, &options).await.unwrap()
+    }
+
+    async fn assert_streamed(&self, log: &dyn EventLog) {
+        let report = self.stream_audit(log, AuditOptions::default()).await;
+        assert!(report.balanced, "{report:#?}");
+    }
+
+    async fn stream_table(&self) -> Table {
+        Table::open(&self.lake, &Half::Stream.table("user")).await.unwrap().unwrap()
+    }
+}
+
+/// Commits as soon as anything is there.
+fn quick() -> StreamConfig {
+    StreamConfig { commit_every: Duration::from_millis(1), workers: Some(2), ..StreamConfig::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_of_a_stream_is_in_its_table_once_or_in_quarantine() {
+    let mut rng = pinmill_testkit::rng();
+    let world = World::new(small());
+    world.topic("a-user", 3).await;
+    world.topic("other", 1).await;
+    for partition in 0..3 {
+        world.post_some(&mut rng, "a-user", partition, 200, 5).await;
+    }
+    world.post("other", 0, [good(1)]).await;
+    let report = world.stream().await;
+    assert_eq!(report.records(), 600);
+    assert_eq!(report.unclaimed, ["other"]);
+    world.assert_settled_in(Half::Stream, "a-user").await;
+    world.assert_streamed(&*world.log).await;
+    // What is there is not loaded again, and what comes is.
+    assert_eq!(world.stream().await.records(), 0);
+    world.post_some(&mut rng, "a-user", 1, 50, 5).await;
+    assert_eq!(world.stream().await.records(), 50);
+    world.assert_settled_in(Half::Stream, "a-user").await;
+    assert_eq!(world.log.position(pinmill_flow::STREAM_READER, "a-user", 1).await.unwrap(), Some(250));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_lives_with_other_boundaries_give_the_same_rows() {
+    let mut rng = pinmill_testkit::rng();
+    let mut world = World::new(small());
+    world.topic("a-user", 2).await;
+    for life in 0..100 {
+        for partition in 0..2 {
+            let count = rng.random_range(0..30);
+            world.post_some(&mut rng, "a-user", partition, count, 4).await;
+        }
+        let step = StepLimit { records: rng.random_range(1..40), ..StepLimit::default() };
+        let config = StreamConfig { step, workers: Some(rng.random_range(1..4)), ..quick() };
+        let streamer = world.streamer(world.event_log(), config);
+        if life % 3 == 0 {
+            // Killed somewhere in its work.
+            let life = Duration::from_micros(rng.random_range(0..20_000));
+            let _ = tokio::time::timeout(life, streamer.run_once()).await;
+        } else {
+            // A task of a life before may still be at its commit: then it is fenced, or this one is.
+            let _ = streamer.run_once().await;
+        }
+        world.restarted();
+    }
+    while !matches!(world.streamer(world.event_log(), quick()).run_once().await, Ok(report) if report.records() == 0)
+    {
+    }
+    world.assert_settled_in(Half::Stream, "a-user").await;
+    world.assert_streamed(&*world.log).await;
+}
+
+/// Ten thousand random records, in both halves, cut and shared out in every way: the same rows, bit for bit.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_halves_give_the_same_rows_whatever_the_chunks_and_workers() {
+    let mut rng = pinmill_testkit::rng();
+    let source = World::new(small());
+    source.topic("user", 1).await;
+    source.post_some(&mut rng, "user", 0, 10_000, 6).await;
+    source.archive().await;
+    source.clean().await;
+    let columns = ["ind", "name", "age"];
+    let batch = Table::open(&source.lake, &Half::Batch.table("user")).await.unwrap().unwrap();
+    let batch = batch.sum_of(&columns).await.unwrap();
+    let records = source.log.records("user").remove(0);
+    for (chunk, workers) in [(1, 1), (2, 4), (7, 16), (1_000, 4), (u64::MAX, 16), (u64::MAX, 1)] {
+        // The smallest chunks would make ten thousand commits: a thousand records tell as much.
+        let some = if chunk < 10 { 1_000 } else { records.len() };
+        let world = World::new(small());
+        world.topic("user", 1).await;
+        world.post("user", 0, records.iter().take(some).map(|record| record.value.clone())).await;
+        let step = StepLimit { records: chunk, ..StepLimit::default() };
+        let config = StreamConfig { step, workers: Some(workers), ..quick() };
+        world.streamer(world.event_log(), config).run_once().await.unwrap();
+        world.assert_settled_in(Half::Stream, "user").await;
+        let sum = world.stream_table().await.sum_of(&columns).await.unwrap();
+        if some == records.len() {
+            assert_eq!(sum, batch, "chunks of {chunk}, {workers} workers");
+        }
+        world.archive().await;
+        world.clean().await;
+        let both =
+            world.stream_audit(&*world.log, AuditOptions { same_rows: true, ..AuditOptions::default() });
+        let both = both.await;
+        assert!(both.balanced && both.halves.len() == 1 && both.halves[0].same, "{both:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn halves_with_different_rows_are_told_apart_and_are_a_problem_only_where_they_should_not_be() {
+    let world = World::new(small());
+    world.topic("user", 1).await;
+    world.post("user", 0, (0..10).map(good)).await;
+    world.stream().await;
+    world.post("user", 0, [good(10)]).await;
+    world.archive().await;
+    world.clean().await;
+    let options = |same_rows| AuditOptions { same_rows, allow_pending: true, ..AuditOptions::default() };
+    let report = world.stream_audit(&*world.log, options(false)).await;
+    assert!(report.balanced && !report.halves[0].same, "{report:#?}");
+    let report = world.stream_audit(&*world.log, options(true)).await;
+    assert!(!report.balanced);
+    assert!(report.problems[0].to_string().contains("11 in batch, 10 in stream"), "{report:#?}");
+}
+
+/// The table's commits tell the order in which records were taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shards_of_a_split_or_a_merge_are_read_only_after_their_parents() {
+    let world = World::new(small());
+    let log = Arc::new(Shards::default());
+    log.create_topic("a-user", 2).await.unwrap();
+    log.put("a-user", 0, 0..30).await;
+    log.put("a-user", 1, 30..40).await;
+    // Shard 0 is split into 2 and 3, of which 3 is merged with 1 into 4.
+    assert_eq!(log.reshard("a-user", &[0]).await, 2);
+    assert_eq!(log.reshard("a-user", &[0]).await, 3);
+    log.put("a-user", 2, 40..50).await;
+    log.put("a-user", 3, 50..60).await;
+    assert_eq!(log.reshard("a-user", &[1, 3]).await, 4);
+    log.put("a-user", 4, 60..70).await;
+    let config = StreamConfig { step: StepLimit { records: 7, ..StepLimit::default() }, ..quick() };
+    world.streamer(Arc::<Shards>::clone(&log), config).run_once().await.unwrap();
+    world.assert_streamed(&*log).await;
+
+    let mut finished = BTreeMap::new();
+    let mut history = world.stream_table().await.history(usize::MAX).await.unwrap();
+    history.reverse();
+    for entry in &history {
+        for range in &entry.ranges {
+            let parents: &[u32] = match range.partition {
+                2 | 3 => &[0],
+                4 => &[1, 3],
+                _ => &[],
+            };
+            for parent in parents {
+                let covered = finished.get(parent).copied();
+                let end = log.offsets("a-user", *parent).await.unwrap().end;
+                assert_eq!(covered, Some(end - 1), "shard {} before the end of {parent}", range.partition);
+            }
+            finished.insert(range.partition, range.sum.last);
+        }
+    }
+    assert_eq!(finished.len(), 5);
+    assert!(history.len() > 6, "{} commits cannot tell an order", history.len());
+}
+
+/// Twenty-five times two at once, as a process that was taken for dead and its successor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_that_load_the_same_stream_none_doubles_a_record_and_the_loser_is_told() {
+    let mut rng = pinmill_testkit::rng();
+    let mut told = 0;
+    for _ in 0..25 {
+        let world = World::new(small());
+        world.topic("a-user", 1).await;
+        world.post_some(&mut rng, "a-user", 0, 120, 5).await;
+        let config =
+            |records| StreamConfig { step: StepLimit { records, ..StepLimit::default() }, ..quick() };
+        let one = world.streamer(world.event_log(), config(rng.random_range(5..30)));
+        let other = world.streamer(world.event_log(), config(rng.random_range(5..30)));
+        let (one, other) = futures::join!(one.run_once(), other.run_once());
+        for error in [one, other].into_iter().filter_map(std::result::Result::err) {
+            assert!(matches!(&error, Error::Lake(pinmill_lake::Error::Fenced { .. })), "{error}");
+            assert!(error.to_string().contains("another writer is at work on a-user/0"), "{error}");
+            told += 1;
+        }
+        world.stream().await;
+        world.assert_settled_in(Half::Stream, "a-user").await;
+        world.assert_streamed(&*world.log).await;
+    }
+    assert!(told > 0, "two were never at work at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_made_anew_is_left_alone_and_the_others_go_on() {
+    let world = World::new(small());
+    world.topic("a-user", 1).await;
+    world.topic("b-user", 1).await;
+    world.post("a-user", 0, (0..20).map(good)).await;
+    world.stream().await;
+    world.log.delete_topic("a-user").await.unwrap();
+    world.topic("a-user", 1).await;
+    world.post("a-user", 0, (100..130).map(good)).await;
+    world.post("b-user", 0, (200..210).map(good)).await;
+    assert_eq!(world.stream().await.records(), 10, "those of the other stream");
+    let rows = world.sql_from(Half::Stream, "SELECT count(*), max(ind) FROM user_all").await;
+    assert_eq!(rows, [[serde_json::json!(30), serde_json::json!(209)]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_loaded_as_they_come_until_it_is_told_to_stop() {
+    let world = World::new(small());
+    world.topic("a-user", 1).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (streamer, stop) = (world.streamer(world.event_log(), quick()), stop.clone());
+        async move { streamer.run(stop).await }
+    });
+    for n in 0..5 {
+        world.post("a-user", 0, [good(n)]).await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let table = Table::open(&world.lake, &Half::Stream.table("user")).await.unwrap();
+            let position = match table {
+                Some(mut table) => table.position("a-user", 0).await.unwrap(),
+                None => None,
+            };
+            if position == Some(n) {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "record {n} is not in the table");
+            tokio::task::yield_now().await;
+        }
+    }
+    // A stream that is made while it runs is found, also when it is to stop at once.
+    world.topic("b-user", 1).await;
+    world.post("b-user", 0, (10..20).map(good)).await;
+    stop.cancel();
+    assert_eq!(running.await.unwrap().unwrap().records(), 15);
+    world.assert_streamed(&*world.log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_removed_is_vouched_for_by_the_commits_and_a_loss_is_told() {
+    let world = World::new(small());
+    let log = Arc::new(Shards::default());
+    log.create_topic("a-user", 1).await.unwrap();
+    let streamer = world.streamer(
+        Arc::<Shards>::clone(&log),
+        StreamConfig { step: StepLimit { records: 7, ..StepLimit::default() }, ..quick() },
+    );
+    log.put("a-user", 0, 0..20).await;
+    streamer.run_once().await.unwrap();
+    log.drop_before("a-user", 0, 15);
+    world.assert_streamed(&*log).await;
+    log.put("a-user", 0, 20..30).await;
+    streamer.run_once().await.unwrap();
+    world.assert_streamed(&*log).await;
+    // Records that went before they were loaded are a loss, and what is left is loaded.
+    log.put("a-user", 0, 30..40).await;
+    log.drop_before("a-user", 0, 35);
+    let report =
+        world.stream_audit(&*log, AuditOptions { allow_pending: true, ..AuditOptions::default() }).await;
+    assert!(!report.balanced, "{report:#?}");
+    assert!(report.problems[0].to_string().contains("offsets 30 to 34"), "{report:#?}");
+    assert_eq!(streamer.run_once().await.unwrap().records(), 5);
+    assert_eq!(world.stream_table().await.sum_of(&["ind"]).await.unwrap().rows, 35);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_answers_hold_from_the_streaming_tables() {
+    let Some(shared) = pinmill_testkit::shared_dir() else {
+        pinmill_testkit::left_out("the golden answers of the streaming tables: there are no shared rows");
+        return;
+    };
+    let world = World::new(Pipeline::built_in().unwrap());
+    for dataset in ["pin", "geo", "user"] {
+        let stream = format!("streaming-0a4e65e909bd-{dataset}");
+        let text = std::fs::read_to_string(shared.join(format!("data/{dataset}.jsonl"))).unwrap();
+        world.topic(&stream, 1).await;
+        world.post(&stream, 0, text.lines().map(|line| Some(Bytes::copy_from_slice(line.as_bytes())))).await;
+    }
+    world.stream().await;
+    world.assert_streamed(&*world.log).await;
+    crate::golden::assert_answers_of(&world, Half::Stream, &shared.join("golden/sample.json")).await;
+}
