@@ -94,8 +94,8 @@ fn fifty_kills_under_load_lose_nothing_and_double_nothing() {
 #[test]
 fn a_death_at_any_named_crash_point_changes_no_answer() {
     // A checkpoint comes after fifty commits, and a replay moves nothing that this pipeline cannot clean: the tests of
-    // lake and flow die there. Only streams have readers' positions at a table's pace, and only their tables are
-    // compacted: stream_crash.rs dies there.
+    // lake and flow die there. Only the streaming half keeps positions of its own and compacts its tables:
+    // stream_crash.rs dies there.
     let elsewhere = |point: &str| {
         ["flow::replay::", "flow::stream::"].iter().any(|room| point.starts_with(room))
             || point.ends_with("_compaction")

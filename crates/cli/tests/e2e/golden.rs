@@ -9,11 +9,11 @@ use crate::data::{TABLES, assert_answers, by_id, golden, rows};
 use crate::world::{Client, World, block_on};
 
 /// A row to be posted, and the short name of its table.
-pub(crate) type Post = (&'static str, Value);
+type Post = (&'static str, Value);
 
 /// Where rows are posted, and from whose tables the answers come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+enum Way {
     /// To topics, fifty a request.
     Topics,
     /// To streams, one a request.
@@ -138,7 +138,7 @@ async fn post_lane(
 }
 
 /// Posts rows; the tables' answers must be the golden ones, and the audit balanced.
-pub(crate) fn check(posts: &[Post], golden: &Value, kill: bool, way: Way) {
+fn check(posts: &[Post], golden: &Value, kill: bool, way: Way) {
     let world = World::new();
     post_all(&world, posts, kill, way);
     let answers = if way == Way::Topics {
@@ -152,7 +152,7 @@ pub(crate) fn check(posts: &[Post], golden: &Value, kill: bool, way: Way) {
 }
 
 /// The real rows, each once.
-pub(crate) fn sample(shared: &Path) -> Vec<Post> {
+fn sample(shared: &Path) -> Vec<Post> {
     TABLES
         .iter()
         .flat_map(|table| rows(shared, table).into_iter().map(move |(_, row)| (*table, row)))
@@ -160,7 +160,7 @@ pub(crate) fn sample(shared: &Path) -> Vec<Post> {
 }
 
 /// The real rows as the reference draws them, with repeats.
-pub(crate) fn draws(shared: &Path) -> Vec<Post> {
+fn draws(shared: &Path) -> Vec<Post> {
     let ids: Vec<i64> = serde_json::from_value(golden(shared, "first_1008_draws.ids.json")).unwrap();
     let tables: Vec<_> = TABLES.iter().map(|table| (*table, by_id(shared, table))).collect();
     ids.iter().flat_map(|id| tables.iter().map(|(table, rows)| (*table, rows[id].clone()))).collect()
