@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The three tables' short names.
 pub(crate) const TABLES: [&str; 3] = ["pin", "geo", "user"];
@@ -28,6 +28,12 @@ pub(crate) fn rows(shared: &Path, table: &str) -> Vec<(i64, Value)> {
 /// The rows of one table by id.
 pub(crate) fn by_id(shared: &Path, table: &str) -> HashMap<i64, Value> {
     rows(shared, table).into_iter().collect()
+}
+
+/// A made-up user row that says its own id; every seventh is one that cannot be cleaned.
+pub(crate) fn user(id: u64) -> Value {
+    let age = if id.is_multiple_of(7) { json!("unknown") } else { json!(20 + id % 40) };
+    json!({"ind": id, "first_name": "Ann", "last_name": format!("No {id}"), "age": age, "date_joined": "2016-02-03 04:05:06"})
 }
 
 /// `2020-08-28 03:52:47` as the reference's clients write it: `08/28/2020, 03:52:47`.

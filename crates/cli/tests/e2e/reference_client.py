@@ -1,6 +1,7 @@
-"""Posts like the reference system's emulation script: no retries, no status check, `.json()` on every answer.
+"""Posts like the reference system's emulation scripts: no retries, no status check, `.json()` on every answer.
 
-Usage: reference_client.py URL SECONDS, where URL ends in `/topics/<id>.`; prints the number of events posted.
+Usage: reference_client.py URL STREAMING_URL SECONDS, where URL ends in `/topics/<id>.` and STREAMING_URL in
+`/streams/streaming-<id>-`. Each event goes to both; prints the number of events posted.
 """
 
 import datetime
@@ -11,11 +12,26 @@ import time
 
 import requests
 
-URL, SECONDS = sys.argv[1], float(sys.argv[2])
+URL, STREAMING_URL, SECONDS = sys.argv[1], sys.argv[2], float(sys.argv[3])
 HEADERS = {"Content-Type": "application/vnd.kafka.json.v2+json"}
+STREAMING_HEADERS = {"Content-Type": "application/json"}
 
 
 def send(table, row):
+    post(table, row)
+    put(table, row)
+
+
+def put(table, row):
+    # The body names the stream of pins whatever the table is: the path decides.
+    payload = json.dumps({"StreamName": "streaming-pin", "Data": row, "PartitionKey": "desired-name"})
+    answer = requests.request("PUT", STREAMING_URL + table + "/record", headers=STREAMING_HEADERS, data=payload)
+    body = answer.json()
+    assert answer.status_code == 200, (answer.status_code, body)
+    assert body["ShardId"] == "shardId-000000000000" and int(body["SequenceNumber"]) > 0, body
+
+
+def post(table, row):
     payload = json.dumps({"records": [{"value": row}]})
     answer = requests.request("POST", URL + table, headers=HEADERS, data=payload)
     body = answer.json()

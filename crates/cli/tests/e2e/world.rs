@@ -1,10 +1,15 @@
 //! One pinmill on one data directory, driven by its command line and its HTTP port.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use pinmill_testkit::KillOnDrop;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// How long a test waits for something that will come; long, because machines are busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data directory and the binary that works on it.
 pub(crate) struct World {
@@ -66,8 +71,40 @@ impl World {
 
     /// Rows of a query.
     pub(crate) fn sql(&self, query: &str) -> Vec<Vec<Value>> {
-        let document = self.json(&["sql", query]);
-        serde_json::from_value(document["rows"].clone()).unwrap()
+        rows(&self.json(&["sql", query]))
+    }
+
+    /// Rows of a query on the streaming half's tables.
+    pub(crate) fn stream_sql(&self, query: &str) -> Vec<Vec<Value>> {
+        rows(&self.json(&["sql", query, "--from", "stream"]))
+    }
+
+    /// Offset and id of every quarantined user of a half: `batch` or `stream`.
+    pub(crate) fn quarantined(&self, half: &str) -> Vec<Vec<Value>> {
+        let list = ["quarantine", "list", "--from", half, "--records", "--limit", "10000000"];
+        let document = self.json(&list);
+        let columns: Vec<String> = serde_json::from_value(document["columns"].clone()).unwrap();
+        let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+        let (offset, raw) = (at("offset"), at("raw"));
+        let pair = |row: Vec<Value>| {
+            let value: Value = serde_json::from_str(row[raw].as_str().unwrap()).unwrap();
+            vec![row[offset].clone(), value["ind"].clone()]
+        };
+        rows(&document).into_iter().map(pair).collect()
+    }
+
+    /// What `status` says of a table of the streaming half; `None` where there is none yet.
+    pub(crate) fn stream_table(&self, dataset: &str) -> Option<Value> {
+        let status = self.json(&["status"]);
+        let mut tables = status["tables"].as_array().unwrap().iter();
+        tables.find(|table| table["half"] == json!("stream") && table["dataset"] == json!(dataset)).cloned()
+    }
+
+    /// Waits until a table of the streaming half has so many rows.
+    pub(crate) fn await_rows(&self, dataset: &str, rows: u64) {
+        await_some(&format!("{rows} rows in stream/{dataset}"), || {
+            self.stream_table(dataset).filter(|table| table["rows"] == json!(rows))
+        });
     }
 
     /// `pinmill serve` on a free port.
@@ -88,14 +125,44 @@ impl World {
         Server { child, url }
     }
 
+    /// `pinmill serve` that tells its warnings and errors to a file.
+    pub(crate) fn serve_telling(&self, args: &[&str], words: &Path) -> Server {
+        let words = File::create(words).unwrap();
+        self.serve_with(args, |command| {
+            command.stderr(words);
+        })
+    }
+
     /// The audit's document; it must be balanced.
     pub(crate) fn assert_balanced(&self) -> Value {
-        let output = self.output(&["audit", "--format", "json"]);
+        self.assert_balanced_with(&[])
+    }
+
+    /// The audit's document with more options; it must be balanced.
+    pub(crate) fn assert_balanced_with(&self, args: &[&str]) -> Value {
+        let output = self.output(&[&["audit", "--format", "json"], args].concat());
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
         let audit: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(audit["balanced"], Value::Bool(true), "{audit:#}");
         audit
+    }
+}
+
+/// The rows of a document of columns and rows.
+pub(crate) fn rows(document: &Value) -> Vec<Vec<Value>> {
+    serde_json::from_value(document["rows"].clone()).unwrap()
+}
+
+/// Looks again and again until there is something; fails where it does not come.
+pub(crate) fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -130,6 +197,28 @@ impl Server {
     }
 }
 
+/// Where a stream keeps a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) shard: String,
+    pub(crate) sequence: String,
+}
+
+impl Place {
+    fn of(answer: &Value) -> Result<Self, String> {
+        match (answer["ShardId"].as_str(), answer["SequenceNumber"].as_str()) {
+            (Some(shard), Some(sequence)) => {
+                Ok(Self { shard: shard.to_owned(), sequence: sequence.to_owned() })
+            }
+            _ => Err(answer.to_string()),
+        }
+    }
+}
+
+/// A signature of the right form that nobody checks.
+const ANY_SIGNATURE: &str =
+    "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=0";
+
 /// A client that posts like the reference script does.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -144,22 +233,12 @@ impl Client {
 
     /// Posts values to a topic and gives their offsets; `Err` when the answer did not arrive or was no 200.
     pub(crate) async fn post(&self, topic: &str, values: &[Value]) -> Result<Vec<(i64, i64)>, String> {
-        let records: Vec<Value> = values.iter().map(|value| serde_json::json!({"value": value})).collect();
-        let body = serde_json::json!({"records": records}).to_string();
-        let answer = self
+        let records: Vec<Value> = values.iter().map(|value| json!({"value": value})).collect();
+        let request = self
             .http
             .post(format!("{}/topics/{topic}", self.url))
-            .header("Content-Type", "application/vnd.kafka.json.v2+json")
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| error.to_string())?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|error| error.to_string())?;
-        if !status.is_success() {
-            return Err(format!("{status}: {text}"));
-        }
-        let answer: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            .header("Content-Type", "application/vnd.kafka.json.v2+json");
+        let answer = send(request, &json!({"records": records})).await?;
         let offsets = answer["offsets"].as_array().ok_or("no offsets")?;
         offsets
             .iter()
@@ -168,6 +247,64 @@ impl Client {
                 _ => Err(entry.to_string()),
             })
             .collect()
+    }
+
+    /// Puts one value to a stream; `Err` when the answer did not arrive or was no 200.
+    pub(crate) async fn put(&self, stream: &str, key: &str, value: &Value) -> Result<Place, String> {
+        let request = self.http.put(format!("{}/streams/{stream}/record", self.url));
+        let body = json!({"StreamName": "of-no-meaning", "Data": value, "PartitionKey": key});
+        Place::of(&send(request.header("Content-Type", "application/json"), &body).await?)
+    }
+
+    /// Puts values with their partition keys to a stream in one request; `Err` also when one of them was refused.
+    pub(crate) async fn put_all(
+        &self,
+        stream: &str,
+        values: &[(String, Value)],
+    ) -> Result<Vec<Place>, String> {
+        let records = values.iter().map(|(key, value)| json!({"data": value, "partition-key": key}));
+        let body = json!({"records": records.collect::<Vec<_>>()});
+        let request = self.http.put(format!("{}/streams/{stream}/records", self.url));
+        let answer = send(request.header("Content-Type", "application/json"), &body).await?;
+        let places = answer["Records"].as_array().ok_or("no records")?;
+        if places.len() != values.len() {
+            return Err(format!("{} values were put: {answer}", values.len()));
+        }
+        places.iter().map(Place::of).collect()
+    }
+
+    /// Makes a stream of so many shards through the façade.
+    pub(crate) async fn create_stream(&self, stream: &str, shards: u32) -> Result<(), String> {
+        let request = self.http.post(format!("{}/streams/{stream}", self.url));
+        let request = request.header("Content-Type", "application/json");
+        send(request, &json!({"ShardCount": shards})).await.map(drop)
+    }
+
+    /// Calls an operation of Kinesis by its native protocol; an empty answer is null.
+    pub(crate) async fn kinesis(&self, operation: &str, body: &Value) -> Result<Value, String> {
+        let request = self
+            .http
+            .post(format!("{}/", self.url))
+            .header("Content-Type", "application/x-amz-json-1.1")
+            .header("X-Amz-Target", format!("Kinesis_20131202.{operation}"))
+            .header("Authorization", ANY_SIGNATURE)
+            .header("X-Amz-Date", "20260101T000000Z");
+        send(request, body).await
+    }
+}
+
+/// Sends JSON and reads JSON; an empty answer is null.
+async fn send(request: reqwest::RequestBuilder, body: &Value) -> Result<Value, String> {
+    let answer = request.body(body.to_string()).send().await.map_err(|error| error.to_string())?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(|error| error.to_string())?;
+    if !status.is_success() {
+        return Err(format!("{status}: {text}"));
+    }
+    if text.is_empty() {
+        Ok(Value::Null)
+    } else {
+        serde_json::from_str(&text).map_err(|error| error.to_string())
     }
 }
 

@@ -62,6 +62,8 @@ impl<'a> Follow<'a> {
     pub(super) async fn run(mut self, stop: &CancellationToken, report: &mut DatasetReport) -> Result<()> {
         report.version = self.loader.version();
         loop {
+            // Asked before the look: after it streams and shards may have been made that only the next look finds.
+            let stopping = stop.is_cancelled();
             self.discover().await?;
             let step = self.gather(stop).await?;
             let idle = step.records == 0;
@@ -69,7 +71,7 @@ impl<'a> Follow<'a> {
             meter::committed(&self.dataset.name, &loaded, self.oldest_us.take());
             report.add(loaded);
             report.version = self.loader.version();
-            let ending = idle && stop.is_cancelled();
+            let ending = idle && stopping;
             for feed in &mut self.feeds {
                 feed.note(self.loader.next(feed.index), ending).await?;
             }

@@ -49,7 +49,7 @@ pub(super) enum Found {
     Records(Chunk, bool),
     /// Nothing new.
     Nothing,
-    /// The partition is gone, with its topic.
+    /// The partition is gone, with its topic, which may have been made anew.
     Gone,
 }
 
@@ -122,7 +122,13 @@ impl Feed {
             return Ok(Found::Nothing);
         }
         let limit = ReadLimit { max_bytes: FETCH_BYTES, max_wait: Duration::ZERO };
-        let records = match self.log.read(&self.topic, self.partition, self.next, limit).await {
+        let read = self.log.read(&self.topic, self.partition, self.next, limit).await;
+        let quiet = read.as_ref().is_ok_and(Vec::is_empty);
+        // Asked after the read: what is of this generation now was so then.
+        if !quiet && !self.is_there().await? {
+            return Ok(Found::Gone);
+        }
+        let records = match read {
             Ok(records) => records,
             Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
                 return Ok(Found::Gone);
@@ -131,15 +137,26 @@ impl Feed {
                 self.skip_to(beginning);
                 return Ok(Found::Nothing);
             }
-            Err(source) => {
-                return Err(Error::Log { topic: self.topic.clone(), partition: self.partition, source });
-            }
+            Err(source) => return Err(self.failed(source)),
         };
         let Some(last) = records.last() else { return Ok(Found::Nothing) };
         self.next = last.offset + 1;
         let chunk = chunk(&records);
         let more = chunk.data.len() >= FETCH_BYTES / 2;
         Ok(Found::Records(chunk, more))
+    }
+
+    /// False where the topic was deleted, also where it was made anew: its offsets mean other records then.
+    async fn is_there(&self) -> Result<bool> {
+        match self.log.describe(&self.topic).await {
+            Ok(topic) => Ok(topic.generation == self.generation),
+            Err(pinmill_broker::Error::UnknownTopic(_)) => Ok(false),
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    fn failed(&self, source: pinmill_broker::Error) -> Error {
+        Error::Log { topic: self.topic.clone(), partition: self.partition, source }
     }
 
     /// Tells the log how far the table has come, now and then, or at once where `now` says so.
@@ -153,9 +170,7 @@ impl Feed {
             Ok(()) => {}
             // Deleted meanwhile: nobody needs its position.
             Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {}
-            Err(source) => {
-                return Err(Error::Log { topic: self.topic.clone(), partition: self.partition, source });
-            }
+            Err(source) => return Err(self.failed(source)),
         }
         crash_point("flow::stream::after_position")?;
         self.noted = Noted { next, at: Instant::now() };

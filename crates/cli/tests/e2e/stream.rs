@@ -1,0 +1,210 @@
+//! The streaming half as it is run: beside the batch half, stopped, paused, run twice, with streams that come and go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use serde_json::{Value, json};
+
+use crate::data::TABLES;
+use crate::stream_load::{Load, STREAM, assert_each_once, assert_places_differ, gather, put_users};
+use crate::world::{Client, Server, World, await_some, block_on};
+
+const STREAMING: &[&str] = &["--batch-every", "off", "--commit-every", "50ms"];
+
+fn pin(id: u64) -> Value {
+    json!({"index": id, "title": format!("No {id}"), "category": "art"})
+}
+
+fn place(id: u64) -> Value {
+    json!({"ind": id, "country": "Peru", "latitude": 1.5, "longitude": 2.5, "timestamp": "2020-08-28 03:52:47"})
+}
+
+fn said(words: &Path) -> String {
+    std::fs::read_to_string(words).unwrap()
+}
+
+#[test]
+fn three_restarts_under_load_leave_every_acknowledged_record_in_the_stream_tables() {
+    let (world, load) = (World::new(), Load::new());
+    let mut acknowledged = Vec::new();
+    for _ in 0..3 {
+        // Nothing but the stop brings the last records into the table.
+        let server = world.serve(&["--batch-every", "off", "--commit-every", "1h"]);
+        let client = Client::new(&server.url);
+        let (written, errors) = block_on(async {
+            let writers = load.start(&client, &[1; 8]);
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::task::spawn_blocking(move || server.stop()).await.unwrap();
+            load.stop();
+            gather(writers).await
+        });
+        assert!(!written.is_empty(), "nothing was acknowledged: {errors:?}");
+        acknowledged.extend(written);
+        assert_each_once(&world, acknowledged.iter().map(|(id, _)| *id));
+    }
+    assert_places_differ(&acknowledged);
+    let audit = world.assert_balanced();
+    assert!(audit["streams"][STREAM]["accepted"].as_u64().unwrap() >= acknowledged.len() as u64, "{audit:#}");
+}
+
+/// A loop that looks for new streams now and then must look once more when it is told to stop.
+#[test]
+fn records_of_a_stream_that_was_made_just_before_the_stop_are_in_its_table() {
+    let world = World::new();
+    for life in 0..3 {
+        let server = world.serve(STREAMING);
+        block_on(async {
+            let client = Client::new(&server.url);
+            for (table, row) in [("pin", pin(life)), ("geo", place(life))] {
+                client.put(&format!("life{life}-{table}"), "k", &row).await.unwrap();
+            }
+        });
+        server.stop();
+        for table in ["pin", "geo"] {
+            let rows = world.stream_sql(&format!("SELECT count(*) FROM {table}_all"));
+            assert_eq!(rows, [[json!(life + 1)]], "{table} after life {life}");
+        }
+    }
+    world.assert_balanced();
+}
+
+#[test]
+fn the_same_events_make_the_same_rows_in_both_halves_and_a_difference_is_told() {
+    let world = World::new();
+    let emulate = |to: &str, posts: &str, seed: &str| {
+        let server = world.serve(STREAMING);
+        let events = ["emulate", "--url", &server.url, "--to", to, "--posts", posts, "--seed", seed];
+        world.ok(&[&events[..], &["--pace", "max", "--connections", "4", "-q"]].concat());
+        server.stop();
+        world.ok(&["clean"]);
+    };
+    emulate("both", "300", "100");
+    let audit = world.assert_balanced_with(&["--same-rows"]);
+    let halves = audit["halves"].as_array().unwrap();
+    assert_eq!(halves.len(), TABLES.len(), "{audit:#}");
+    for half in halves {
+        assert_eq!(half["same"], json!(true), "{half}");
+        assert_ne!(half["stream"]["rows"], json!(0), "{half}");
+    }
+
+    emulate("topics", "10", "7");
+    let output = world.output(&["audit", "--same-rows"]);
+    assert_eq!(output.status.code(), Some(4));
+    let words = String::from_utf8(output.stdout).unwrap();
+    for table in TABLES {
+        let told = format!("{table}: the halves hold different rows");
+        assert!(words.contains(&told), "`{told}` is missing from:\n{words}");
+    }
+    world.assert_balanced();
+}
+
+/// The topics' log has a lock of its own, which `usage` looks at; here only the streams are somebody else's.
+#[test]
+fn streams_that_another_process_has_are_refused_with_words_that_help() {
+    let (owner, other) = (World::new(), World::new());
+    let server = owner.serve(STREAMING);
+    std::fs::create_dir_all(other.data()).unwrap();
+    std::os::unix::fs::symlink(owner.data().join("streams"), other.data().join("streams")).unwrap();
+    let output = other.output(&["run", "--posts", "1", "--to", "streams"]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("another process") && words.contains("streams"), "{words}");
+    server.stop();
+    owner.assert_balanced();
+}
+
+#[test]
+fn a_second_system_with_a_stream_of_the_same_name_does_not_touch_the_firsts_rows() {
+    let (first, second) = (World::new(), World::new());
+    let lake = first.path("lake");
+    let lake = ["--lake", lake.to_str().unwrap()];
+    let (first, second) = (first.with(&lake), second.with(&lake));
+    let server = first.serve(STREAMING);
+    block_on(put_users(&Client::new(&server.url), 1..=20));
+    first.await_rows("user", 18);
+
+    let words = second.path("words");
+    let other = second.serve_telling(STREAMING, &words);
+    block_on(put_users(&Client::new(&other.url), 1001..=1010));
+    await_some("the second system's refusal", || {
+        Some(said(&words)).filter(|words| words.contains("deleted and made again"))
+    });
+    block_on(put_users(&Client::new(&server.url), 21..=40));
+    first.await_rows("user", 35);
+    other.stop();
+    server.stop();
+    assert_eq!(assert_each_once(&first, 1..=40), 40, "nothing but the first system's records");
+    first.assert_balanced();
+}
+
+/// Stops a process until it is told to go on, and returns when it stands still.
+fn pause(server: &Server) {
+    server.child.signal(Signal::STOP).unwrap();
+    let pid = Pid::from_raw(i32::try_from(server.child.id()).unwrap());
+    assert!(pid.is_some());
+    let (_, status) = waitpid(pid, WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(status.stopped(), "{status:?}");
+}
+
+#[test]
+fn a_server_that_stood_still_for_moments_loses_nothing_and_doubles_nothing() {
+    let (world, load) = (World::new(), Load::new());
+    let server = world.serve(STREAMING);
+    let client = Client::new(&server.url);
+    let (written, errors) = block_on(async {
+        let writers = load.start(&client, &[1, 2, 3, 5]);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            pause(&server);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            server.child.signal(Signal::CONT).unwrap();
+        }
+        // What was waiting when it went on is answered too.
+        load.stop();
+        gather(writers).await
+    });
+    assert_eq!(errors, Vec::<String>::new());
+    assert!(!written.is_empty());
+    block_on(put_users(&client, 1_000_001..=1_000_010));
+    server.stop();
+    let ids = written.iter().map(|(id, _)| *id).chain(1_000_001..=1_000_010);
+    assert_eq!(assert_each_once(&world, ids), written.len() as u64 + 10);
+    assert_places_differ(&written);
+    world.assert_balanced();
+}
+
+/// The second life is longer than the first, so that reading could go on where it was.
+#[test]
+fn a_stream_that_is_made_anew_is_told_of_and_the_others_go_on() {
+    let world = World::new();
+    let words = world.path("words");
+    let server = world.serve_telling(STREAMING, &words);
+    let client = Client::new(&server.url);
+    let pins = |ids: std::ops::Range<u64>| -> Vec<(String, Value)> {
+        ids.map(|id| (format!("key-{id}"), pin(id))).collect()
+    };
+    let create = json!({"StreamName": "x-pin", "ShardCount": 1});
+    block_on(async {
+        client.kinesis("CreateStream", &create).await.unwrap();
+        client.put_all("x-pin", &pins(0..3)).await.unwrap();
+    });
+    world.await_rows("pin", 3);
+    block_on(async {
+        client.kinesis("DeleteStream", &json!({"StreamName": "x-pin"})).await.unwrap();
+        client.kinesis("CreateStream", &create).await.unwrap();
+        client.put_all("x-pin", &pins(100..120)).await.unwrap();
+        client.put("x-geo", "k", &place(1)).await.unwrap();
+    });
+    await_some("words about the stream that was made anew", || {
+        Some(said(&words)).filter(|words| words.contains("`x-pin` was deleted and made again"))
+    });
+    world.await_rows("geo", 1);
+    block_on(client.put("x-geo", "k", &place(2))).unwrap();
+    world.await_rows("geo", 2);
+    server.stop();
+    let kept = world.stream_sql("SELECT ind, _offset FROM pin_all ORDER BY ind, _offset");
+    assert_eq!(kept, [[json!(0), json!(0)], [json!(1), json!(1)], [json!(2), json!(2)]]);
+    let output = world.output(&["audit"]);
+    assert_eq!(output.status.code(), Some(4), "the second life's records are in no table");
+}

@@ -1,0 +1,107 @@
+//! Users put to a stream by several writers, and whether each of them is in the streaming half once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::data::user;
+use crate::world::{Client, Place, World};
+
+/// The stream that the load goes to.
+pub(crate) const STREAM: &str = "load-user";
+
+/// What is shared by all writers of all lives of a server: ids that were not given out yet, and the word to stop.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    next: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Ids that were acknowledged, and where the stream keeps each.
+pub(crate) type Acknowledged = Vec<(u64, Place)>;
+
+impl Load {
+    pub(crate) fn new() -> Self {
+        Self { next: Arc::new(AtomicU64::new(1)), stop: Arc::default() }
+    }
+
+    /// Starts one writer for each size: it puts so many fresh ids a request, with keys that vary, until it is told to stop
+    /// or a request fails. It gives what was acknowledged, and why it ended before it was told to.
+    pub(crate) fn start(
+        &self,
+        client: &Client,
+        sizes: &[u64],
+    ) -> Vec<JoinHandle<(Acknowledged, Option<String>)>> {
+        self.stop.store(false, Ordering::Relaxed);
+        sizes.iter().map(|size| tokio::spawn(self.clone().write(client.clone(), *size))).collect()
+    }
+
+    async fn write(self, client: Client, size: u64) -> (Acknowledged, Option<String>) {
+        let mut acknowledged = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            let first = self.next.fetch_add(size, Ordering::Relaxed);
+            let rows: Vec<(String, Value)> =
+                (first..first + size).map(|id| (format!("key-{id}"), user(id))).collect();
+            match client.put_all(STREAM, &rows).await {
+                Ok(places) => acknowledged.extend((first..).zip(places)),
+                Err(error) => return (acknowledged, Some(error)),
+            }
+        }
+        (acknowledged, None)
+    }
+
+    /// Lets the writers end after the request that they are at.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the writers got acknowledged, and what ended them early.
+pub(crate) async fn gather(
+    writers: Vec<JoinHandle<(Acknowledged, Option<String>)>>,
+) -> (Acknowledged, Vec<String>) {
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
+    for writer in writers {
+        let (acknowledged, error) = writer.await.unwrap();
+        all.extend(acknowledged);
+        errors.extend(error);
+    }
+    (all, errors)
+}
+
+/// Puts some ids in one request.
+pub(crate) async fn put_users(client: &Client, ids: impl Iterator<Item = u64>) {
+    let rows: Vec<(String, Value)> = ids.map(|id| (format!("key-{id}"), user(id))).collect();
+    client.put_all(STREAM, &rows).await.unwrap();
+}
+
+/// Fails where a stream gave one place to two records.
+pub(crate) fn assert_places_differ(acknowledged: &[(u64, Place)]) {
+    let mut given = HashMap::new();
+    for (id, place) in acknowledged {
+        let before = given.insert(place, id);
+        assert_eq!(before, None, "{place:?} was given out again for {id}");
+    }
+}
+
+/// Fails unless each of these ids stands in table or quarantine of the streaming half, where it belongs, and no id at all
+/// stands there twice. Gives how many stand there.
+pub(crate) fn assert_each_once(world: &World, acknowledged: impl IntoIterator<Item = u64>) -> u64 {
+    let mut found = HashSet::new();
+    for row in world.stream_sql("SELECT ind FROM user_all") {
+        let id = row[0].as_u64().unwrap();
+        assert!(!id.is_multiple_of(7), "{id} is in the table");
+        assert!(found.insert(id), "{id} stands in the table twice");
+    }
+    for row in world.quarantined("stream") {
+        let id = row[1].as_u64().unwrap();
+        assert!(id.is_multiple_of(7), "{id} is in quarantine");
+        assert!(found.insert(id), "{id} stands in quarantine twice");
+    }
+    let lost: Vec<u64> = acknowledged.into_iter().filter(|id| !found.contains(id)).collect();
+    assert!(lost.is_empty(), "{} acknowledged records are lost: {lost:?}", lost.len());
+    found.len() as u64
+}
