@@ -410,6 +410,9 @@ pub(crate) enum QuarantineCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Log {
+    /// The streams' log instead of the topics'
+    #[arg(long, global = true)]
+    pub(crate) streams: bool,
     #[command(subcommand)]
     pub(crate) command: LogCommand,
 }

@@ -45,7 +45,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Tail(args) => context.block_on(commands::tail::tail(&context, &args)),
         Command::Tables(args) => context.block_on(commands::tables::tables(&context, args.command)),
         Command::Quarantine(args) => context.block_on(commands::quarantine::quarantine(&context, args)),
-        Command::Log(args) => commands::log::log(&context, args.command),
+        Command::Log(args) => commands::log::log(&context, args),
         Command::Init(args) => commands::folder::init(&args),
         Command::Validate(args) => context.block_on(commands::folder::validate(&context, &args)),
         Command::Test(args) => context.block_on(commands::folder::test(&context, &args)),

@@ -95,9 +95,12 @@ async fn lag(
     log: &dyn EventLog,
     totals: &Totals,
 ) -> Result<u64> {
-    let covered: BTreeMap<(&str, u32), u64> = totals
+    let covered: BTreeMap<(&str, u32), (u64, Option<&str>)> = totals
         .values()
-        .map(|totals| ((totals.topic.as_str(), totals.partition), totals.sum.last + 1))
+        .map(|totals| {
+            let covers = (totals.sum.last + 1, totals.generation.as_deref());
+            ((totals.topic.as_str(), totals.partition), covers)
+        })
         .collect();
     let mut lag = 0;
     for topic in log.topics().await? {
@@ -108,9 +111,13 @@ async fn lag(
         if takes.is_none_or(|takes| takes.name != dataset) {
             continue;
         }
-        for partition in log.describe(&topic).await?.partitions {
+        let described = log.describe(&topic).await?;
+        for partition in described.partitions {
             let held = log.offsets(&topic, partition.partition).await?;
-            let next = covered.get(&(topic.as_str(), partition.partition)).copied().unwrap_or(0);
+            let covers = covered.get(&(topic.as_str(), partition.partition));
+            // What was covered of an earlier topic of the name says nothing about this one.
+            let covers = covers.filter(|(_, of)| of.is_none_or(|of| of == described.generation));
+            let next = covers.map_or(0, |(next, _)| *next);
             lag += held.end.saturating_sub(next.max(held.beginning));
         }
     }

@@ -34,6 +34,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     more: Router,
     native: Option<Router>,
+    others: Vec<Arc<dyn EventLog>>,
 }
 
 /// The header by which a request of Amazon's JSON and CBOR protocols names its operation.
@@ -55,7 +56,7 @@ impl Gateway {
             Arc::clone(&metrics),
         )
         .await?;
-        Ok(Self { server, config, log, metrics, more: Router::new(), native: None })
+        Ok(Self { server, config, log, metrics, more: Router::new(), native: None, others: Vec::new() })
     }
 
     /// The address that is listened on, with the port that was taken.
@@ -79,6 +80,13 @@ impl Gateway {
         self
     }
 
+    /// Asks this log too whether it takes writes, when `/readyz` is asked.
+    #[must_use]
+    pub fn with_log(mut self, log: Arc<dyn EventLog>) -> Self {
+        self.others.push(log);
+        self
+    }
+
     /// A recorder for the counters of the rest of the process, which `/metrics` then tells with the gateway's own.
     pub fn recorder(&self) -> impl metrics::Recorder + Send + Sync + use<> {
         SharedRecorder::new(Arc::clone(&self.metrics))
@@ -87,9 +95,9 @@ impl Gateway {
     /// Serves until `stop` is cancelled; then takes no more connections, lets requests in flight end, closes idle
     /// connections, and returns at the latest after the drain time-out.
     pub async fn serve(self, stop: CancellationToken) -> Drained {
-        let app = App::new(self.log, &self.config, Arc::clone(&self.metrics), stop.clone());
+        let app = App::new(self.log, self.others, &self.config, Arc::clone(&self.metrics), stop.clone());
         let shared = Shared {
-            router: routes::router(Arc::new(app)).merge(self.more),
+            router: routes::router(Arc::new(app)).merge(counted(self.more, &self.metrics)),
             native: self.native,
             cors: self.config.cors,
             metrics: self.metrics,
@@ -97,6 +105,15 @@ impl Gateway {
         let front = Front(Arc::new(shared));
         self.server.serve(front, stop).await
     }
+}
+
+/// Routes of others, with their answers counted.
+fn counted(routes: Router, metrics: &Arc<Metrics>) -> Router {
+    let metrics = Arc::clone(metrics);
+    routes.layer(axum::middleware::map_response(move |answer: Response<Body>| {
+        metrics.answered(Route::Streams, answer.status());
+        ready(answer)
+    }))
 }
 
 /// What stands before the routes: stages and slashes, and browsers' cross-origin rules.

@@ -47,6 +47,8 @@ pub(crate) enum Route {
     Healthz,
     Readyz,
     Metrics,
+    /// The streams' façade.
+    Streams,
     /// The native protocol of Kinesis, on any path.
     Kinesis,
     /// A preflight of a browser, for any path.
@@ -56,7 +58,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Root,
         Self::Brokers,
         Self::Topics,
@@ -67,6 +69,7 @@ impl Route {
         Self::Healthz,
         Self::Readyz,
         Self::Metrics,
+        Self::Streams,
         Self::Kinesis,
         Self::Preflight,
         Self::Other,
@@ -85,6 +88,7 @@ impl Route {
             Self::Healthz => "/healthz",
             Self::Readyz => "/readyz",
             Self::Metrics => "/metrics",
+            Self::Streams => "/streams",
             Self::Kinesis => "kinesis",
             Self::Preflight => "preflight",
             Self::Other => "other",

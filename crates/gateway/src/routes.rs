@@ -31,6 +31,8 @@ type Param<T> = Result<Path<T>, PathRejection>;
 #[derive(Debug)]
 pub(crate) struct App {
     log: Arc<dyn EventLog>,
+    /// All logs that must take writes for the gateway to be ready.
+    logs: Vec<Arc<dyn EventLog>>,
     topics: Topics,
     bodies: BodyReader,
     limits: Limits,
@@ -42,6 +44,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(
         log: Arc<dyn EventLog>,
+        others: Vec<Arc<dyn EventLog>>,
         config: &GatewayConfig,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
@@ -52,6 +55,7 @@ impl App {
             topics: Topics::new(Arc::clone(&log), config),
             bodies: BodyReader::new(&config.limits),
             limits: Limits { record_bytes, ..config.limits.clone() },
+            logs: std::iter::once(Arc::clone(&log)).chain(others).collect(),
             log,
             metrics,
             stop,
@@ -106,11 +110,15 @@ async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
-    let ready = match app.log.health() {
+    let refusal = |log: &Arc<dyn EventLog>| match log.health() {
+        Health::Writable => None,
+        Health::ReadOnly { reason } => Some(format!("the log refuses writes for now: {reason}")),
+        Health::Poisoned { reason } => Some(format!("the log refuses writes until a restart: {reason}")),
+    };
+    let ready = match app.logs.iter().find_map(refusal) {
         _ if app.stop.is_cancelled() => Err("the gateway is stopping".to_owned()),
-        Health::Writable => Ok(respond(media::JSON, r#"{"status":"ready"}"#)),
-        Health::ReadOnly { reason } => Err(format!("the log refuses writes for now: {reason}")),
-        Health::Poisoned { reason } => Err(format!("the log refuses writes until a restart: {reason}")),
+        None => Ok(respond(media::JSON, r#"{"status":"ready"}"#)),
+        Some(reason) => Err(reason),
     };
     let not_ready = |reason| ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, reason);
     app.answered(Route::Readyz, ready.map_err(not_ready))

@@ -144,7 +144,7 @@ impl Error {
                 "stop the other pinmill that cleans this partition, then start again: nothing was written twice",
             ),
             Self::Generation { .. } => Some(
-                "offsets start again in the new topic; archive and clean it under another name or into another lake",
+                "offsets start again in the new one; post under another name, or archive and load it into another lake",
             ),
             Self::Schema { .. } => Some(
                 "columns can be added; to change or remove one, clean into another table or remove this one",

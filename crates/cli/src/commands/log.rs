@@ -5,16 +5,16 @@ use std::io::Write;
 use pinmill_log::{Lost, Problem};
 use serde_json::{Value, json};
 
-use crate::args::LogCommand;
+use crate::args::{Log, LogCommand};
 use crate::context::Context;
 use crate::error::{EXPECTED, Failure, OrFail};
 use crate::render::{Format, SCHEMA_VERSION, write_json};
 
-/// Checks or repairs the log of the data folder.
-pub(crate) fn log(context: &Context, command: LogCommand) -> Result<(), Failure> {
-    let dir = context.log_dir();
+/// Checks or repairs a log of the data folder.
+pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
+    let dir = if args.streams { context.streams_dir() } else { context.log_dir() };
     let mut stdout = std::io::stdout().lock();
-    match command {
+    match args.command {
         LogCommand::Verify { output } => {
             let report = pinmill_log::verify(&dir).or_fail()?;
             if output.format == Some(Format::Json) {

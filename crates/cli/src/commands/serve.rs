@@ -32,8 +32,9 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         .map_err(|error| not_bound(&error))?;
     // What the halves count is told by the gateway's /metrics.
     metrics::set_global_recorder(gateway.recorder()).or_fail()?;
-    if let Some(Streams { kinesis, .. }) = &streams {
+    if let Some(Streams { kinesis, log }) = &streams {
         gateway = gateway.with_routes(kinesis.facade_router()).with_native(kinesis.native_router());
+        gateway = gateway.with_log(Arc::<EmbeddedLog>::clone(log));
         let (kinesis, stop) = (kinesis.clone(), stop.clone());
         tokio::spawn(async move {
             stop.cancelled().await;

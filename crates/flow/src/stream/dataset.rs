@@ -1,6 +1,6 @@
 //! One dataset's loop: find its partitions, gather a step, commit it, go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pinmill_broker::TopicDescription;
@@ -84,7 +84,7 @@ impl<'a> Follow<'a> {
 
     /// Takes on partitions that are new, with what has changed of those that are known, and lets go of deleted ones.
     async fn discover(&mut self) -> Result<()> {
-        let mut topics: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut topics: BTreeMap<String, String> = BTreeMap::new();
         for source in self.sources {
             for name in source.log.topics().await? {
                 let mine = source.dataset(self.pipeline, &name);
@@ -97,13 +97,13 @@ impl<'a> Follow<'a> {
                     Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
                     Err(error) => return Err(error.into()),
                 };
-                if !topics.insert((name, topic.generation.clone())) {
+                if topics.insert(name, topic.generation.clone()).is_some() {
                     return Err(Error::TwoOfOneName { topic: topic.name });
                 }
                 self.take_on(source, &topic).await?;
             }
         }
-        self.feeds.retain(|feed| topics.contains(&(feed.topic.clone(), feed.generation.clone())));
+        self.feeds.retain(|feed| topics.get(&feed.topic) == Some(&feed.generation));
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use futures::TryStreamExt;
 use pinmill_engine::Engine;
 use pinmill_lake::Lake;
@@ -49,21 +49,21 @@ pub async fn freshness(
     for dataset in &pipeline.datasets {
         let Some(table) = Table::open(lake, &Half::Stream.table(&dataset.name)).await? else { continue };
         let commits = commits(&table.history_since(since_ms).await?);
-        let query = format!(
-            "SELECT _partition, _offset, CAST(date_part('epoch', _ingested_at) * 1000 AS BIGINT) AS ms FROM `{}`",
-            dataset.all_view()
-        );
+        let query = format!("SELECT _partition, _offset, _ingested_at FROM `{}`", dataset.all_view());
         let mut batches = engine.query(&query).await?.batches;
         while let Some(batch) = batches.try_next().await? {
             let (partitions, offsets, times) = (
                 batch.column(0).as_primitive::<Int32Type>(),
                 batch.column(1).as_primitive::<Int64Type>(),
-                batch.column(2).as_primitive::<Int64Type>(),
+                batch.column(2).as_primitive::<TimestampMicrosecondType>(),
             );
             let rows = partitions.values().iter().zip(offsets.values()).zip(times.values());
-            took_ms.extend(rows.filter(|(_, accepted_ms)| **accepted_ms >= since_ms).filter_map(
-                |((partition, offset), accepted_ms)| took(&commits, *partition, *offset, *accepted_ms),
-            ));
+            for ((partition, offset), accepted_us) in rows {
+                let accepted_ms = accepted_us / 1000;
+                if accepted_ms >= since_ms {
+                    took_ms.extend(took(&commits, *partition, *offset, accepted_ms));
+                }
+            }
         }
     }
     Ok(summary(took_ms))

@@ -5,6 +5,7 @@
 //! | `pinmill_stream_records_total` | dataset, outcome (`clean`, `quarantined`) | records committed |
 //! | `pinmill_stream_commits_total` | dataset | commits made |
 //! | `pinmill_stream_freshness_seconds` | dataset | age of the oldest record of the latest commit, when it was made |
+//! | `pinmill_stream_stopped` | dataset | 1 when its loop has ended because of an error, which stderr tells |
 //! | `pinmill_stream_lag_records` | dataset | records accepted and not committed yet, at the latest look |
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -21,6 +22,10 @@ pub(super) fn describe() {
     describe_gauge!(
         "pinmill_stream_freshness_seconds",
         "Age of the oldest record of the latest commit, when it was made."
+    );
+    describe_gauge!(
+        "pinmill_stream_stopped",
+        "1 when a dataset is not loaded any longer because of an error."
     );
     describe_gauge!("pinmill_stream_lag_records", "Records accepted and not committed yet.");
 }
@@ -41,6 +46,11 @@ pub(super) fn committed(dataset: &str, loaded: &Loaded, oldest_us: Option<i64>) 
         let age_us = (chrono::Utc::now().timestamp_micros() - oldest_us).max(0);
         gauge!("pinmill_stream_freshness_seconds", "dataset" => dataset.to_owned()).set(age_us as f64 / 1e6);
     }
+}
+
+/// Whether a dataset's loop has ended because of an error.
+pub(super) fn stopped(dataset: &str, stopped: bool) {
+    gauge!("pinmill_stream_stopped", "dataset" => dataset.to_owned()).set(if stopped { 1.0 } else { 0.0 });
 }
 
 /// How far the table is behind the streams.

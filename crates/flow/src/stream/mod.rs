@@ -193,6 +193,7 @@ impl Streamer {
     ) -> Result<DatasetReport> {
         let mut report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
         let mut pause = FIRST_PAUSE;
+        meter::stopped(&dataset.name, false);
         loop {
             let before = report.commits;
             let error = match self.follow(shared, dataset, stop, &mut report).await {
@@ -205,6 +206,7 @@ impl Streamer {
             if stop.is_cancelled() || !may_pass(&error) {
                 let hint = error.hint().unwrap_or_default();
                 tracing::error!(dataset = dataset.name, %error, hint, "its streams are not loaded any longer");
+                meter::stopped(&dataset.name, true);
                 return Err(error);
             }
             pause = if report.commits > before { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };

@@ -7,8 +7,8 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
-use pinmill_lake::Lake;
-use pinmill_lake::table::{Table, WriterOptions, system_columns};
+use pinmill_lake::table::{CommitPlan, Table, WriterOptions};
+use pinmill_lake::{Error, Lake};
 use rand::RngExt;
 
 use crate::common::{FaultyStore, contents};
