@@ -34,10 +34,25 @@ pub(crate) fn says_yes(variable: &str) -> bool {
 }
 
 /// `cargo` as it was called, at the root of the workspace.
+///
+/// Without what `cargo run` tells this program about its own package: build scripts watch those variables, and would have
+/// half of the dependencies built anew each time that cargo is called in another way than before.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(tells_of_a_package) {
+            command.env_remove(name);
+        }
+    }
     command
+}
+
+/// Whether cargo sets the variable for the programs and build scripts of a package.
+fn tells_of_a_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+        .iter()
+        .any(|start| name.starts_with(start))
 }
 
 /// A command line as a person would type it.
@@ -88,4 +103,19 @@ pub(crate) fn works(command: &mut Command) -> bool {
 /// The message of a program that is not there or cannot be started.
 pub(crate) fn cannot_start(command: &Command, error: &std::io::Error) -> String {
     format!("`{}` cannot be started: {error}", shown(command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cargo_that_is_called_does_not_hear_of_this_package() {
+        let called = cargo();
+        let removed: Vec<_> =
+            called.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        // Tests are run by cargo, which tells them of their package.
+        assert!(removed.iter().any(|name| *name == "CARGO_MANIFEST_DIR"), "{removed:?}");
+        assert!(!tells_of_a_package("CARGO_TARGET_DIR") && !tells_of_a_package("CARGO_HOME"));
+    }
 }
