@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod crash;
 mod error;
+mod memory;
 mod render;
 mod settings;
 mod streams;
@@ -19,6 +20,7 @@ use crate::context::Context;
 use crate::error::Failure;
 
 fn main() -> ExitCode {
+    memory::settle();
     let cli = Cli::parse();
     say_words_on_stderr(&cli);
     crash::arm();

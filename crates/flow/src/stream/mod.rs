@@ -99,7 +99,7 @@ impl Default for StreamConfig {
     fn default() -> Self {
         Self {
             commit_every: Duration::from_secs(1),
-            step: StepLimit { bytes: 64 << 20, records: 250_000, rejected_bytes: 64 << 20 },
+            step: StepLimit { bytes: 32 << 20, records: 100_000, rejected_bytes: 32 << 20 },
             workers: None,
             history: Duration::from_secs(3600),
             tidy_every: Duration::from_secs(20),
