@@ -32,7 +32,7 @@ pub use crash::CRASH_POINTS;
 pub use error::{Error, Result};
 pub use half::Half;
 pub use load::StepLimit;
-pub use status::{TableStatus, status};
+pub use status::{TableStatus, TopicStatus, status, topics};
 pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
 
 /// A name for a run: the time in UTC, and something random, so that names sort and never meet.

@@ -10,7 +10,7 @@ use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 use crate::audit::Logs;
-use crate::{Half, Result};
+use crate::{ARCHIVE_READER, Half, Result, STREAM_READER};
 
 /// Over how long the commit rate is taken.
 const RATE_OVER: Duration = Duration::from_secs(60);
@@ -40,6 +40,58 @@ pub struct TableStatus {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// How one topic or stream of a log stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopicStatus {
+    /// The dataset that takes it.
+    pub dataset: Option<String>,
+    /// Partitions or shards, closed ones included.
+    pub partitions: u64,
+    /// Records that the log holds.
+    pub held: u64,
+    /// Records accepted that its reader (the archiver, or the streaming half) has not said that it is done with. The
+    /// streaming half says so every few seconds only; how far its tables are is in [`TableStatus::lag`].
+    pub unread: u64,
+}
+
+/// All topics of a log, by name. `half` is the one that reads it.
+///
+/// # Errors
+/// What cannot be read.
+pub async fn topics(
+    pipeline: &Pipeline,
+    half: Half,
+    log: &dyn EventLog,
+) -> Result<BTreeMap<String, TopicStatus>> {
+    let reader = match half {
+        Half::Batch => ARCHIVE_READER,
+        Half::Stream => STREAM_READER,
+    };
+    let mut all = BTreeMap::new();
+    for topic in log.topics().await? {
+        let dataset = takes(pipeline, half, &topic).map(str::to_owned);
+        let mut status = TopicStatus { dataset, partitions: 0, held: 0, unread: 0 };
+        for partition in log.describe(&topic).await?.partitions {
+            let held = log.offsets(&topic, partition.partition).await?;
+            let read = log.position(reader, &topic, partition.partition).await?.unwrap_or(held.beginning);
+            status.partitions += 1;
+            status.held += held.end - held.beginning;
+            status.unread += held.end.saturating_sub(read.max(held.beginning));
+        }
+        all.insert(topic, status);
+    }
+    Ok(all)
+}
+
+/// The dataset that takes a topic (or a stream) in a half.
+fn takes<'p>(pipeline: &'p Pipeline, half: Half, topic: &str) -> Option<&'p str> {
+    let dataset = match half {
+        Half::Batch => pipeline.dataset_for_topic(topic),
+        Half::Stream => pipeline.dataset_for_stream(topic),
+    };
+    dataset.map(|dataset| dataset.name.as_str())
 }
 
 /// All tables of both halves that there are. `now_ms` is the time, in milliseconds since the Unix epoch.
@@ -104,11 +156,7 @@ async fn lag(
         .collect();
     let mut lag = 0;
     for topic in log.topics().await? {
-        let takes = match half {
-            Half::Batch => pipeline.dataset_for_topic(&topic),
-            Half::Stream => pipeline.dataset_for_stream(&topic),
-        };
-        if takes.is_none_or(|takes| takes.name != dataset) {
+        if takes(pipeline, half, &topic) != Some(dataset) {
             continue;
         }
         let described = log.describe(&topic).await?;

@@ -180,7 +180,13 @@ async fn stream(world: &Arc<World>, step: StepLimit) -> Result<(), String> {
     let life = tokio::spawn(async move {
         let sources = vec![StreamSource { log: world.event_log(), kind: SourceKind::Streams }];
         let commit_every = Duration::from_millis(1);
-        let config = StreamConfig { step, commit_every, workers: Some(2), ..StreamConfig::default() };
+        let config = StreamConfig {
+            step,
+            commit_every,
+            fetch_bytes: 200,
+            workers: Some(2),
+            ..StreamConfig::default()
+        };
         let engine = Arc::new(support::engine());
         Streamer::new(world.pipeline.clone(), engine, &world.lake, sources, config).run_once().await?;
         let policy = CompactPolicy { fan_in: 3, ..CompactPolicy::default() };

@@ -1,9 +1,10 @@
 //! `pinmill status`: where the tables of both halves stand, and what is under way.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use pinmill_broker::EventLog;
-use pinmill_flow::{Logs, TableStatus};
+use pinmill_flow::{Half, Logs, TableStatus, TopicStatus};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -21,26 +22,53 @@ pub(crate) async fn status(context: &Context, args: &Status) -> Result<(), Failu
     let (pipeline, lake) = (context.pipeline()?, context.lake()?);
     let now_ms = chrono::Utc::now().timestamp_millis();
     let tables = pinmill_flow::status(&pipeline, logs, &lake, now_ms).await?;
+    let mut of_log = [BTreeMap::new(), BTreeMap::new()];
+    for ((half, log), found) in
+        [(Half::Batch, logs.topics), (Half::Stream, logs.streams)].into_iter().zip(&mut of_log)
+    {
+        if let Some(log) = log {
+            *found = pinmill_flow::topics(&pipeline, half, log).await?;
+        }
+    }
     let mut stdout = std::io::stdout().lock();
     match args.output.format.unwrap_or_default() {
-        Format::Json => write_json(
-            &mut stdout,
-            &json!({
+        Format::Json => {
+            let [topics, streams] = of_log;
+            let document = json!({
                 "schema_version": SCHEMA_VERSION,
                 "data": context.data(),
                 "lake": lake.url().as_str(),
-                "log": topics.is_some(),
-                "streams": streams.is_some(),
+                "topics": topics,
+                "streams": streams,
                 "tables": tables,
-            }),
-        ),
-        format => {
-            if format == Format::Table {
-                writeln!(stdout, "data in {}, lake at {}", context.data().display(), lake.url())?;
-            }
-            rows(&tables).write(&mut stdout, format)
+            });
+            write_json(&mut stdout, &document)
+        }
+        Format::Table => {
+            writeln!(stdout, "data in {}, lake at {}", context.data().display(), lake.url())?;
+            in_logs(&of_log).write(&mut stdout, Format::Table)?;
+            rows(&tables).write(&mut stdout, Format::Table)
+        }
+        format => rows(&tables).write(&mut stdout, format),
+    }
+}
+
+/// What the logs hold, and how much of it is still to be archived or loaded.
+fn in_logs(of_log: &[BTreeMap<String, TopicStatus>; 2]) -> Rows {
+    let mut rows = Rows::new(&["log", "name", "dataset", "partitions", "records", "unread"]);
+    for (log, topics) in ["topics", "streams"].into_iter().zip(of_log) {
+        for (name, topic) in topics {
+            rows.rows.push(vec![
+                json!(log),
+                json!(name),
+                json!(topic.dataset),
+                json!(topic.partitions),
+                json!(topic.held),
+                json!(topic.unread),
+            ]);
         }
     }
+    rows
 }
 
 fn rows(tables: &[TableStatus]) -> Rows {

@@ -185,7 +185,7 @@ impl<'a> Follow<'a> {
             let Some(feed) = self.feeds.get_mut(at) else { continue };
             let index = feed.index;
             // The next look at all topics lets go of what is gone.
-            let Found::Records(chunk, more) = feed.read().await? else { continue };
+            let Found::Records(chunk, more) = feed.read(self.config.fetch_bytes).await? else { continue };
             let first_us = chunk.records.first().map(|record| record.ingested_at_us);
             self.oldest_us = self.oldest_us.into_iter().chain(first_us).min();
             round = round.max(if more { Round::Much } else { Round::Something });

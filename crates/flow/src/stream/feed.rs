@@ -13,8 +13,6 @@ use super::STREAM_READER;
 use crate::crash::crash_point;
 use crate::{Error, Result};
 
-/// How much is read from one partition before the next one has its turn, in bytes.
-pub(super) const FETCH_BYTES: usize = 2 << 20;
 /// The reader's position in the log follows that of the table no more often than this.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
@@ -117,11 +115,11 @@ impl Feed {
     }
 
     /// Reads once, without waiting.
-    pub(super) async fn read(&mut self) -> Result<Found> {
+    pub(super) async fn read(&mut self, fetch_bytes: usize) -> Result<Found> {
         if self.closed_at.is_some_and(|end| self.next >= end) {
             return Ok(Found::Nothing);
         }
-        let limit = ReadLimit { max_bytes: FETCH_BYTES, max_wait: Duration::ZERO };
+        let limit = ReadLimit { max_bytes: fetch_bytes, max_wait: Duration::ZERO };
         let read = self.log.read(&self.topic, self.partition, self.next, limit).await;
         let quiet = read.as_ref().is_ok_and(Vec::is_empty);
         // Asked after the read: what is of this generation now was so then.
@@ -142,7 +140,7 @@ impl Feed {
         let Some(last) = records.last() else { return Ok(Found::Nothing) };
         self.next = last.offset + 1;
         let chunk = chunk(&records);
-        let more = chunk.data.len() >= FETCH_BYTES / 2;
+        let more = chunk.data.len() >= fetch_bytes / 2;
         Ok(Found::Records(chunk, more))
     }
 

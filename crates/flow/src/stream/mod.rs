@@ -85,6 +85,8 @@ pub struct StreamConfig {
     pub commit_every: Duration,
     /// A step is committed when it has this much, whatever its age.
     pub step: StepLimit,
+    /// About how much is read from one partition before the next one has its turn, in bytes; one record at least.
+    pub fetch_bytes: usize,
     /// How many workers a dataset may keep busy; `None` is one a core.
     pub workers: Option<usize>,
     /// How long commits and replaced files are kept for readers of older versions. Set when a table is made.
@@ -100,6 +102,7 @@ impl Default for StreamConfig {
         Self {
             commit_every: Duration::from_secs(1),
             step: StepLimit { bytes: 32 << 20, records: 100_000, rejected_bytes: 32 << 20 },
+            fetch_bytes: 2 << 20,
             workers: None,
             history: Duration::from_secs(3600),
             tidy_every: Duration::from_secs(20),

@@ -146,9 +146,9 @@ impl World {
     }
 }
 
-/// Commits as soon as anything is there.
+/// Commits when a step is full or nothing is left, and never by time.
 fn quick() -> StreamConfig {
-    StreamConfig { commit_every: Duration::from_millis(1), workers: Some(2), ..StreamConfig::default() }
+    StreamConfig { commit_every: Duration::from_secs(3600), workers: Some(2), ..StreamConfig::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +185,7 @@ async fn a_hundred_lives_with_other_boundaries_give_the_same_rows() {
             world.post_some(&mut rng, "a-user", partition, count, 4).await;
         }
         let step = StepLimit { records: rng.random_range(1..40), ..StepLimit::default() };
-        let config = StreamConfig { step, workers: Some(rng.random_range(1..4)), ..quick() };
+        let config = StreamConfig { step, fetch_bytes: 1, workers: Some(rng.random_range(1..4)), ..quick() };
         let streamer = world.streamer(world.event_log(), config);
         if life % 3 == 0 {
             // Killed somewhere in its work.
@@ -224,7 +224,7 @@ async fn both_halves_give_the_same_rows_whatever_the_chunks_and_workers() {
         world.topic("user", 1).await;
         world.post("user", 0, records.iter().take(some).map(|record| record.value.clone())).await;
         let step = StepLimit { records: chunk, ..StepLimit::default() };
-        let config = StreamConfig { step, workers: Some(workers), ..quick() };
+        let config = StreamConfig { step, fetch_bytes: 1, workers: Some(workers), ..quick() };
         world.streamer(world.event_log(), config).run_once().await.unwrap();
         world.assert_settled_in(Half::Stream, "user").await;
         let sum = world.stream_table().await.sum_of(&columns).await.unwrap();
@@ -272,7 +272,8 @@ async fn the_shards_of_a_split_or_a_merge_are_read_only_after_their_parents() {
     log.put("a-user", 3, 50..60).await;
     assert_eq!(log.reshard("a-user", &[1, 3]).await, 4);
     log.put("a-user", 4, 60..70).await;
-    let config = StreamConfig { step: StepLimit { records: 7, ..StepLimit::default() }, ..quick() };
+    let config =
+        StreamConfig { step: StepLimit { records: 7, ..StepLimit::default() }, fetch_bytes: 1, ..quick() };
     world.streamer(Arc::<Shards>::clone(&log), config).run_once().await.unwrap();
     world.assert_streamed(&*log).await;
 
@@ -307,8 +308,11 @@ async fn of_two_that_load_the_same_stream_none_doubles_a_record_and_the_loser_is
         let world = World::new(small());
         world.topic("a-user", 1).await;
         world.post_some(&mut rng, "a-user", 0, 120, 5).await;
-        let config =
-            |records| StreamConfig { step: StepLimit { records, ..StepLimit::default() }, ..quick() };
+        let config = |records| StreamConfig {
+            step: StepLimit { records, ..StepLimit::default() },
+            fetch_bytes: 1,
+            ..quick()
+        };
         let one = world.streamer(world.event_log(), config(rng.random_range(5..30)));
         let other = world.streamer(world.event_log(), config(rng.random_range(5..30)));
         let (one, other) = futures::join!(one.run_once(), other.run_once());
@@ -346,7 +350,8 @@ async fn records_are_loaded_as_they_come_until_it_is_told_to_stop() {
     world.topic("a-user", 1).await;
     let stop = CancellationToken::new();
     let running = tokio::spawn({
-        let (streamer, stop) = (world.streamer(world.event_log(), quick()), stop.clone());
+        let config = StreamConfig { commit_every: Duration::from_millis(1), ..quick() };
+        let (streamer, stop) = (world.streamer(world.event_log(), config), stop.clone());
         async move { streamer.run(stop).await }
     });
     for n in 0..5 {
@@ -380,7 +385,7 @@ async fn what_retention_removed_is_vouched_for_by_the_commits_and_a_loss_is_told
     log.create_topic("a-user", 1).await.unwrap();
     let streamer = world.streamer(
         Arc::<Shards>::clone(&log),
-        StreamConfig { step: StepLimit { records: 7, ..StepLimit::default() }, ..quick() },
+        StreamConfig { step: StepLimit { records: 7, ..StepLimit::default() }, fetch_bytes: 1, ..quick() },
     );
     log.put("a-user", 0, 0..20).await;
     streamer.run_once().await.unwrap();
