@@ -217,14 +217,17 @@ async fn both_halves_give_the_same_rows_whatever_the_chunks_and_workers() {
     let batch = Table::open(&source.lake, &Half::Batch.table("user")).await.unwrap().unwrap();
     let batch = batch.sum_of(&columns).await.unwrap();
     let records = source.log.records("user").remove(0);
-    for (chunk, workers) in [(1, 1), (2, 4), (7, 16), (1_000, 4), (u64::MAX, 16), (u64::MAX, 1)] {
-        // The smallest chunks would make ten thousand commits: a thousand records tell as much.
-        let some = if chunk < 10 { 1_000 } else { records.len() };
+    // How many records a commit has, how many bytes are read at a time, and how many workers share them. A hundred commits
+    // of the smallest tell as much as ten thousand.
+    for (chunk, fetch_bytes, workers) in
+        [(1, 1, 1), (2, 1, 4), (7, 1, 16), (1_000, 40_000, 4), (u64::MAX, 2 << 20, 16), (u64::MAX, 10_000, 1)]
+    {
+        let some = usize::try_from(chunk.saturating_mul(100)).unwrap_or(usize::MAX).min(records.len());
         let world = World::new(small());
         world.topic("user", 1).await;
         world.post("user", 0, records.iter().take(some).map(|record| record.value.clone())).await;
         let step = StepLimit { records: chunk, ..StepLimit::default() };
-        let config = StreamConfig { step, fetch_bytes: 1, workers: Some(workers), ..quick() };
+        let config = StreamConfig { step, fetch_bytes, workers: Some(workers), ..quick() };
         world.streamer(world.event_log(), config).run_once().await.unwrap();
         world.assert_settled_in(Half::Stream, "user").await;
         let sum = world.stream_table().await.sum_of(&columns).await.unwrap();
