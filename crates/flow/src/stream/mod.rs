@@ -1,7 +1,7 @@
 //! From streams to clean tables, as records come: each record once, about a second after it was accepted.
 //!
 //! One loop a dataset reads every shard (or partition) that feeds it, has the records loaded in steps (see
-//! [`crate::load`]), and commits a step when its oldest record has waited [`StreamConfig::commit_every`], or earlier
+//! the module `load`), and commits a step when its oldest record has waited [`StreamConfig::commit_every`], or earlier
 //! when it is large. The table's position (Delta `txn`) is where the loop goes on after a death.
 //!
 //! Order is that of a partition. The shards that a split or a merge made are read only when the table covers their
@@ -12,7 +12,7 @@
 //!
 //! | the process dies | then |
 //! | --- | --- |
-//! | before a step is committed | see [`crate::load`]: the records are read again from the table's position |
+//! | before a step is committed | see the module `load`: the records are read again from the table's position |
 //! | after that, before the reader's position | retention keeps some records longer; nothing is read again |
 //!
 //! Beside the loops, small files are put together and old ones removed: see [`tidy`].
