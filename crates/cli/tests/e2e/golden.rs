@@ -213,3 +213,65 @@ fn the_1008_draws_put_to_streams_give_the_golden_answers_after_kill_9_in_the_mid
     let Some(shared) = pinmill_testkit::shared_dir() else { return };
     check(&draws(&shared), &golden(&shared, "first_1008_draws.json"), true, Way::Record);
 }
+
+/// A server that is loading streams dies at a named point; what comes after makes no difference to the answers.
+#[cfg(feature = "failpoints")]
+mod crash_points {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
+    use std::time::Instant;
+
+    use rustix::process::Signal;
+
+    use super::*;
+    use crate::world::PATIENCE;
+
+    fn answers_after_death_at(point: &str, posts: &[Post], golden: &Value) {
+        let world = World::new();
+        let (first, second) = posts.split_at(posts.len() / 2);
+        // Half of the rows wait in the streams for the server that will die.
+        let idle = world.serve(&["--batch-every", "off", "--commit-every", "1h"]);
+        assert!(post_in_order(&idle.url, first, Way::Records, None).is_empty());
+        idle.kill();
+        let busy =
+            ["--batch-every", "off", "--commit-every", "1ms", "--set", "stream.tidy-every=50ms", "-qq"];
+        let mut armed = world.serve_with(&busy, |command| {
+            command.env("PINMILL_CRASH_AT", point).stderr(Stdio::null());
+        });
+        let mut left = second.to_vec();
+        if point.starts_with("flow::stream::") {
+            // The reader's position follows the table's at the end of a clean stop at the latest.
+            armed.child.signal(Signal::TERM).unwrap();
+        } else {
+            let end = Instant::now() + PATIENCE;
+            loop {
+                left = post_in_order(&armed.url, second, Way::Record, None);
+                if !left.is_empty() {
+                    break;
+                }
+                assert!(Instant::now() < end, "{point} was not passed in {PATIENCE:?}");
+            }
+        }
+        let ended = armed.child.wait().unwrap();
+        assert_eq!(ended.signal(), Some(6), "{point}: {ended}");
+
+        let server = world.serve(&["--batch-every", "off"]);
+        assert!(post_in_order(&server.url, &left, Way::Records, None).is_empty());
+        server.stop();
+        assert_answers(&world.json(&["answer", "--from", "stream"]), golden);
+        world.assert_balanced();
+    }
+
+    #[test]
+    fn the_draws_put_to_streams_give_the_golden_answers_after_a_death_at_each_named_point() {
+        let Some(shared) = pinmill_testkit::shared_dir() else { return };
+        let (posts, golden) = (draws(&shared), golden(&shared, "first_1008_draws.json"));
+        let others = ["lake::archive::", "flow::archive::", "flow::answer::", "flow::replay::"];
+        let passed = |point: &&&str| !others.iter().any(|room| point.starts_with(room));
+        let points: Vec<&str> = pinmill_flow::CRASH_POINTS.iter().filter(passed).copied().collect();
+        assert!(points.len() > 10, "{points:?}");
+        for point in points {
+            answers_after_death_at(point, &posts, &golden);
+        }
+    }
+}
