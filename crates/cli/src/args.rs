@@ -88,7 +88,7 @@ pub(crate) enum Command {
     Status(Status),
     /// Prints the records of a topic or a stream
     Tail(Tail),
-    /// Looks after the tables: history, compact, vacuum
+    /// Looks after the tables: history, freshness, compact, vacuum
     Tables(Tables),
     /// What could not be cleaned, and why
     Quarantine(Quarantine),

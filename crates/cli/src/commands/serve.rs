@@ -94,17 +94,20 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         tracing::warn!("{} connections were cut: they did not end in time", drained.cut);
     }
     gateway_gone.cancel();
-    let archived = archiving.await.or_fail()??;
-    tracing::info!("stopped; {} records archived in {} objects", archived.records, archived.objects);
+    // Both halves are drained and both logs closed, whatever became of the other.
+    let archived = archiving.await.or_fail();
     let streamed = match streaming {
-        Some(streaming) => Some(streaming.await.or_fail()?),
+        Some(streaming) => Some(streaming.await.or_fail()),
         None => None,
     };
-    close(&log).await?;
+    let closed = close(&log).await;
     if let Some(Streams { log, .. }) = &streams {
         close(log).await?;
     }
-    if let Some(streamed) = streamed.transpose()? {
+    closed?;
+    let archived = archived??;
+    tracing::info!("stopped; {} records archived in {} objects", archived.records, archived.objects);
+    if let Some(streamed) = streamed.transpose()?.transpose()? {
         tracing::info!("{} records of streams loaded", streamed.records());
     }
     Ok(())

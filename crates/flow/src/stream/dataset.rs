@@ -126,6 +126,8 @@ impl<'a> Follow<'a> {
                 Err(error @ Error::Lake(pinmill_lake::Error::Generation { .. })) => {
                     let hint = error.hint().unwrap_or_default();
                     tracing::error!(dataset = self.dataset.name, %error, hint, "the stream is not loaded");
+                    // All of it or nothing: the table may know only some of its shards from before.
+                    self.feeds.retain(|feed| feed.topic != key.0);
                     self.refused.insert(key);
                     return Ok(());
                 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use pinmill_lake::Lake;
 use pinmill_lake::table::{CompactPolicy, Compacted, Table};
 use pinmill_pipeline::Pipeline;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +34,16 @@ impl Streamer {
                 vacuum_due = Instant::now() + vacuum_every;
             }
             for name in tables(&self.pipeline, Half::Stream) {
-                if let Err(error) = tidy(&self.lake, &name, &config.compact, vacuum).await {
-                    tracing::warn!(table = name, %error, "could not be tidied up, will be tried again");
+                let (lake, table, policy) = (self.lake.clone(), name.clone(), config.compact);
+                let runtime = Handle::current();
+                // A merge keeps a core busy for up to seconds. The loops must not wait for it: they share this task.
+                let tidying = spawn_blocking(move || runtime.block_on(tidy(&lake, &table, &policy, vacuum)));
+                let failure = match tidying.await {
+                    Ok(tidied) => tidied.err().map(|error| error.to_string()),
+                    Err(died) => Some(died.to_string()),
+                };
+                if let Some(error) = failure {
+                    tracing::warn!(table = name, error, "could not be tidied up, will be tried again");
                 }
             }
         }

@@ -197,9 +197,15 @@ async fn a_hundred_lives_with_other_boundaries_give_the_same_rows() {
         }
         world.restarted();
     }
-    while !matches!(world.streamer(world.event_log(), quick()).run_once().await, Ok(report) if report.records() == 0)
-    {
+    // A task of the last life may still be at its commit, once.
+    let mut left = Err("never run".to_owned());
+    for _ in 0..10 {
+        left = world.streamer(world.event_log(), quick()).run_once().await.map_err(|error| error.to_string());
+        if left.as_ref().is_ok_and(|report| report.records() == 0) {
+            break;
+        }
     }
+    assert_eq!(left.map(|report| report.records()), Ok(0));
     world.assert_settled_in(Half::Stream, "a-user").await;
     world.assert_streamed(&*world.log).await;
 }
@@ -345,6 +351,19 @@ async fn a_stream_made_anew_is_left_alone_and_the_others_go_on() {
     assert_eq!(world.stream().await.records(), 10, "those of the other stream");
     let rows = world.sql_from(Half::Stream, "SELECT count(*), max(ind) FROM user_all").await;
     assert_eq!(rows, [[serde_json::json!(30), serde_json::json!(209)]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_and_a_topic_of_one_name_are_not_loaded_into_one_table() {
+    let world = World::new(small());
+    world.topic("user", 1).await;
+    world.post("user", 0, (0..5).map(good)).await;
+    let source = |kind| StreamSource { log: world.event_log(), kind };
+    let sources = vec![source(SourceKind::Streams), source(SourceKind::Topics)];
+    let both = Streamer::new(world.pipeline.clone(), Arc::new(engine()), &world.lake, sources, quick());
+    let error = both.run_once().await.unwrap_err();
+    assert!(matches!(&error, Error::TwoOfOneName { topic } if topic == "user"), "{error}");
+    assert_eq!(world.stream_table().await.sum_of(&["ind"]).await.unwrap().rows, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
