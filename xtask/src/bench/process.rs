@@ -52,12 +52,16 @@ pub(super) fn build(context: &Context) -> Result<Report> {
     };
     in_clone(&["fetch"])?;
     let start = Instant::now();
-    in_clone(&["build", "--release"])?;
+    in_clone(&["build", "--release", "--timings"])?;
     let minutes = start.elapsed().as_secs_f64() / 60.0;
     let start = Instant::now();
     in_clone(&["run", "--release", "--", "run"])?;
     let seconds = start.elapsed().as_secs_f64();
     let size = binary_size(&target.join("release/pinmill"))?;
+    let timings = context.data.join("build-timings.html");
+    std::fs::copy(target.join("cargo-timings/cargo-timing.html"), &timings)
+        .map_err(|e| format!("{}: {e}", timings.display()))?;
+    println!("what each crate took: {}", timings.display());
     let _ = std::fs::remove_dir_all(&clone);
     let mut report = Report::default();
     report.add("cargo build --release, cold", minutes, "min", Target::AtMost(15.0));
