@@ -55,8 +55,7 @@ impl EmbeddedLog {
             return Ok(Vec::new());
         }
         let topic = topic.to_owned();
-        let read = self.blocking(move |log| log.read(&topic, partition, offset, bytes)).await?;
-        Ok(read.into_iter().map(StoredRecord::from).collect())
+        self.blocking(move |log| log.read(&topic, partition, offset, bytes)).await
     }
 }
 
@@ -101,13 +100,16 @@ impl EventLog for EmbeddedLog {
         })
     }
 
+    async fn generation(&self, topic: &str) -> Result<String> {
+        Ok(self.log.topic(topic)?.generation)
+    }
+
     async fn append(&self, topic: &str, partition: u32, records: Vec<Record>) -> Result<Vec<u64>> {
         if records.is_empty() {
             // Nothing to make durable, but a partition that does not exist is still an error.
             self.log.offsets(topic, partition)?;
             return Ok(Vec::new());
         }
-        let records = records.into_iter().map(pinmill_log::Record::from).collect();
         let appended = self.log.append(topic, partition, records).await?;
         Ok((appended.base_offset..).take(appended.count as usize).collect())
     }
@@ -131,8 +133,7 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn offsets(&self, topic: &str, partition: u32) -> Result<OffsetRange> {
-        let pinmill_log::OffsetRange { beginning, end } = self.log.offsets(topic, partition)?;
-        Ok(OffsetRange { beginning, end })
+        Ok(self.log.offsets(topic, partition)?)
     }
 
     async fn offset_at(&self, topic: &str, partition: u32, timestamp_ms: i64) -> Result<Option<u64>> {
@@ -159,25 +160,7 @@ impl EventLog for EmbeddedLog {
     }
 
     fn health(&self) -> Health {
-        match self.log.health() {
-            pinmill_log::Health::Writable => Health::Writable,
-            pinmill_log::Health::ReadOnly { reason } => Health::ReadOnly { reason },
-            pinmill_log::Health::Poisoned { reason } => Health::Poisoned { reason },
-        }
-    }
-}
-
-impl From<Record> for pinmill_log::Record {
-    fn from(record: Record) -> Self {
-        let Record { key, value, headers, timestamp_ms } = record;
-        Self { key, value, headers, timestamp_ms }
-    }
-}
-
-impl From<pinmill_log::StoredRecord> for StoredRecord {
-    fn from(record: pinmill_log::StoredRecord) -> Self {
-        let pinmill_log::StoredRecord { offset, timestamp_ms, key, value, headers } = record;
-        Self { offset, timestamp_ms, key, value, headers }
+        self.log.health()
     }
 }
 

@@ -19,48 +19,12 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 pub use embedded::EmbeddedLog;
 pub use memory::MemoryLog;
 pub use name::{MAX_TOPIC_NAME, check_topic_name};
-
-/// One event as a client gave it. Payloads are opaque bytes to a log.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Record {
-    /// The partitioning key; `None` is a record without a key.
-    pub key: Option<Bytes>,
-    /// The payload; `None` is a tombstone.
-    pub value: Option<Bytes>,
-    /// Headers in the order they were given; names may repeat.
-    pub headers: Vec<(String, Option<Bytes>)>,
-    /// Milliseconds since the Unix epoch; `None` lets the log stamp it when it is appended.
-    pub timestamp_ms: Option<i64>,
-}
-
-/// A record as the log keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
-    /// Position in its partition; grows by at least one from record to record, gaps are allowed.
-    pub offset: u64,
-    /// Milliseconds since the Unix epoch.
-    pub timestamp_ms: i64,
-    /// The partitioning key.
-    pub key: Option<Bytes>,
-    /// The payload; `None` is a tombstone.
-    pub value: Option<Bytes>,
-    /// Headers in the order they were given.
-    pub headers: Vec<(String, Option<Bytes>)>,
-}
-
-/// Half-open range of the offsets that a partition holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OffsetRange {
-    /// Offset of the oldest record still held (equal to `end` when there is none).
-    pub beginning: u64,
-    /// Offset that the next record will get.
-    pub end: u64,
-}
+// The words of the embedded log serve for every log. Offsets grow by at least one from record to record: others leave gaps.
+pub use pinmill_log::{Health, OffsetRange, Record, StoredRecord};
 
 /// What one read may return and how long it may wait for it.
 #[derive(Debug, Clone, Copy)]
@@ -105,23 +69,6 @@ impl PartitionDescription {
     pub fn open(partition: u32, leader: i32, replicas: Vec<(i32, bool)>) -> Self {
         Self { partition, leader, replicas, parents: Vec::new(), closed_at: None }
     }
-}
-
-/// Whether the log takes writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// Reads and writes work.
-    Writable,
-    /// Reads work, writes are refused for now; it recovers by itself (a full disk, a lost leader).
-    ReadOnly {
-        /// Why, for a person.
-        reason: String,
-    },
-    /// Nothing more is acknowledged until a restart (a failed fsync).
-    Poisoned {
-        /// Why, for a person.
-        reason: String,
-    },
 }
 
 /// What can go wrong between a caller and a log.
@@ -223,6 +170,15 @@ pub trait EventLog: Send + Sync + Debug {
     /// # Errors
     /// [`Error::UnknownTopic`].
     async fn describe(&self, topic: &str) -> Result<TopicDescription>;
+
+    /// [`TopicDescription::generation`] alone. It is asked often, so an adapter that need not look at every partition for
+    /// it has its own.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    async fn generation(&self, topic: &str) -> Result<String> {
+        Ok(self.describe(topic).await?.generation)
+    }
 
     /// Appends records to one partition, all or none, and returns the offset of each, in order.
     ///

@@ -124,17 +124,28 @@ impl Rows {
     }
 
     fn write_csv(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let mut writer = csv::Writer::from_writer(&mut *out);
+        writer.write_record(&self.columns).map_err(csv_failed)?;
+        writer.flush()?;
+        drop(writer);
+        self.write_csv_rows(out)
+    }
+
+    /// Goes on with CSV whose header is written.
+    pub(crate) fn write_csv_rows(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let mut writer = csv::Writer::from_writer(out);
-        let failed = |error: csv::Error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => Failure::from(error),
-            other => Failure::internal(format!("{other:?}")),
-        };
-        writer.write_record(&self.columns).map_err(failed)?;
         for row in &self.rows {
-            writer.write_record(row.iter().map(plain)).map_err(failed)?;
+            writer.write_record(row.iter().map(plain)).map_err(csv_failed)?;
         }
         writer.flush()?;
         Ok(())
+    }
+}
+
+fn csv_failed(error: csv::Error) -> Failure {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Failure::from(error),
+        other => Failure::internal(format!("{other:?}")),
     }
 }
 

@@ -26,7 +26,7 @@ pub mod stream;
 
 pub use answer::{AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql};
 pub use archive::{ARCHIVE_READER, ArchiveConfig, ArchiveReport, Archiver, RollPolicy};
-pub use audit::{AuditOptions, AuditReport, Logs, audit};
+pub use audit::{AuditOptions, AuditReport, Logs, audit, given_alike};
 pub use clean::{CleanOptions, CleanReport, DatasetReport, PartitionReport, clean};
 pub use crash::CRASH_POINTS;
 pub use error::{Error, Result};

@@ -86,6 +86,11 @@ impl EventLog for ShardsLog {
         Ok(TopicDescription { partitions: partitions.collect(), ..below })
     }
 
+    async fn generation(&self, topic: &str) -> Result<String> {
+        self.stream(topic)?;
+        self.log().generation(topic).await
+    }
+
     async fn read(
         &self,
         topic: &str,

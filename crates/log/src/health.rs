@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub enum Health {
     /// Reads and writes work.
     Writable,
-    /// Reads work, writes are refused for now; the log recovers by itself when the disk has room again.
+    /// Reads work, writes are refused for now; it recovers by itself when what stands in the way is gone (a full disk).
     ReadOnly {
         /// Why, for a person.
         reason: String,

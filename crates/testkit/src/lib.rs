@@ -16,8 +16,10 @@ pub use process::KillOnDrop;
 
 /// The root of the workspace (the folder of the top `Cargo.toml`).
 pub fn workspace_root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+    // Cargo says where the crate under test is; this program may have been built in another clone with the same target.
+    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let here = told.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    here.ancestors().nth(2).unwrap_or(&here).to_path_buf()
 }
 
 /// The folder with real rows and golden answers: `PINMILL_SHARED`, else `shared` beside the workspace root.

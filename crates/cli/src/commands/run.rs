@@ -9,10 +9,11 @@ use pinmill_broker::{EmbeddedLog, EventLog};
 use pinmill_emulate::{DrawOrder, Options, SourceSpec, Summary, To};
 use pinmill_flow::stream::{Freshness, freshness};
 use pinmill_flow::{
-    AnswerOptions, AnswerReport, Archiver, AuditOptions, AuditReport, CleanReport, Half, Logs,
+    AnswerOptions, AnswerReport, Archiver, AuditOptions, AuditReport, CleanReport, Half, Logs, given_alike,
 };
 use pinmill_gateway::{Gateway, GatewayConfig};
 use pinmill_kinesis::Kinesis;
+use pinmill_pipeline::Pipeline;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,10 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     if streams.is_none() && args.to != To::Topics {
         return Err(Failure::config("the streams are switched off").hint("post with --to topics"));
     }
+
+    let shards = streams.as_ref().map(|streams| streams.kinesis.shards_log());
+    let logs = Logs { topics: Some(&*log), streams: shards.as_ref().map(|shards| shards as &dyn EventLog) };
+    let same_rows = args.to == To::Both && can_compare(&pipeline, logs).await?;
 
     let stop = CancellationToken::new();
     let streaming = match &streams {
@@ -63,9 +68,7 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     let half = if args.to == To::Streams { Half::Stream } else { Half::Batch };
     let options = AnswerOptions { half, ..AnswerOptions::default() };
     let answers = pinmill_flow::answer(&pipeline, &*engine, &lake, &options).await?;
-    let shards = streams.as_ref().map(|streams| streams.kinesis.shards_log());
-    let logs = Logs { topics: Some(&*log), streams: shards.as_ref().map(|shards| shards as &dyn EventLog) };
-    let options = AuditOptions { same_rows: args.to == To::Both, ..AuditOptions::default() };
+    let options = AuditOptions { same_rows, ..AuditOptions::default() };
     let audit = pinmill_flow::audit(&pipeline, &*engine, logs, &lake, &options).await?;
     streams::close(&log).await?;
     if let Some(streams) = &streams {
@@ -80,6 +83,17 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
         format => done.write(&mut stdout, format, context)?,
     }
     if done.audit.balanced { Ok(()) } else { Err(Failure::told(UNBALANCED)) }
+}
+
+/// Whether the halves hold the same posts before this run, so that they must hold the same after it.
+async fn can_compare(pipeline: &Pipeline, logs: Logs<'_>) -> Result<bool, Failure> {
+    let alike = given_alike(pipeline, logs).await?;
+    if !alike {
+        tracing::warn!(
+            "one half was given posts earlier that the other was not: the rows of the halves are not compared"
+        );
+    }
+    Ok(alike)
 }
 
 /// Starts a gateway on a free port, posts the events to it, and drains it.

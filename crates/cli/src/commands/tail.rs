@@ -2,14 +2,15 @@
 //!
 //! The log is read beside its owner, which goes on writing; to follow it, it is looked at again and again.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use pinmill_broker::{EventLog, ReadLimit, StoredRecord};
-use serde_json::json;
+use pinmill_broker::{EventLog, OffsetRange, ReadLimit, StoredRecord};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Tail;
@@ -35,27 +36,25 @@ pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> 
     if args.follow {
         crate::commands::serve::cancel_on_signal(&stop)?;
     }
-    let mut next: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut header = true;
+    let mut merge = Merge::default();
+    let mut printer = Printer::new(args.output.format.unwrap_or(Format::Ndjson));
     loop {
         let log = open(context, plane).await?.ok_or_else(|| Failure::expected("the log is gone"))?;
-        let mut found = Vec::new();
         for partition in log.describe(&name).await.or_fail()?.partitions {
             let number = partition.partition;
-            if args.partition.is_some_and(|wanted| wanted != number) {
-                continue;
+            if args.partition.is_none_or(|wanted| wanted == number) {
+                let held = log.offsets(&name, number).await.or_fail()?;
+                merge.look(number, held.end, || first_offset(held, args))?;
             }
-            let from = match next.get(&number) {
-                Some(next) => *next,
-                None => first_offset(&*log, &name, number, args).await?,
-            };
-            let records = read(&*log, &name, number, from).await?;
-            next.insert(number, records.last().map_or(from, |record| record.offset + 1));
-            found.extend(records.into_iter().map(|record| (number, record)));
         }
-        // Order is that of each partition; across them, that of arrival.
-        found.sort_by_key(|(number, record)| (record.timestamp_ms, *number, record.offset));
-        print(&found, args.output.format.unwrap_or(Format::Ndjson), &mut header)?;
+        loop {
+            let records = merge.next(&*log, &name).await?;
+            if records.is_empty() {
+                break;
+            }
+            printer.take(&records)?;
+        }
+        printer.end_of_look()?;
         if !args.follow {
             return Ok(());
         }
@@ -107,8 +106,7 @@ async fn find(context: &Context, name: &str) -> Result<(Plane, String), Failure>
     }
 }
 
-async fn first_offset(log: &dyn EventLog, name: &str, partition: u32, args: &Tail) -> Result<u64, Failure> {
-    let held = log.offsets(name, partition).await.or_fail()?;
+fn first_offset(held: OffsetRange, args: &Tail) -> Result<u64, Failure> {
     let wanted = match args.from.as_deref() {
         None => held.end.saturating_sub(args.records),
         Some("beginning") => held.beginning,
@@ -119,44 +117,177 @@ async fn first_offset(log: &dyn EventLog, name: &str, partition: u32, args: &Tai
     Ok(wanted.clamp(held.beginning, held.end))
 }
 
-async fn read(
-    log: &dyn EventLog,
-    name: &str,
-    partition: u32,
-    from: u64,
-) -> Result<Vec<StoredRecord>, Failure> {
-    let end = log.offsets(name, partition).await.or_fail()?.end;
-    let limit = ReadLimit { max_bytes: READ_BYTES, max_wait: Duration::ZERO };
-    let (mut all, mut next) = (Vec::new(), from);
-    while next < end {
-        let records = log.read(name, partition, next, limit).await.or_fail()?;
-        let Some(last) = records.last() else { break };
-        next = last.offset + 1;
-        all.extend(records);
-    }
-    Ok(all)
+/// The partitions' records in one order: that of each partition, and across them that of arrival. It holds one read of
+/// each partition at the most, however long the topic is.
+#[derive(Debug, Default)]
+struct Merge {
+    heads: BTreeMap<u32, Head>,
 }
 
-fn print(found: &[(u32, StoredRecord)], format: Format, header: &mut bool) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    let mut rows = Rows::new(&["partition", "offset", "time", "key", "value", "value_base64"]);
-    for (partition, record) in found {
-        let time = DateTime::from_timestamp_millis(record.timestamp_ms);
-        let [value, base64] = text_or_base64(record.value.as_deref());
-        rows.rows.push(vec![
-            json!(partition),
-            json!(record.offset),
-            json!(time.map(|time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())),
-            json!(record.key.as_deref().map(String::from_utf8_lossy)),
-            value,
-            base64,
-        ]);
+/// What is to come of a partition.
+#[derive(Debug)]
+struct Head {
+    /// The offset to be read next.
+    next: u64,
+    /// Where this look ends.
+    end: u64,
+    read: VecDeque<StoredRecord>,
+}
+
+impl Head {
+    /// Its first record is not known, but there is one.
+    fn is_unread(&self) -> bool {
+        self.read.is_empty() && self.next < self.end
     }
-    // Followers get one header, and nothing where nothing came.
-    if !rows.rows.is_empty() || *header {
-        rows.write(&mut stdout, format)?;
-        *header = false;
+}
+
+impl Merge {
+    /// Reads a partition up to `end`: from where it stopped, or from `first` where it is new.
+    fn look(
+        &mut self,
+        partition: u32,
+        end: u64,
+        first: impl FnOnce() -> Result<u64, Failure>,
+    ) -> Result<(), Failure> {
+        match self.heads.entry(partition) {
+            Entry::Occupied(mut head) => head.get_mut().end = end,
+            Entry::Vacant(place) => {
+                place.insert(Head { next: first()?, end, read: VecDeque::new() });
+            }
+        }
+        Ok(())
     }
-    stdout.flush()?;
-    Ok(())
+
+    /// The next records with their partitions; none at the end of the look.
+    async fn next(&mut self, log: &dyn EventLog, name: &str) -> Result<Vec<(u32, StoredRecord)>, Failure> {
+        let limit = ReadLimit { max_bytes: READ_BYTES, max_wait: Duration::ZERO };
+        for (partition, head) in self.heads.iter_mut().filter(|(_, head)| head.is_unread()) {
+            head.read = log.read(name, *partition, head.next, limit).await.or_fail()?.into();
+            // Where a repair left a gap before the end, nothing more comes.
+            head.next = head.read.back().map_or(head.end, |last| last.offset + 1);
+        }
+        let mut records = Vec::new();
+        while !self.heads.values().any(Head::is_unread) {
+            let first = |(partition, head): (&u32, &Head)| {
+                head.read.front().map(|record| (record.timestamp_ms, *partition))
+            };
+            let Some((_, partition)) = self.heads.iter().filter_map(first).min() else { break };
+            let record = self.heads.get_mut(&partition).and_then(|head| head.read.pop_front());
+            records.extend(record.map(|record| (partition, record)));
+        }
+        Ok(records)
+    }
+}
+
+/// Writes records as they come, where the format has no end, or else what one look found as one document.
+#[derive(Debug)]
+struct Printer {
+    format: Format,
+    rows: Rows,
+    has_header: bool,
+}
+
+impl Printer {
+    fn new(format: Format) -> Self {
+        let rows = Rows::new(&["partition", "offset", "time", "key", "value", "value_base64"]);
+        Self { format, rows, has_header: false }
+    }
+
+    fn take(&mut self, records: &[(u32, StoredRecord)]) -> Result<(), Failure> {
+        self.rows.rows.extend(records.iter().map(row));
+        match self.format {
+            Format::Ndjson | Format::Csv => self.write(),
+            Format::Table | Format::Json | Format::Markdown => Ok(()),
+        }
+    }
+
+    /// Followers get one header, and nothing where nothing came.
+    fn end_of_look(&mut self) -> Result<(), Failure> {
+        if self.rows.rows.is_empty() && self.has_header { Ok(()) } else { self.write() }
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        let mut stdout = std::io::stdout().lock();
+        if self.format == Format::Csv && self.has_header {
+            self.rows.write_csv_rows(&mut stdout)?;
+        } else {
+            self.rows.write(&mut stdout, self.format)?;
+        }
+        stdout.flush()?;
+        self.has_header = true;
+        self.rows.rows.clear();
+        Ok(())
+    }
+}
+
+fn row((partition, record): &(u32, StoredRecord)) -> Vec<Value> {
+    let time = DateTime::from_timestamp_millis(record.timestamp_ms);
+    let [value, base64] = text_or_base64(record.value.as_deref());
+    vec![
+        json!(partition),
+        json!(record.offset),
+        json!(time.map(|time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())),
+        json!(record.key.as_deref().map(String::from_utf8_lossy)),
+        value,
+        base64,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use pinmill_broker::{MemoryLog, Record};
+
+    use super::*;
+
+    async fn put(log: &MemoryLog, partition: u32, bytes: usize, times: impl IntoIterator<Item = i64>) {
+        let record = |time| Record {
+            value: Some(vec![b'x'; bytes].into()),
+            timestamp_ms: Some(time),
+            ..Record::default()
+        };
+        log.append("talk", partition, times.into_iter().map(record).collect()).await.unwrap();
+    }
+
+    async fn rounds(log: &MemoryLog, merge: &mut Merge) -> Vec<Vec<(u32, u64, i64)>> {
+        for partition in [0, 1] {
+            let held = log.offsets("talk", partition).await.unwrap();
+            merge.look(partition, held.end, || Ok(held.beginning)).unwrap();
+        }
+        let mut rounds = Vec::new();
+        loop {
+            let records = merge.next(log, "talk").await.unwrap();
+            if records.is_empty() {
+                return rounds;
+            }
+            let place =
+                |(partition, record): &(u32, StoredRecord)| (*partition, record.offset, record.timestamp_ms);
+            rounds.push(records.iter().map(place).collect());
+        }
+    }
+
+    #[tokio::test]
+    async fn records_of_all_partitions_come_in_the_order_of_their_arrival() {
+        let log = MemoryLog::default();
+        log.create_topic("talk", 2).await.unwrap();
+        put(&log, 0, 1, [10, 30, 30]).await;
+        put(&log, 1, 1, [20, 30, 40]).await;
+        let mut merge = Merge::default();
+        let seen = rounds(&log, &mut merge).await.concat();
+        assert_eq!(seen, [(0, 0, 10), (1, 0, 20), (0, 1, 30), (0, 2, 30), (1, 1, 30), (1, 2, 40)]);
+        assert!(rounds(&log, &mut merge).await.is_empty(), "nothing twice");
+        put(&log, 1, 1, [50]).await;
+        assert_eq!(rounds(&log, &mut merge).await.concat(), [(1, 3, 50)]);
+    }
+
+    #[tokio::test]
+    async fn a_long_topic_is_read_piece_by_piece_and_stays_in_order() {
+        let log = MemoryLog::default();
+        log.create_topic("talk", 2).await.unwrap();
+        put(&log, 0, READ_BYTES / 2, 0..7).await;
+        put(&log, 1, READ_BYTES / 2, [3]).await;
+        let rounds = rounds(&log, &mut Merge::default()).await;
+        assert!(rounds.len() > 2, "one read holds two or three of them: {rounds:?}");
+        let times: Vec<_> = rounds.concat().into_iter().map(|(_, _, time)| time).collect();
+        assert_eq!(times, [0, 1, 2, 3, 3, 4, 5, 6]);
+    }
 }

@@ -30,6 +30,20 @@ pub(crate) fn by_id(shared: &Path, table: &str) -> HashMap<i64, Value> {
     rows(shared, table).into_iter().collect()
 }
 
+/// A made-up row of a table that says its own id; every seventh is one that cannot be cleaned.
+pub(crate) fn row(table: &str, id: u64) -> Value {
+    let is_bad = id.is_multiple_of(7);
+    match table {
+        "pin" => {
+            json!({"ind": id, "title": "T", "follower_count": if is_bad { "12 thousand" } else { "12k" }})
+        }
+        "geo" => {
+            json!({"ind": id, "country": "Chad", "latitude": if is_bad { 91 } else { 12 }, "longitude": 18})
+        }
+        _ => user(id),
+    }
+}
+
 /// A made-up user row that says its own id; every seventh is one that cannot be cleaned.
 pub(crate) fn user(id: u64) -> Value {
     let age = if id.is_multiple_of(7) { json!("unknown") } else { json!(20 + id % 40) };

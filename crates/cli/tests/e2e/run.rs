@@ -30,6 +30,17 @@ fn run_posts_archives_cleans_answers_and_balances_and_does_so_again_on_the_same_
     world.assert_balanced();
 }
 
+/// They hold different rows then, and that is right.
+#[test]
+fn a_run_does_not_compare_halves_of_which_one_was_given_posts_alone() {
+    let world = World::new();
+    check(&world.json(&["run", "--posts", "40", "--to", "topics"]), 40);
+    let output = world.output(&["run", "--posts", "30", "--seed", "7", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    check(&serde_json::from_slice(&output.stdout).unwrap(), 70);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not compared"));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_answers() {
     let (one, two, other) = (World::new(), World::new(), World::new());

@@ -26,7 +26,7 @@ fn said(words: &Path) -> String {
 
 #[test]
 fn three_restarts_under_load_leave_every_acknowledged_record_in_the_stream_tables() {
-    let (world, load) = (World::new(), Load::new());
+    let (world, load) = (World::new(), Load::on(&["user"]));
     let mut acknowledged = Vec::new();
     for _ in 0..3 {
         // Nothing but the stop brings the last records into the table.
@@ -149,7 +149,7 @@ fn pause(server: &Server) {
 
 #[test]
 fn a_server_that_stood_still_for_moments_loses_nothing_and_doubles_nothing() {
-    let (world, load) = (World::new(), Load::new());
+    let (world, load) = (World::new(), Load::on(&["user"]));
     let server = world.serve(STREAMING);
     let client = Client::new(&server.url);
     let (written, errors) = block_on(async {

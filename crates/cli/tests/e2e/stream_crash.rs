@@ -5,7 +5,8 @@ use std::time::Duration;
 use rand::RngExt;
 use serde_json::json;
 
-use crate::stream_load::{Load, STREAM, assert_each_once, assert_places_differ, gather};
+use crate::data::TABLES;
+use crate::stream_load::{Load, STREAM, assert_each_once, assert_places_differ, gather, stream_of};
 use crate::world::{Client, World, block_on};
 
 const ROUNDS: usize = 50;
@@ -14,9 +15,9 @@ const WRITERS: usize = 8;
 const MIDDLE_OF_FIRST: &str = "56713727820156410577229101238628035242";
 
 #[test]
-fn fifty_kills_under_load_on_three_shards_lose_nothing_and_double_nothing() {
+fn fifty_kills_under_load_on_three_streams_of_three_shards_lose_nothing_and_double_nothing() {
     let mut rng = pinmill_testkit::rng();
-    let (world, load) = (World::new(), Load::new());
+    let (world, load) = (World::new(), Load::on(&TABLES));
     let mut acknowledged = Vec::new();
     for round in 0..ROUNDS {
         let quick = ["--commit-every", "100ms", "--set", "stream.tidy-every=300ms"];
@@ -26,7 +27,9 @@ fn fifty_kills_under_load_on_three_shards_lose_nothing_and_double_nothing() {
         let client = Client::new(&server.url);
         let written = block_on(async {
             if round == 0 {
-                client.create_stream(STREAM, 3).await.unwrap();
+                for table in TABLES {
+                    client.create_stream(&stream_of(table), 3).await.unwrap();
+                }
             }
             let writers = load.start(&client, &sizes);
             if round == ROUNDS / 2 {
@@ -48,6 +51,10 @@ fn fifty_kills_under_load_on_three_shards_lose_nothing_and_double_nothing() {
     assert_places_differ(&acknowledged);
     world.serve(&["--batch-every", "off"]).stop();
     assert_each_once(&world, acknowledged.iter().map(|(id, _)| *id));
+    for table in TABLES {
+        let rows = world.stream_sql(&format!("SELECT count(*) FROM {table}_all"));
+        assert_ne!(rows, [[json!(0)]], "{table} had no load");
+    }
     let shards = world.stream_sql("SELECT DISTINCT _partition FROM user_all ORDER BY _partition");
     assert_eq!(shards, [[json!(0)], [json!(1)], [json!(2)], [json!(3)], [json!(4)]]);
     world.assert_balanced();

@@ -1,4 +1,4 @@
-//! Users put to a stream by several writers, and whether each of them is in the streaming half once.
+//! Rows put to streams by several writers, and whether each of them is in the streaming half once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,46 +7,55 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::data::user;
+use crate::data::{TABLES, row, user};
 use crate::world::{Client, Place, World};
 
-/// The stream that the load goes to.
+/// The stream of users.
 pub(crate) const STREAM: &str = "load-user";
+
+/// The stream of a table's rows.
+pub(crate) fn stream_of(table: &str) -> String {
+    format!("load-{table}")
+}
 
 /// What is shared by all writers of all lives of a server: ids that were not given out yet, and the word to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
+    tables: &'static [&'static str],
     next: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
 
-/// Ids that were acknowledged, and where the stream keeps each.
-pub(crate) type Acknowledged = Vec<(u64, Place)>;
+/// Ids that were acknowledged, and in which table's stream and where in it each is kept.
+pub(crate) type Acknowledged = Vec<(u64, (&'static str, Place))>;
 
 impl Load {
-    pub(crate) fn new() -> Self {
-        Self { next: Arc::new(AtomicU64::new(1)), stop: Arc::default() }
+    /// Load for the streams of these tables.
+    pub(crate) fn on(tables: &'static [&'static str]) -> Self {
+        Self { tables, next: Arc::new(AtomicU64::new(1)), stop: Arc::default() }
     }
 
-    /// Starts one writer for each size: it puts so many fresh ids a request, with keys that vary, until it is told to stop
-    /// or a request fails. It gives what was acknowledged, and why it ended before it was told to.
+    /// Starts one writer for each size, which take turns at the tables: it puts so many fresh ids a request, with keys that
+    /// vary, until it is told to stop or a request fails. It gives what was acknowledged, and why it ended before it was
+    /// told to.
     pub(crate) fn start(
         &self,
         client: &Client,
         sizes: &[u64],
     ) -> Vec<JoinHandle<(Acknowledged, Option<String>)>> {
         self.stop.store(false, Ordering::Relaxed);
-        sizes.iter().map(|size| tokio::spawn(self.clone().write(client.clone(), *size))).collect()
+        let writers = sizes.iter().zip(self.tables.iter().cycle());
+        writers.map(|(size, table)| tokio::spawn(self.clone().write(client.clone(), table, *size))).collect()
     }
 
-    async fn write(self, client: Client, size: u64) -> (Acknowledged, Option<String>) {
+    async fn write(self, client: Client, table: &'static str, size: u64) -> (Acknowledged, Option<String>) {
         let mut acknowledged = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
             let first = self.next.fetch_add(size, Ordering::Relaxed);
             let rows: Vec<(String, Value)> =
-                (first..first + size).map(|id| (format!("key-{id}"), user(id))).collect();
-            match client.put_all(STREAM, &rows).await {
-                Ok(places) => acknowledged.extend((first..).zip(places)),
+                (first..first + size).map(|id| (format!("key-{id}"), row(table, id))).collect();
+            match client.put_all(&stream_of(table), &rows).await {
+                Ok(places) => acknowledged.extend((first..).zip(places.into_iter().map(|at| (table, at)))),
                 Err(error) => return (acknowledged, Some(error)),
             }
         }
@@ -79,7 +88,7 @@ pub(crate) async fn put_users(client: &Client, ids: impl Iterator<Item = u64>) {
 }
 
 /// Fails where a stream gave one place to two records.
-pub(crate) fn assert_places_differ(acknowledged: &[(u64, Place)]) {
+pub(crate) fn assert_places_differ(acknowledged: &[(u64, (&str, Place))]) {
     let mut given = HashMap::new();
     for (id, place) in acknowledged {
         let before = given.insert(place, id);
@@ -87,14 +96,16 @@ pub(crate) fn assert_places_differ(acknowledged: &[(u64, Place)]) {
     }
 }
 
-/// Fails unless each of these ids stands in table or quarantine of the streaming half, where it belongs, and no id at all
-/// stands there twice. Gives how many stand there.
+/// Fails unless each of these ids stands in a table or the quarantine of the streaming half, where it belongs, and no id at
+/// all stands there twice. Gives how many stand there.
 pub(crate) fn assert_each_once(world: &World, acknowledged: impl IntoIterator<Item = u64>) -> u64 {
     let mut found = HashSet::new();
-    for row in world.stream_sql("SELECT ind FROM user_all") {
-        let id = row[0].as_u64().unwrap();
-        assert!(!id.is_multiple_of(7), "{id} is in the table");
-        assert!(found.insert(id), "{id} stands in the table twice");
+    for table in TABLES {
+        for row in world.stream_sql(&format!("SELECT ind FROM {table}_all")) {
+            let id = row[0].as_u64().unwrap();
+            assert!(!id.is_multiple_of(7), "{id} is in {table}");
+            assert!(found.insert(id), "{id} stands in the tables twice, now in {table}");
+        }
     }
     for row in world.quarantined("stream") {
         let id = row[1].as_u64().unwrap();

@@ -6,7 +6,7 @@ use pinmill_testkit::KillOnDrop;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Client, World, await_some, block_on, rows};
+use crate::world::{Client, Server, World, await_some, block_on, rows};
 
 /// What `tail` prints of a record: its offset, its text, and its bytes in base64 where they are no text.
 fn printed(line: &str) -> (Value, Value, Value) {
@@ -84,21 +84,21 @@ fn tail_of_a_name_that_is_none_or_two_says_what_to_do() {
     server.stop();
 }
 
-/// Puts pins one after the other, each in a commit of its own.
-fn pins_in_commits_of_their_own(world: &World, count: u64) {
-    let server = world.serve(&["--batch-every", "off", "--commit-every", "1ms"]);
+/// Puts pins one after the other, each in a commit of its own. Gives the server that took them.
+fn pins_in_commits_of_their_own(world: &World, count: u64, settings: &[&str]) -> Server {
+    let server = world.serve(&[&["--batch-every", "off", "--commit-every", "1ms"], settings].concat());
     let client = Client::new(&server.url);
     for id in 0..count {
         block_on(client.put("x-pin", "k", &json!({"index": id, "title": "T"}))).unwrap();
         world.await_rows("pin", id + 1);
     }
-    server.stop();
+    server
 }
 
 #[test]
 fn tables_can_be_looked_through_put_together_and_vacuumed() {
     let world = World::new();
-    pins_in_commits_of_their_own(&world, 3);
+    pins_in_commits_of_their_own(&world, 3, &[]).stop();
     let history = |limit: &str| {
         let document = world.json(&["tables", "history", "stream/pin", "--limit", limit]);
         let columns: Vec<String> = serde_json::from_value(document["columns"].clone()).unwrap();
@@ -133,6 +133,19 @@ fn tables_can_be_looked_through_put_together_and_vacuumed() {
 
     let words = refusal(&world, &["tables", "history", "stream/pni"], 1);
     assert!(words.contains("stream/pni") && words.contains("stream/pin"), "{words}");
+}
+
+/// Nothing but a vacuum removes files, and nobody asks for one here.
+#[test]
+fn files_that_were_put_together_are_removed_by_the_server_itself_when_their_time_is_over() {
+    const PINS: u64 = 20;
+    let world = World::new();
+    let often = ["--set", "stream.tidy-every=50ms", "--set", "stream.history=200ms"];
+    let server = pins_in_commits_of_their_own(&world, PINS, &often);
+    await_some("a vacuum", || (data_files(&world) < PINS as usize).then_some(()));
+    server.stop();
+    assert_eq!(world.stream_sql("SELECT count(DISTINCT ind) FROM pin_all"), [[json!(PINS)]]);
+    world.assert_balanced();
 }
 
 fn data_files(world: &World) -> usize {

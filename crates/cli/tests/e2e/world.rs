@@ -79,7 +79,7 @@ impl World {
         rows(&self.json(&["sql", query, "--from", "stream"]))
     }
 
-    /// Offset and id of every quarantined user of a half: `batch` or `stream`.
+    /// Offset and id of every quarantined record of a half: `batch` or `stream`.
     pub(crate) fn quarantined(&self, half: &str) -> Vec<Vec<Value>> {
         let list = ["quarantine", "list", "--from", half, "--records", "--limit", "10000000"];
         let document = self.json(&list);

@@ -5,8 +5,6 @@
 //! binary fraction's seventeen digits.
 
 use std::fmt::Display;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-use std::time::Duration;
 
 use super::{DateForm, SourceError, Table};
 
@@ -35,22 +33,6 @@ pub(crate) fn row_statement(table: Table, id: u64, quote: char) -> String {
 
 pub(crate) fn count_statement(table: Table) -> String {
     format!("SELECT COUNT(*) FROM {}", table.sql_name())
-}
-
-/// How long a server may take to answer the first connection.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-pub(crate) const DIAL: Duration = Duration::from_secs(30);
-
-/// The outcome of `connecting`, or that it took too long.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-pub(crate) async fn within<T>(
-    limit: Duration,
-    connecting: impl Future<Output = sqlx::Result<T>>,
-) -> Result<T, String> {
-    match tokio::time::timeout(limit, connecting).await {
-        Ok(connected) => connected.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
-    }
 }
 
 /// An error of `database`, while it was asked for rows of `table`.

@@ -8,6 +8,8 @@ mod jsonl;
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod server;
 mod spec;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -105,9 +107,9 @@ pub async fn open(spec: &SourceSpec, seed: u64) -> Result<Arc<dyn Source>, Sourc
         #[cfg(feature = "sqlite")]
         SourceSpec::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
         #[cfg(feature = "mysql")]
-        SourceSpec::MySql(url) => Ok(Arc::new(mysql::MySql::open(url).await?)),
+        SourceSpec::MySql(url) => Ok(Arc::new(server::Server::<sqlx::MySql>::open(url).await?)),
         #[cfg(feature = "postgres")]
-        SourceSpec::Postgres(url) => Ok(Arc::new(postgres::Postgres::open(url).await?)),
+        SourceSpec::Postgres(url) => Ok(Arc::new(server::Server::<sqlx::Postgres>::open(url).await?)),
         #[cfg(not(feature = "sqlite"))]
         SourceSpec::Sqlite(_) => Err(SourceError::NotBuilt { what: "sqlite" }),
         #[cfg(not(feature = "mysql"))]

@@ -1,92 +1,33 @@
-//! Rows from MySQL or MariaDB: the reference's own database.
+//! MySQL and MariaDB: the reference's own database.
 
-use async_trait::async_trait;
-use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, Column, Connection, Row, TypeInfo};
+use std::borrow::Cow;
 
-use super::database::{DIAL, Kind, Object, count_statement, failed, row_statement, within};
-use super::{DatabaseUrl, DateForm, Source, SourceError, Table};
+use super::DatabaseUrl;
+use super::database::Kind;
+use super::server::Dialect;
 
-/// Rows of a MySQL or MariaDB database.
-#[derive(Debug)]
-pub(crate) struct MySql {
-    url: DatabaseUrl,
-    pool: MySqlPool,
-    rows: u64,
-}
+impl Dialect for sqlx::MySql {
+    const QUOTE: char = '`';
 
-impl MySql {
-    pub(crate) async fn open(url: &DatabaseUrl) -> Result<Self, SourceError> {
-        let connect = |why: String| SourceError::Database {
-            database: url.to_string(),
-            what: "connecting".to_owned(),
-            why,
-        };
-        let secret = url.secret();
-        // `mariadb://` is another name of the same protocol
-        let secret =
-            secret.strip_prefix("mariadb").map_or_else(|| secret.to_owned(), |rest| format!("mysql{rest}"));
-        // A pool tries again for half a minute what will not get better; a connection says at once what is wrong.
-        let mut first = within(DIAL, MySqlConnection::connect(&secret)).await.map_err(connect)?;
-        let mut rows = 0;
-        for table in Table::ALL {
-            let count: i64 = sqlx::query_scalar(AssertSqlSafe(count_statement(table)))
-                .fetch_one(&mut first)
-                .await
-                .map_err(|e| failed(url, table, &e))?;
-            rows = rows.max(count.unsigned_abs());
+    fn kind(type_name: &str) -> Option<Kind> {
+        match type_name.strip_suffix(" UNSIGNED").unwrap_or(type_name) {
+            "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" | "YEAR" | "DECIMAL" => {
+                Some(Kind::Number)
+            }
+            "FLOAT" | "DOUBLE" => Some(Kind::Float),
+            "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "ENUM" | "SET"
+            | "DATE" | "TIME" => Some(Kind::Text),
+            "DATETIME" | "TIMESTAMP" => Some(Kind::DateTime),
+            "JSON" => Some(Kind::Json),
+            _ => None,
         }
-        // what could go wrong with its end does not matter any more
-        let _ = first.close().await;
-        let pool = MySqlPoolOptions::new()
-            .max_connections(4)
-            .connect_lazy(&secret)
-            .map_err(|e| connect(e.to_string()))?;
-        Ok(Self { url: url.clone(), pool, rows })
-    }
-}
-
-#[async_trait]
-impl Source for MySql {
-    async fn row(&self, table: Table, id: u64, form: DateForm) -> Result<Option<String>, SourceError> {
-        let statement = row_statement(table, id, '`');
-        let row = sqlx::raw_sql(AssertSqlSafe(statement))
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|e| failed(&self.url, table, &e))?;
-        row.map(|row| object(&row, form).map_err(|e| failed(&self.url, table, &e))).transpose()
     }
 
-    fn rows(&self) -> Option<u64> {
-        Some(self.rows)
-    }
-}
-
-fn object(row: &MySqlRow, form: DateForm) -> Result<String, String> {
-    let mut object = Object::new(form);
-    for column in row.columns() {
-        let (name, type_name) = (column.name(), column.type_info().name());
-        let Some(kind) = kind(type_name) else {
-            return Err(format!("column {name} is of type {type_name}, which cannot be posted as JSON"));
-        };
-        let value = row
-            .try_get_unchecked::<Option<&str>, _>(column.ordinal())
-            .map_err(|e| format!("column {name}: {e}"))?;
-        object.push(name, kind, value)?;
-    }
-    Ok(object.finish())
-}
-
-fn kind(type_name: &str) -> Option<Kind> {
-    match type_name.strip_suffix(" UNSIGNED").unwrap_or(type_name) {
-        "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" | "YEAR" | "DECIMAL" => {
-            Some(Kind::Number)
-        }
-        "FLOAT" | "DOUBLE" => Some(Kind::Float),
-        "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "ENUM" | "SET" | "DATE"
-        | "TIME" => Some(Kind::Text),
-        "DATETIME" | "TIMESTAMP" => Some(Kind::DateTime),
-        "JSON" => Some(Kind::Json),
-        _ => None,
+    /// `mariadb://` is another name of the same protocol.
+    fn address(url: &DatabaseUrl) -> Cow<'_, str> {
+        let address = url.secret();
+        address
+            .strip_prefix("mariadb")
+            .map_or(Cow::Borrowed(address), |rest| Cow::Owned(format!("mysql{rest}")))
     }
 }

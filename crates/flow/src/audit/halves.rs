@@ -1,13 +1,17 @@
 //! Do both halves hold the same rows? Where every post goes to both, each dataset's two tables have equal rows, bit for
 //! bit, though in another order and from other places in other logs.
 
+use std::collections::BTreeMap;
+
+use pinmill_broker::EventLog;
 use pinmill_lake::Lake;
 use pinmill_lake::table::{RowsSum, Table};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
-use super::Problem;
-use crate::{Half, Result};
+use super::{Logs, Problem};
+use crate::stream::SourceKind;
+use crate::{Error, Half, Result};
 
 /// One dataset's rows in both halves, without the columns that say where a row came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,6 +40,38 @@ impl HalvesAudit {
             ),
         }
     }
+}
+
+/// Whether topics and streams were given equally many records of every dataset. Where not, there are posts that only one
+/// half got, and their rows cannot be the same ones.
+///
+/// # Errors
+/// What cannot be read of a log.
+pub async fn given_alike(pipeline: &Pipeline, logs: Logs<'_>) -> Result<bool> {
+    let topics = given(pipeline, logs.topics, SourceKind::Topics).await?;
+    let streams = given(pipeline, logs.streams, SourceKind::Streams).await?;
+    Ok(topics == streams)
+}
+
+/// Records that a log was ever given, by dataset; none of those without any.
+async fn given<'p>(
+    pipeline: &'p Pipeline,
+    log: Option<&dyn EventLog>,
+    kind: SourceKind,
+) -> Result<BTreeMap<&'p str, u64>> {
+    let mut given = BTreeMap::new();
+    let Some(log) = log else { return Ok(given) };
+    for topic in log.topics().await? {
+        let Some(dataset) = kind.dataset(pipeline, &topic) else { continue };
+        for partition in log.describe(&topic).await?.partitions {
+            let number = partition.partition;
+            let held = log.offsets(&topic, number).await;
+            let failed = |source| Error::Log { topic: topic.clone(), partition: number, source };
+            *given.entry(dataset.name.as_str()).or_default() += held.map_err(failed)?.end;
+        }
+    }
+    given.retain(|_, records| *records > 0);
+    Ok(given)
 }
 
 /// Compares the tables of every dataset that has rows in both halves.

@@ -27,7 +27,7 @@ use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 pub use self::balance::{PartitionAudit, Problem};
-pub use self::halves::HalvesAudit;
+pub use self::halves::{HalvesAudit, given_alike};
 pub use self::stream::{ShardAudit, StreamAudit};
 use crate::clean::CleanOptions;
 use crate::{Half, Result};

@@ -87,7 +87,7 @@ impl<'a> Follow<'a> {
         let mut topics: BTreeMap<String, String> = BTreeMap::new();
         for source in self.sources {
             for name in source.log.topics().await? {
-                let mine = source.dataset(self.pipeline, &name);
+                let mine = source.kind.dataset(self.pipeline, &name);
                 if mine.is_none_or(|dataset| dataset.name != self.dataset.name) {
                     continue;
                 }

@@ -146,8 +146,8 @@ impl Feed {
 
     /// False where the topic was deleted, also where it was made anew: its offsets mean other records then.
     async fn is_there(&self) -> Result<bool> {
-        match self.log.describe(&self.topic).await {
-            Ok(topic) => Ok(topic.generation == self.generation),
+        match self.log.generation(&self.topic).await {
+            Ok(generation) => Ok(generation == self.generation),
             Err(pinmill_broker::Error::UnknownTopic(_)) => Ok(false),
             Err(source) => Err(self.failed(source)),
         }

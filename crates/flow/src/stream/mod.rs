@@ -68,12 +68,12 @@ pub struct StreamSource {
     pub kind: SourceKind,
 }
 
-impl StreamSource {
-    /// The dataset that takes a topic of this log.
-    pub(crate) fn dataset<'p>(&self, pipeline: &'p Pipeline, topic: &str) -> Option<&'p Dataset> {
-        match self.kind {
-            SourceKind::Streams => pipeline.dataset_for_stream(topic),
-            SourceKind::Topics => pipeline.dataset_for_topic(topic),
+impl SourceKind {
+    /// The dataset that takes a topic of such a log.
+    pub(crate) fn dataset<'p>(self, pipeline: &'p Pipeline, topic: &str) -> Option<&'p Dataset> {
+        match self {
+            Self::Streams => pipeline.dataset_for_stream(topic),
+            Self::Topics => pipeline.dataset_for_topic(topic),
         }
     }
 }
@@ -237,7 +237,7 @@ impl Streamer {
         let mut unclaimed = Vec::new();
         for source in self.sources.iter().filter(|source| source.kind == SourceKind::Streams) {
             let topics = source.log.topics().await?;
-            unclaimed.extend(topics.into_iter().filter(|t| source.dataset(&self.pipeline, t).is_none()));
+            unclaimed.extend(topics.into_iter().filter(|t| source.kind.dataset(&self.pipeline, t).is_none()));
         }
         Ok(unclaimed)
     }
