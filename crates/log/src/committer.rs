@@ -63,7 +63,7 @@ impl Committers {
         let mut state = lock(&queue.state);
         if state.closed {
             drop(state);
-            let _ = job.answer.send(Err(Error::Closed));
+            job.answer(Err(Error::Closed));
             return;
         }
         state.jobs.push(job);
@@ -146,7 +146,9 @@ fn next_group(queue: &Queue, expected: usize) -> Option<Vec<Job>> {
         };
         state = wait(state, expected, Some(left));
     }
-    Some(std::mem::take(&mut state.jobs))
+    // With room for as many, so that callers seldom need memory for it.
+    let next = Vec::with_capacity(state.jobs.len());
+    Some(std::mem::replace(&mut state.jobs, next))
 }
 
 /// The jobs of each partition, both in the order they came.

@@ -1,6 +1,7 @@
 //! The bytes of a segment file. All numbers are little-endian.
 //!
-//! A segment is a 64-byte header and record batches behind one another, one batch an append:
+//! A segment is a 64-byte header and record batches behind one another, one batch an append; while it is written, zeros
+//! may stand behind the last batch up to the end of the file:
 //!
 //! ```text
 //! segment header                                  batch header

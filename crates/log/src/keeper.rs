@@ -148,8 +148,8 @@ fn tidy_positions(inner: &Inner) -> Result<()> {
     let name = Path::new("log-keeper");
     let runtime = tokio::runtime::Builder::new_current_thread().build().during("start", name)?;
     for some in live.chunks(TIDY_AT_ONCE) {
-        let records: Vec<_> = some.iter().map(|(key, value)| to_record(key, Some(value))).collect();
-        let appended = runtime.block_on(inner.append(Arc::clone(partition), &records))?;
+        let records = some.iter().map(|(key, value)| to_record(key, Some(value))).collect();
+        let appended = runtime.block_on(inner.append(Arc::clone(partition), records))?;
         for ((key, value), offset) in some.iter().zip(appended.base_offset..) {
             positions.apply(key.clone(), Some(value.clone()), offset);
         }

@@ -199,7 +199,7 @@ impl Log {
     /// [`Error::Poisoned`], [`Error::Closed`].
     pub async fn append(&self, topic: &str, partition: u32, records: Vec<Record>) -> Result<Appended> {
         let partition = self.inner.partition(topic, partition)?;
-        self.inner.append(partition, &records).await
+        self.inner.append(partition, records).await
     }
 
     /// Records from `offset` on, in order: about `max_bytes` of payload, at least one record where there is one, none at
@@ -400,26 +400,28 @@ impl Inner {
         place.cloned().ok_or_else(|| Error::UnknownPartition { topic: topic.to_owned(), partition })
     }
 
-    pub(crate) async fn append(&self, partition: Arc<Partition>, records: &[Record]) -> Result<Appended> {
+    pub(crate) async fn append(&self, partition: Arc<Partition>, records: Vec<Record>) -> Result<Appended> {
         if records.is_empty() {
             return Ok(Appended { base_offset: partition.end(), count: 0 });
         }
         self.shared.check_writable()?;
         let config = &self.shared.config;
-        let encoded = encode(records, config.max_record_bytes, config.max_batch_bytes)?;
+        let encoded = encode(&records, config.max_record_bytes, config.max_batch_bytes)?;
+        // The wait may be long, and there may be many who wait.
+        drop(records);
         let all = config.queue_bytes.clamp(1, u32::MAX as usize >> 1);
         let permits = u32::try_from(encoded.bytes.len().min(all)).unwrap_or(u32::MAX);
         let queue = Arc::clone(&self.queue);
         let permit = queue.acquire_many_owned(permits).await.map_err(|_| Error::Closed)?;
         let (answer, answered) = oneshot::channel();
         self.committers.push(Job { partition, encoded, answer, permit });
-        answered.await.map_err(|_| Error::Closed)?
+        answered.await.map_err(|_| Error::Closed)?.result
     }
 
     async fn set_position(&self, key: Key, value: Option<Value>) -> Result<()> {
         let sharing = self.positions.tidying.read().await;
         let record = to_record(&key, value.as_ref());
-        let appended = self.append(Arc::clone(&self.positions.partition), &[record]).await?;
+        let appended = self.append(Arc::clone(&self.positions.partition), vec![record]).await?;
         self.positions.apply(key, value, appended.base_offset);
         drop(sharing);
         if self.positions.wants_tidying() {
@@ -491,6 +493,7 @@ impl Inner {
         for partition in partitions {
             let mut writer = lock(&partition.writer);
             partition.sync(&mut writer)?;
+            partition.give_back_room(&mut writer)?;
             ends.insert(clean::name_of(&partition), End { next: writer.next, bytes: writer.len });
         }
         clean::write(&*self.shared.disk, &self.shared.dir, ends)

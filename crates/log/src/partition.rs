@@ -3,8 +3,12 @@
 //! A partition is a folder of segments (`<first offset, 20 digits>.seg`), indexes beside them and the file `start`.
 //! All segments but the last are complete: they end with a seal. Only the last is written, by one committer.
 //!
+//! **Room.** Behind its batches the last segment has zeros while it is written: making a file longer takes the disk a second
+//! flush, for the file's length, so a small group commit writes zeros ahead for those that follow, which overwrite them.
+//! Zeros up to the end of the file are no batches and no damage; recovery, a roll and a close cut them off.
+//!
 //! **Roll**, and what a crash leaves after each step:
-//! 1. the old segment is synced;
+//! 1. the old segment is cut to its batches and synced — a segment to go on in;
 //! 2. the new segment's header is written and synced, then its name — a new segment without records behind an old one
 //!    without a seal: recovery removes the new one and goes on in the old one;
 //! 3. the seal is written to the old segment and synced — a new, empty segment to go on in;
@@ -30,14 +34,38 @@ use crate::record::{Appended, OffsetRange};
 use crate::shared::{OpenSegment, Shared};
 use crate::start::Start;
 
+/// Larger group commits bring their own length: beside so many bytes the second flush is nothing, and zeros would double them.
+const SMALL_GROUP: u64 = 64 << 10;
+/// Most room that is made at once.
+const ROOM: u64 = 1 << 20;
+/// Room is made for no more than one part in this many of what the segment holds, so that many small partitions stay small.
+const ROOM_PART: u64 = 4;
+const ZEROS: &[u8] = &[0; 64 << 10];
+
 /// An append on its way to the disk.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) partition: Arc<Partition>,
     pub(crate) encoded: Encoded,
-    pub(crate) answer: oneshot::Sender<Result<Appended>>,
+    pub(crate) answer: oneshot::Sender<Answer>,
     /// The queue's bytes that this append takes, given back when it is answered.
     pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// What became of an append. What it took goes back to the caller with it: memory that one thread takes and another gives
+/// back has both wait for the allocator.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) result: Result<Appended>,
+    _spent: (Encoded, OwnedSemaphorePermit),
+}
+
+impl Job {
+    /// Tells the caller, who may have gone; that is its decision.
+    pub(crate) fn answer(self, result: Result<Appended>) {
+        let Self { encoded, answer, permit, .. } = self;
+        let _ = answer.send(Answer { result, _spent: (encoded, permit) });
+    }
 }
 
 /// A segment file of a partition.
@@ -86,6 +114,8 @@ pub(crate) struct Writer {
     pub(crate) segment: Arc<Segment>,
     /// Length of the segment up to the last good batch.
     pub(crate) len: u64,
+    /// Length of its file. What lies behind `len` is zeros: room for the next batches.
+    pub(crate) file_len: u64,
     pub(crate) next: u64,
     /// Newest time stamp of the partition.
     pub(crate) last_ms: i64,
@@ -177,8 +207,7 @@ impl Partition {
                 Ok((base, count)) => answer(base, jobs.drain(..count)),
                 Err(error) => {
                     for job in jobs.drain(..) {
-                        // The caller may have gone; that is its decision.
-                        let _ = job.answer.send(Err(error.clone()));
+                        job.answer(Err(error.clone()));
                     }
                 }
             }
@@ -223,10 +252,20 @@ impl Partition {
         }
         let path = &writer.segment.path;
         let open = writer.segment.open(&self.shared).map_err(|error| self.shared.nothing_stored(error))?;
-        let mut slices: Vec<_> = jobs.iter().map(|job| IoSlice::new(&job.encoded.bytes)).collect();
-        if let Err(error) = write_all_at(&*open.file, writer.len, &mut slices) {
+        let mut room = self.room_behind(writer, position);
+        let mut written = put(&*open.file, writer.len, jobs, room);
+        if written.is_err() && room > 0 {
+            // A disk that is nearly full may still take the records alone.
+            room = 0;
+            written = open.file.truncate(writer.len).and_then(|()| put(&*open.file, writer.len, jobs, room));
+            writer.file_len = writer.len;
+        }
+        if let Err(error) = written {
             return Err(match open.file.truncate(writer.len) {
-                Ok(()) => self.shared.refused(path, error),
+                Ok(()) => {
+                    writer.file_len = writer.len;
+                    self.shared.refused(path, error)
+                }
                 Err(worse) => self.shared.poison("take back a failed write to", path, &worse),
             });
         }
@@ -247,9 +286,32 @@ impl Partition {
         }
         writer.first_append_ms.get_or_insert(now_ms);
         (writer.next, writer.last_ms, writer.len) = (next, last_ms, position);
+        writer.file_len = writer.file_len.max(position + room);
         writer.segment.len.store(position, Ordering::Relaxed);
         self.end.send_replace(next);
         Ok(base)
+    }
+
+    /// How many zeros to write behind a group commit that ends at byte `end`.
+    fn room_behind(&self, writer: &Writer, end: u64) -> u64 {
+        let is_small = end - writer.len <= SMALL_GROUP;
+        if self.shared.config.durability != Durability::Fsync || !is_small || end <= writer.file_len {
+            return 0;
+        }
+        (end / ROOM_PART).min(ROOM).min(self.segment_bytes.saturating_sub(end))
+    }
+
+    /// Cuts the room behind the batches off, durably.
+    pub(crate) fn give_back_room(&self, writer: &mut Writer) -> Result<()> {
+        if writer.file_len > writer.len {
+            let path = &writer.segment.path;
+            let open =
+                writer.segment.open(&self.shared).map_err(|error| self.shared.nothing_stored(error))?;
+            let cut = open.file.truncate(writer.len).and_then(|()| open.file.sync_data());
+            cut.map_err(|error| self.shared.poison("cut the room off", path, &error))?;
+            writer.file_len = writer.len;
+        }
+        Ok(())
     }
 
     /// Completes the segment and begins a new one at offset `base`. See the module's text for the crash points.
@@ -257,6 +319,7 @@ impl Partition {
         let shared = &*self.shared;
         let old = Arc::clone(&writer.segment);
         self.sync(writer)?;
+        self.give_back_room(writer)?;
 
         let header =
             SegmentHeader { identity: self.identity, base, prev_end: writer.next, floor_ms: writer.last_ms };
@@ -291,6 +354,7 @@ impl Partition {
         let new = Arc::new(new);
         writer.segment = Arc::clone(&new);
         writer.len = HEADER_LEN as u64;
+        writer.file_len = writer.len;
         writer.next = base;
         writer.first_append_ms = None;
         self.held.write().unwrap_or_else(PoisonError::into_inner).segments.push(new);
@@ -345,14 +409,24 @@ impl Partition {
     }
 }
 
+/// Writes batches behind one another at `position`, and `room` zeros behind them.
+fn put(file: &dyn DiskFile, position: u64, jobs: &[Job], room: u64) -> std::io::Result<()> {
+    let mut slices: Vec<_> = jobs.iter().map(|job| IoSlice::new(&job.encoded.bytes)).collect();
+    let mut rest = usize::try_from(room).unwrap_or_default();
+    while rest > 0 {
+        let zeros = ZEROS.get(..rest).unwrap_or(ZEROS);
+        slices.push(IoSlice::new(zeros));
+        rest -= zeros.len();
+    }
+    write_all_at(file, position, &mut slices)
+}
+
 fn answer(base: u64, jobs: impl Iterator<Item = Job>) {
     let mut next = base;
     for job in jobs {
         let appended = Appended { base_offset: next, count: job.encoded.count };
-        next += u64::from(job.encoded.count);
-        drop(job.permit);
-        // The caller may have gone; that is its decision.
-        let _ = job.answer.send(Ok(appended));
+        next += u64::from(appended.count);
+        job.answer(Ok(appended));
     }
 }
 

@@ -6,6 +6,7 @@
 //! - a later batch that is right and says that the log was durable *beyond* the bad place when it was written:
 //!   acknowledged records are damaged. That is an error; nothing is touched.
 //! - no such batch: what stands here was written after the last flush that anybody was told of. It is cut.
+//! - nothing but zeros: the room for batches to come (see `partition`). It is cut too, and nothing is said of it.
 //!
 //! Batches of one group commit say the same durable end, so pages of the last group that reached the disk in another
 //! order than they were written are a torn tail, too. After a clean shutdown nothing may be torn: the marker `CLEAN` says
@@ -306,7 +307,7 @@ fn recover_tail(
     let file = shared.disk.open(path, Open::Write).during("open", path)?;
     let tail = walk_tail(&*file, &segment, salt, shared.config.index_interval_bytes)?;
     if let Some(end) = clean_end {
-        let found = End { next: tail.next, bytes: tail.file_len };
+        let found = End { next: tail.next, bytes: tail.len };
         if tail.bad.is_some() || found != *end {
             let reason = tail.bad.unwrap_or_else(|| "records are gone or were added".into());
             let what = format!(
@@ -323,7 +324,7 @@ fn recover_tail(
         offset: tail.next,
         reason,
     });
-    if cut.is_some() {
+    if tail.file_len > tail.len {
         file.truncate(tail.len).during("cut the torn tail of", path)?;
     }
     if clean_end.is_none() && tail.file_len > HEADER_LEN as u64 {
@@ -335,6 +336,7 @@ fn recover_tail(
     segment.len.store(tail.len, Ordering::Relaxed);
     let writer = Writer {
         len: tail.len,
+        file_len: tail.len,
         next: tail.next,
         last_ms: tail.last_ms,
         first_append_ms: tail.first_append_ms,

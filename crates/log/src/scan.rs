@@ -16,7 +16,7 @@ pub(crate) enum Step {
     Batch(BatchHeader),
     /// Bytes that are not the batch that should be here.
     Bad(String),
-    /// The end of the file.
+    /// The end: no more bytes, or nothing but zeros, the room for batches to come.
     End,
 }
 
@@ -76,10 +76,29 @@ impl<'a> Scanner<'a> {
         Ok(bytes.try_into().ok().and_then(|bytes| BatchHeader::parse(bytes, salt)))
     }
 
+    fn is_zero_to_the_end(&mut self) -> io::Result<bool> {
+        let mut position = self.position;
+        // A batch begins with its magic: the first look, at little, is nearly always the last.
+        let mut wanted = HEADER_LEN;
+        while position < self.len {
+            let rest = usize::try_from(self.len - position).unwrap_or(usize::MAX);
+            let window = self.window(position, wanted.min(rest))?;
+            if window.is_empty() || window.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            position += window.len() as u64;
+            wanted = CHUNK;
+        }
+        Ok(true)
+    }
+
     /// Checks what stands at the position and moves behind it; stays where it is bad.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         let rest = self.len.saturating_sub(self.position);
         if rest == 0 {
+            return Ok(Step::End);
+        }
+        if self.is_zero_to_the_end()? {
             return Ok(Step::End);
         }
         if rest < HEADER_LEN as u64 {

@@ -29,20 +29,17 @@ fn a_torn_tail_is_cut_at_every_byte() {
     let disk = filled(&config, &appends, false);
     let segment = segments(&disk).pop().unwrap();
     let whole = disk.bytes(&segment).unwrap();
+    let end = end_of_batches(&config, &appends);
+    assert!(whole.len() > end, "there is room behind the batches");
     // Where each of the last three batches begins: everything before it must survive every cut after it.
-    let mut begins = Vec::new();
-    let mut shorter = SimDisk::new();
-    for keep in appends.len() - 3..appends.len() {
-        shorter = filled(&config, &appends[..keep], false);
-        begins.push(shorter.bytes(&segments(&shorter)[0]).unwrap().len());
-    }
-    drop(shorter);
-    for cut in begins[0]..=whole.len() {
+    let begins: Vec<_> =
+        (appends.len() - 3..appends.len()).map(|keep| end_of_batches(&config, &appends[..keep])).collect();
+    for cut in begins[0]..=end {
         let disk = disk.after_kill();
         disk.set_bytes(&segment, whole[..cut].to_vec()).unwrap();
         let (log, report) = open(&disk, &config).unwrap();
         let kept = begins.iter().filter(|begin| cut > **begin).count();
-        let at_border = cut == whole.len() || begins.contains(&cut);
+        let at_border = cut == end || begins.contains(&cut);
         let kept = appends.len() - 3 + if at_border { kept } else { kept - 1 };
         assert_eq!(read_all(&log).unwrap(), expected(&appends[..kept]), "cut at {cut}");
         assert_eq!(report.cuts.len(), usize::from(!at_border), "cut at {cut}");
@@ -61,6 +58,47 @@ fn a_torn_tail_is_cut_at_every_byte() {
 }
 
 #[test]
+fn room_behind_the_batches_is_no_damage_however_much_of_it_there_is() {
+    let config = small(1 << 20);
+    let appends = appends(8);
+    let disk = filled(&config, &appends, false);
+    let segment = segments(&disk).pop().unwrap();
+    let end = end_of_batches(&config, &appends);
+    let batches = disk.bytes(&segment).unwrap()[..end].to_vec();
+    for room in [0, 1, 63, 64, 65, 300_000] {
+        let disk = disk.after_kill();
+        disk.set_bytes(&segment, [&batches[..], &vec![0; room]].concat()).unwrap();
+        let found = verify_on(&disk, DIR).unwrap();
+        assert!(found.problems.is_empty(), "{room}: {found:?}");
+        let (log, report) = open(&disk, &config).unwrap();
+        assert_eq!((report.cuts.len(), read_all(&log).unwrap()), (0, expected(&appends)), "{room}");
+        assert_eq!(disk.bytes(&segment).unwrap().len(), end, "{room}: the room is given back");
+    }
+}
+
+/// The last batch was on its way into the room when the power went: the file is as long as before.
+#[test]
+fn a_batch_that_is_torn_within_the_room_is_cut_at_every_byte() {
+    let config = small(1 << 20);
+    let appends = appends(8);
+    let disk = filled(&config, &appends, false);
+    let segment = segments(&disk).pop().unwrap();
+    let (begin, end) = (end_of_batches(&config, &appends[..7]), end_of_batches(&config, &appends));
+    let whole = disk.bytes(&segment).unwrap();
+    for torn in begin..end {
+        let disk = disk.after_kill();
+        let mut bytes = whole.clone();
+        bytes[torn..].fill(0);
+        let is_whole = bytes == whole;
+        disk.set_bytes(&segment, bytes).unwrap();
+        let (log, report) = open(&disk, &config).unwrap();
+        let kept = if is_whole { 8 } else { 7 };
+        assert_eq!(read_all(&log).unwrap(), expected(&appends[..kept]), "torn at {torn}");
+        assert_eq!(report.cuts.len(), usize::from(!is_whole && torn > begin), "torn at {torn}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_is_never_read_as_a_record() {
     let seed = pinmill_testkit::seed();
     let cases = std::env::var("PINMILL_FLIPS").map_or(5_000, |n| n.parse().unwrap());
@@ -72,7 +110,8 @@ fn a_flipped_bit_is_never_read_as_a_record() {
         let disk = filled(&config, &appends, close);
         let segment = segments(&disk).pop().unwrap();
         let whole = disk.bytes(&segment).unwrap();
-        assert!(whole.len() >= 60_000);
+        let end = end_of_batches(&config, &appends);
+        assert!(end >= 60_000 && close == (whole.len() == end));
         for _ in 0..cases / 2 {
             let (byte, bit) = (dice.random_range(0..whole.len()), dice.random_range(0..8));
             let mut bytes = whole.clone();
@@ -87,7 +126,8 @@ fn a_flipped_bit_is_never_read_as_a_record() {
                     assert_eq!(report.cuts.len(), 1, "byte {byte} bit {bit}");
                     let found = read_all(&log).unwrap();
                     assert_only_right_records(&found, &wanted);
-                    assert_eq!(found.len(), wanted.len() - 1, "byte {byte} bit {bit}");
+                    let torn = usize::from(byte < end);
+                    assert_eq!(found.len(), wanted.len() - torn, "byte {byte} bit {bit}");
                 }
             }
         }
@@ -130,13 +170,14 @@ fn damage_in_the_middle_is_refused_and_all_else_is_salvaged() {
     let all = segments(&whole);
     assert!(all.len() > 3);
     let last = all.last().unwrap();
+    let end = end_of_batches(&config, &appends);
     // The last batch alone may be taken for torn; it is 64 bytes and its records.
     let last_batch = 64 + appends.last().unwrap().iter().map(|value| value.len() + 7).sum::<usize>();
     for round in 0..200 {
         let disk = whole.after_kill();
         let segment = if round % 2 == 0 { last } else { &all[dice.random_range(0..all.len())] };
         let mut bytes = disk.bytes(segment).unwrap();
-        let end = if segment == last { bytes.len() - last_batch } else { bytes.len() };
+        let end = if segment == last { end - last_batch } else { bytes.len() };
         let at = dice.random_range(0..end);
         bytes[at] ^= 1 << dice.random_range(0..8);
         disk.set_bytes(segment, bytes).unwrap();
@@ -310,7 +351,8 @@ fn verify_calls_a_torn_tail_harmless_and_changes_nothing() {
     assert_eq!((sound.topics, sound.partitions), (1, 2));
     assert_eq!(sound.records, expected(&appends(40)).len() as u64);
     let last = segments(&disk).pop().unwrap();
-    change(&disk, &last, |bytes| bytes.truncate(bytes.len() - 5));
+    let end = end_of_batches(&config, &appends(40));
+    change(&disk, &last, |bytes| bytes.truncate(end - 5));
     let before = disk.bytes(&last).unwrap();
     let torn = verify_on(&disk, DIR).unwrap();
     assert!(torn.is_sound());

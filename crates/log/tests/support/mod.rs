@@ -88,6 +88,13 @@ pub(crate) fn filled(config: &LogConfig, appends: &[Vec<String>], close: bool) -
     disk.after_kill()
 }
 
+/// Where the last batch of [`filled`] ends; after a kill there is room behind it.
+pub(crate) fn end_of_batches(config: &LogConfig, appends: &[Vec<String>]) -> usize {
+    let closed = filled(config, appends, true);
+    let last = segments(&closed).pop().unwrap();
+    closed.bytes(&last).unwrap().len()
+}
+
 /// `count` appends of one to three records, each different.
 pub(crate) fn appends(count: usize) -> Vec<Vec<String>> {
     let value = |n: usize, i: usize| format!("append {n} record {i} {}", "x".repeat((n * 7 + i * 13) % 90));
