@@ -26,13 +26,13 @@ const VERSION: &str = "0.6.2";
 /// How long it may take to listen.
 const START: Duration = Duration::from_secs(60);
 
-/// `crates/kinesis/examples/bench.rs`, with the emulator as the other side.
+/// `crates/kinesis/examples/bench_kinesis.rs`, with the emulator as the other side.
 pub(super) fn run(context: &Context) -> Result<Report> {
     let emulator = Emulator::start(&install()?, &context.data)?;
     let url = emulator.url();
     let (rounds, seconds) = if context.quick { ("1", "2") } else { ("3", "5") };
     let numbers = example(
-        "pinmill-kinesis",
+        "kinesis",
         &["--against", &url, "--data", text(&context.data)?, "--rounds", rounds, "--seconds", seconds],
     )?;
     drop(emulator);

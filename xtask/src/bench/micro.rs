@@ -1,4 +1,4 @@
-//! Benches that stand in a crate as its example `bench`, which prints one JSON object of numbers.
+//! Benches that stand in a crate as its example `bench_<crate>`, which prints one JSON object of numbers.
 
 use serde_json::Value;
 
@@ -11,10 +11,10 @@ use crate::command::{cargo, output};
 /// what it should be.
 pub(super) type Wanted<'a> = (&'a str, &'static str, f64, &'static str, Target);
 
-/// `crates/log/examples/bench.rs`.
+/// `crates/log/examples/bench_log.rs`.
 pub(super) fn log(context: &Context) -> Result<Report> {
     let rounds = if context.quick { "2" } else { "10" };
-    let numbers = example("pinmill-log", &["--dir", text(&context.data)?, "--rounds", rounds])?;
+    let numbers = example("log", &["--dir", text(&context.data)?, "--rounds", rounds])?;
     report(
         &numbers,
         &[
@@ -47,10 +47,10 @@ pub(super) fn log(context: &Context) -> Result<Report> {
     )
 }
 
-/// `crates/gateway/examples/bench.rs`.
+/// `crates/gateway/examples/bench_gateway.rs`.
 pub(super) fn gateway(context: &Context) -> Result<Report> {
     let requests = if context.quick { "10000" } else { "100000" };
-    let numbers = example("pinmill-gateway", &["--data", text(&context.data)?, "--requests", requests])?;
+    let numbers = example("gateway", &["--data", text(&context.data)?, "--requests", requests])?;
     report(
         &numbers,
         &[
@@ -66,10 +66,11 @@ pub(super) fn gateway(context: &Context) -> Result<Report> {
 }
 
 /// Runs a crate's example and reads its numbers.
-pub(super) fn example(package: &str, arguments: &[&str]) -> Result<Value> {
+pub(super) fn example(name: &str, arguments: &[&str]) -> Result<Value> {
+    let (package, example) = (format!("pinmill-{name}"), format!("bench_{name}"));
     let mut command = cargo();
     command
-        .args(["run", "--quiet", "--release", "--package", package, "--example", "bench", "--"])
+        .args(["run", "--quiet", "--release", "--package", &package, "--example", &example, "--"])
         .args(arguments);
     let said = output(&mut command)?;
     serde_json::from_str(&said).map_err(|e| format!("the bench of {package} printed no JSON: {e}\n{said}"))

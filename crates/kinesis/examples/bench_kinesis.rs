@@ -2,7 +2,7 @@
 //! endpoint takes from the same load.
 //!
 //! ```text
-//! cargo run --release -p pinmill-kinesis --example bench [-- --against URL --seconds S --rounds N --connections N
+//! cargo run --release -p pinmill-kinesis --example bench_kinesis [-- --against URL --seconds S --rounds N --connections N
 //!     --shards N --workers N --data DIR --only batches|singles]
 //! ```
 //!

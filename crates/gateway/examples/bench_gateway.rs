@@ -1,7 +1,7 @@
 //! How much of a bare HTTP handler's speed is left when every record is on the disk before its answer.
 //!
 //! ```text
-//! cargo run --release -p pinmill-gateway --example bench [-- --requests N --connections N --rounds N --workers N --data DIR]
+//! cargo run --release -p pinmill-gateway --example bench_gateway [-- --requests N --connections N --rounds N --workers N --data DIR]
 //! ```
 //!
 //! Two servers of the same stack take the same posts, one record each, over keep-alive connections: a bare handler that

@@ -1,4 +1,4 @@
-//! How fast the engine is, in numbers: `cargo run --release -p pinmill-engine --example bench -- [RECORDS] [KEYS]`.
+//! How fast the engine is, in numbers: `cargo run --release -p pinmill-engine --example bench_engine -- [RECORDS] [KEYS]`.
 //!
 //! Makes RECORDS (default 1,000,000) raw records of each dataset of the Pinterest pipeline about KEYS (default
 //! 11,000) keys, decodes and cleans them on one thread, writes the clean rows to Parquet, and answers the questions.
