@@ -255,7 +255,7 @@ impl Partition {
         let mut room = self.room_behind(writer, position);
         let mut written = put(&*open.file, writer.len, jobs, room);
         if written.is_err() && room > 0 {
-            // A disk that is nearly full may still take the records alone.
+            // A disk that is nearly full may still take the records alone; what else is wrong shows again.
             room = 0;
             written = open.file.truncate(writer.len).and_then(|()| put(&*open.file, writer.len, jobs, room));
             writer.file_len = writer.len;

@@ -6,7 +6,8 @@
 //! - a later batch that is right and says that the log was durable *beyond* the bad place when it was written:
 //!   acknowledged records are damaged. That is an error; nothing is touched.
 //! - no such batch: what stands here was written after the last flush that anybody was told of. It is cut.
-//! - nothing but zeros: the room for batches to come (see `partition`). It is cut too, and nothing is said of it.
+//! - nothing but zeros: the room for batches to come (see `partition`). It is cut too; that is no loss, and only
+//!   told to those who debug.
 //!
 //! Batches of one group commit say the same durable end, so pages of the last group that reached the disk in another
 //! order than they were written are a torn tail, too. After a clean shutdown nothing may be torn: the marker `CLEAN` says
@@ -325,6 +326,8 @@ fn recover_tail(
         reason,
     });
     if tail.file_len > tail.len {
+        let bytes = tail.file_len - tail.len;
+        tracing::debug!(path = %path.display(), position = tail.len, bytes, "cut behind the last batch");
         file.truncate(tail.len).during("cut the torn tail of", path)?;
     }
     if clean_end.is_none() && tail.file_len > HEADER_LEN as u64 {

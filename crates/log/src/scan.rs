@@ -76,6 +76,7 @@ impl<'a> Scanner<'a> {
         Ok(bytes.try_into().ok().and_then(|bytes| BatchHeader::parse(bytes, salt)))
     }
 
+    /// Whether nothing but zeros follows: the room for batches to come.
     fn is_zero_to_the_end(&mut self) -> io::Result<bool> {
         let mut position = self.position;
         // A batch begins with its magic: the first look, at little, is nearly always the last.
