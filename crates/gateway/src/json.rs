@@ -5,47 +5,132 @@ use std::collections::HashSet;
 use std::fmt;
 
 use memchr::memchr2;
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Visitor};
+use serde_json::value::RawValue;
 
 /// Objects with more members than this look for repeated names by hash instead of one by one.
 const FEW_MEMBERS: usize = 16;
+/// Digits that a double holds, wherever its point is: the largest double has 309 of them.
+const SAFE_DIGITS: usize = 300;
 
-/// Checks that `text` is one JSON value that every reader understands alike.
-///
-/// Beyond the grammar: no member name twice in an object, no escaped half of a surrogate pair, no number that a double
-/// cannot hold, no more than `depth` arrays and objects within each other.
-pub(crate) fn check(text: &str, depth: usize) -> serde_json::Result<()> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    Strict { depth, limit: depth }.deserialize(&mut reader)?;
-    reader.end()
+/// Why readers would not understand a value alike, or not at all, though it keeps to the grammar.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ambiguity {
+    #[error("member {0} is there twice")]
+    RepeatedMember(String),
+    #[error("nested deeper than {0} levels")]
+    TooDeep(usize),
+    #[error("number out of range")]
+    NumberOutOfRange,
+    #[error("an escaped half of a surrogate pair without its other half")]
+    HalfPair,
 }
 
-/// A copy of `text`, which must have passed [`check`], without the white space between its tokens.
+/// What is ambiguous, and where in the value it is; lines and columns count from 1, columns in bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} at line {line} column {column}")]
+pub(crate) struct Refused {
+    what: Ambiguity,
+    line: usize,
+    column: usize,
+}
+
+/// A copy of a value without the white space between its tokens, when every reader understands it alike: no member name
+/// twice in an object, no escaped half of a surrogate pair, no number that a double cannot hold, no more than `depth`
+/// arrays and objects within each other.
 ///
-/// It is a copy even where there is none: a slice would keep the connection's whole read buffer alive while the log
+/// It is a copy even where there is no space: a slice would keep the connection's whole read buffer alive while the log
 /// writes, and hyper would have to get another.
-pub(crate) fn compact(text: &str) -> Vec<u8> {
-    let text = text.as_bytes();
+pub(crate) fn compact(value: &RawValue, depth: usize) -> Result<Vec<u8>, Refused> {
+    let text = value.get();
+    let mut walk = Walk { text, levels: Vec::new(), depth, is_name_next: false };
     let mut compacted = Vec::with_capacity(text.len());
-    let mut kept = 0;
-    while let Some(space) = next_space(text, kept) {
-        compacted.extend_from_slice(&text[kept..space]);
-        let spaces = text[space..].iter().take_while(|byte| is_space(**byte)).count();
-        kept = space + spaces;
+    let (mut at, mut kept) = (0, 0);
+    while let Some(&byte) = text.as_bytes().get(at) {
+        let end = walk.token(byte, at).map_err(|what| refused(what, text, at))?;
+        if is_space(byte) {
+            compacted.extend_from_slice(&text.as_bytes()[kept..at]);
+            kept = end;
+        }
+        at = end;
     }
-    compacted.extend_from_slice(&text[kept..]);
-    compacted
+    compacted.extend_from_slice(&text.as_bytes()[kept..]);
+    Ok(compacted)
 }
 
-/// Where white space comes next from `from` on, which is outside of any string.
-fn next_space(text: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        let byte = text.get(at)?;
-        if is_space(*byte) {
-            return Some(at);
+fn refused(what: Ambiguity, text: &str, at: usize) -> Refused {
+    let before = &text.as_bytes()[..at];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    Refused { what, line, column: 1 + at - line_start }
+}
+
+/// A walk over the tokens of a text that keeps to the grammar, so that few things are left to look at.
+struct Walk<'a> {
+    text: &'a str,
+    /// The arrays and objects that are open here: an object with the names it had so far, an array with none.
+    levels: Vec<Option<Names<'a>>>,
+    /// How many may be open.
+    depth: usize,
+    is_name_next: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Looks at the token, or the run of white space, that begins with `byte` at `at`; gives the place after it.
+    fn token(&mut self, byte: u8, at: usize) -> Result<usize, Ambiguity> {
+        match byte {
+            b'"' => return self.string(at),
+            b'-' | b'0'..=b'9' => return self.number(at),
+            b'{' => self.open(Some(Names::default()))?,
+            b'[' => self.open(None)?,
+            b'}' | b']' => drop(self.levels.pop()),
+            b',' => self.is_name_next = matches!(self.levels.last(), Some(Some(_))),
+            b':' => self.is_name_next = false,
+            space if is_space(space) => return Ok(self.end_of(at, is_space)),
+            // A letter of true, false or null.
+            _ => {}
         }
-        at = if *byte == b'"' { string_end(text, at) } else { at + 1 };
+        Ok(at + 1)
+    }
+
+    fn open(&mut self, level: Option<Names<'a>>) -> Result<(), Ambiguity> {
+        if self.levels.len() == self.depth {
+            return Err(Ambiguity::TooDeep(self.depth));
+        }
+        self.is_name_next = level.is_some();
+        self.levels.push(level);
+        Ok(())
+    }
+
+    fn string(&mut self, at: usize) -> Result<usize, Ambiguity> {
+        let (end, is_escaped) = string_end(self.text.as_bytes(), at);
+        let text = if is_escaped {
+            // Of what can be wrong with a string, only this is no matter of grammar.
+            unescaped(&self.text[at..end]).map_err(|_| Ambiguity::HalfPair)?
+        } else {
+            Cow::Borrowed(&self.text[at + 1..end - 1])
+        };
+        if self.is_name_next
+            && let Some(Some(names)) = self.levels.last_mut()
+        {
+            names.insert(text).map_err(|name| Ambiguity::RepeatedMember(quoted(&name)))?;
+        }
+        Ok(end)
+    }
+
+    fn number(&self, at: usize) -> Result<usize, Ambiguity> {
+        let end = self.end_of(at, |byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
+        let number = &self.text[at..end];
+        let is_safe = number.len() <= SAFE_DIGITS && !number.bytes().any(|byte| matches!(byte, b'e' | b'E'));
+        if is_safe || serde_json::from_str::<f64>(number).is_ok() {
+            return Ok(end);
+        }
+        Err(Ambiguity::NumberOutOfRange)
+    }
+
+    /// Where the bytes that are `such` end, the first of which is at `at`.
+    fn end_of(&self, at: usize, such: impl Fn(u8) -> bool) -> usize {
+        at + self.text.as_bytes()[at..].iter().take_while(|byte| such(**byte)).count()
     }
 }
 
@@ -53,94 +138,24 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// The place after the string that begins at `start`.
-fn string_end(text: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
+/// The place after the string that begins at `start`, and whether anything in it is escaped.
+fn string_end(text: &[u8], start: usize) -> (usize, bool) {
+    let (mut at, mut is_escaped) = (start + 1, false);
     while let Some(found) = text.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += found;
         if text[at] == b'"' {
-            return at + 1;
+            return (at + 1, is_escaped);
         }
         // What is escaped does not end it.
+        is_escaped = true;
         at += 2;
     }
-    text.len()
+    (text.len(), is_escaped)
 }
 
-/// Reads any value, keeps nothing, and refuses what [`check`] refuses.
-#[derive(Clone, Copy)]
-struct Strict {
-    /// How many levels may still open.
-    depth: usize,
-    limit: usize,
-}
-
-impl Strict {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        match self.depth.checked_sub(1) {
-            Some(depth) => Ok(Self { depth, ..self }),
-            None => Err(E::custom(format_args!("nested deeper than {} levels", self.limit))),
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let deeper = self.deeper()?;
-        while items.next_element_seed(deeper)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let deeper = self.deeper()?;
-        let mut names = Names::new();
-        while let Some(name) = members.next_key_seed(Name)? {
-            if !names.is_new(&name) {
-                return Err(A::Error::custom(format_args!("member {} is there twice", quoted(&name))));
-            }
-            names.insert(name);
-            members.next_value_seed(deeper)?;
-        }
-        Ok(())
-    }
+/// What a JSON string says; an error where `text` is none.
+pub(crate) fn unescaped(text: &str) -> serde_json::Result<Cow<'_, str>> {
+    Name.deserialize(&mut serde_json::Deserializer::from_str(text))
 }
 
 /// A name for a message: quoted, escaped, cut to a printable length.
@@ -177,27 +192,27 @@ impl<'de> Visitor<'de> for Name {
 }
 
 /// The names that an object has had so far.
-struct Names<'de> {
-    few: Vec<Cow<'de, str>>,
-    many: Option<HashSet<Cow<'de, str>>>,
+#[derive(Default)]
+struct Names<'a> {
+    few: Vec<Cow<'a, str>>,
+    many: HashSet<Cow<'a, str>>,
 }
 
-impl<'de> Names<'de> {
-    fn new() -> Self {
-        Self { few: Vec::with_capacity(FEW_MEMBERS), many: None }
-    }
-
-    fn is_new(&self, name: &str) -> bool {
-        let is_among_many = || self.many.as_ref().is_some_and(|many| many.contains(name));
-        !self.few.iter().any(|seen| seen == name) && !is_among_many()
-    }
-
-    fn insert(&mut self, name: Cow<'de, str>) {
-        if self.few.len() < FEW_MEMBERS {
-            self.few.push(name);
-        } else {
-            self.many.get_or_insert_default().insert(name);
+impl<'a> Names<'a> {
+    /// Takes another name; gives it back where it was there before.
+    fn insert(&mut self, name: Cow<'a, str>) -> Result<(), Cow<'a, str>> {
+        if self.few.contains(&name) || self.many.contains(&name) {
+            return Err(name);
         }
+        if self.few.len() == FEW_MEMBERS {
+            self.many.insert(name);
+            return Ok(());
+        }
+        if self.few.is_empty() {
+            self.few.reserve_exact(FEW_MEMBERS);
+        }
+        self.few.push(name);
+        Ok(())
     }
 }
 
@@ -205,8 +220,15 @@ impl<'de> Names<'de> {
 mod tests {
     use super::*;
 
+    /// What a request's value goes through: the grammar first.
+    fn check(text: &str, depth: usize) -> Result<String, String> {
+        let value: &RawValue = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let compacted = compact(value, depth).map_err(|refused| refused.to_string())?;
+        Ok(String::from_utf8(compacted).unwrap())
+    }
+
     fn compacted(text: &str) -> String {
-        String::from_utf8(compact(text)).unwrap()
+        check(text, 64).unwrap()
     }
 
     #[test]
@@ -217,6 +239,9 @@ mod tests {
             "123456789012345678901234567890",
             r#""\ud83d\ude00 \u0000 é""#,
             r#"{"a":1,"b":{"a":1},"A":2,"":3}"#,
+            r#"{"a":["a","a",{"a":"a"}],"b":"a","c":"\"a"}"#,
+            &"9".repeat(308),
+            "0.5e300",
             " [ 1 , [ ] ] ",
         ] {
             check(text, 64).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -226,21 +251,25 @@ mod tests {
     #[test]
     fn what_readers_understand_differently_is_refused() {
         for (text, why) in [
-            (r#"{"a":1,"a":1}"#, "`a` is there twice"),
+            (r#"{"a":1,"a":1}"#, "member `a` is there twice at line 1 column 8"),
+            ("[1,\n  {\"a\":1, \"a\":1}]", "`a` is there twice at line 2 column 11"),
+            (r#"{"a":{"b":[],"c":1},"a":1}"#, "`a` is there twice"),
             (r#"{"a":1,"\u0061":1}"#, "`a` is there twice"),
             (r#"[{"x":{"b":1,"c":2,"b":3}}]"#, "`b` is there twice"),
-            (r#""\ud83d""#, "hex escape"),
-            (r#""\ud83dx""#, "hex escape"),
-            (r#""\ude00""#, "surrogate"),
+            (r#""\ud83d""#, "surrogate"),
+            (r#""\ud83dx""#, "surrogate"),
+            (r#"{"\ude00":1}"#, "surrogate"),
+            (r#""\ud83d\ud83d""#, "surrogate"),
             ("1e999", "out of range"),
             ("-1e999", "out of range"),
+            (&"9".repeat(310), "out of range"),
             ("NaN", "expected"),
             ("01", "invalid number"),
             ("1 2", "trailing"),
             ("\"a\u{1}\"", "control character"),
             ("", "EOF"),
         ] {
-            let error = check(text, 64).unwrap_err().to_string();
+            let error = check(text, 64).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
     }

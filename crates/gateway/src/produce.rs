@@ -60,17 +60,15 @@ fn field(
     embedded: Embedded,
     limits: &Limits,
 ) -> Result<Option<Bytes>, ApiError> {
-    let Some(text) = raw.map(RawValue::get).filter(|text| *text != "null") else { return Ok(None) };
-    let place = Some((index, name));
+    let Some(value) = raw.filter(|value| value.get() != "null") else { return Ok(None) };
     match embedded {
         Embedded::Json => {
-            json::check(text, limits.json_depth).map_err(|error| refusal(&error, place))?;
-            Ok(Some(json::compact(text).into()))
+            let refusal = |refused| ApiError::unprocessable(format!("records[{index}].{name}: {refused}"));
+            json::compact(value, limits.json_depth).map(|bytes| Some(bytes.into())).map_err(refusal)
         }
         Embedded::Binary => {
-            let base64: Cow<'_, str> = Name
-                .deserialize(&mut serde_json::Deserializer::from_str(text))
-                .map_err(|error| refusal(&error, place))?;
+            let base64 =
+                json::unescaped(value.get()).map_err(|error| refusal(&error, Some((index, name))))?;
             let no_base64 =
                 |error| ApiError::bad_request(format!("records[{index}].{name} is no base64: {error}"));
             STANDARD.decode(base64.as_bytes()).map(|bytes| Some(bytes.into())).map_err(no_base64)
@@ -354,8 +352,8 @@ mod tests {
             (r#"{"records":[{"value":1,"partition":0.5}]}"#, 422, "invalid type"),
             (r#"{"records":[{"value":1}]} x"#, 400, "trailing"),
             (r#"{"records":[{"value":1},{"value":{"a":1,"a":2}}]}"#, 422, "records[1].value: member `a`"),
-            (r#"{"records":[{"value":1e999}]}"#, 400, "records[0].value: number out of range"),
-            (r#"{"records":[{"key":"\ud800"}]}"#, 400, "records[0].key:"),
+            (r#"{"records":[{"value":1e999}]}"#, 422, "records[0].value: number out of range"),
+            (r#"{"records":[{"key":"\ud800"}]}"#, 422, "records[0].key:"),
             (r#"{"records":[{"value":NaN}]}"#, 400, "expected value"),
         ] {
             let error = parse_json(body).unwrap_err();
