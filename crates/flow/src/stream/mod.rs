@@ -101,7 +101,8 @@ impl Default for StreamConfig {
     fn default() -> Self {
         Self {
             commit_every: Duration::from_secs(1),
-            step: StepLimit { bytes: 32 << 20, records: 100_000, rejected_bytes: 32 << 20 },
+            // More at once makes larger files and needs more memory, and is hardly faster.
+            step: StepLimit { bytes: 16 << 20, records: 50_000, rejected_bytes: 16 << 20 },
             fetch_bytes: 2 << 20,
             workers: None,
             history: Duration::from_secs(3600),
