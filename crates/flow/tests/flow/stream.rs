@@ -28,7 +28,7 @@ type Lineage = (Vec<u32>, Option<u64>);
 
 /// A log in memory whose partitions may be closed and have parents, as shards do, and lose their oldest records.
 #[derive(Debug, Default)]
-struct Shards {
+pub(crate) struct Shards {
     inner: MemoryLog,
     beginning: Mutex<BTreeMap<(String, u32), u64>>,
     lineage: Mutex<BTreeMap<(String, u32), Lineage>>,
@@ -36,11 +36,11 @@ struct Shards {
 
 impl Shards {
     /// What retention does.
-    fn drop_before(&self, topic: &str, partition: u32, offset: u64) {
+    pub(crate) fn drop_before(&self, topic: &str, partition: u32, offset: u64) {
         self.beginning.lock().unwrap().insert((topic.to_owned(), partition), offset);
     }
 
-    async fn put(&self, topic: &str, partition: u32, values: std::ops::Range<u64>) {
+    pub(crate) async fn put(&self, topic: &str, partition: u32, values: std::ops::Range<u64>) {
         let records = values.map(|n| Record { value: good(n), ..Record::default() }).collect();
         self.inner.append(topic, partition, records).await.unwrap();
     }
@@ -425,6 +425,10 @@ async fn what_retention_removed_is_vouched_for_by_the_commits_and_a_loss_is_told
     assert!(report.problems[0].to_string().contains("offsets 30 to 34"), "{report:#?}");
     assert_eq!(streamer.run_once().await.unwrap().records(), 5);
     assert_eq!(world.stream_table().await.sum_of(&["ind"]).await.unwrap().rows, 35);
+    // It is told when the table has gone on behind it, too.
+    let report = world.stream_audit(&*log, AuditOptions::default()).await;
+    assert!(!report.balanced, "{report:#?}");
+    assert!(report.problems[0].to_string().contains("offsets 30 to 34"), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
