@@ -19,7 +19,7 @@ use pinmill_pipeline::Pipeline;
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, engine, good, small};
+use crate::support::{World, engine, good, pipeline, small};
 
 type Result<T> = pinmill_broker::Result<T>;
 
@@ -398,6 +398,33 @@ async fn records_are_loaded_as_they_come_until_it_is_told_to_stop() {
     stop.cancel();
     assert_eq!(running.await.unwrap().unwrap().records(), 15);
     world.assert_streamed(&*world.log).await;
+}
+
+/// SQL that cannot be planned ends the loop before it has looked at any stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_keeps_new_shards_of_a_dataset_that_is_not_loaded_any_longer() {
+    let world = World::new(pipeline(str::to_owned, "SELECT ind, no_such_field AS name FROM raw_user\n"));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (streamer, stop) = (world.streamer(world.event_log(), quick()), stop.clone());
+        async move { streamer.run(stop).await }
+    });
+    world.topic("a-user", 1).await;
+    await_registered(&world, 0).await;
+    world.log.add_partitions("a-user", 2).await.unwrap();
+    await_registered(&world, 1).await;
+    stop.cancel();
+    let error = running.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Engine(_)), "{error}");
+}
+
+/// Waits until retention would keep what a shard of `a-user` holds.
+async fn await_registered(world: &World, shard: u32) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while world.log.position(pinmill_flow::STREAM_READER, "a-user", shard).await.unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "nobody reads shard {shard}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
