@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pinmill_broker::TopicDescription;
 use pinmill_pipeline::{Dataset, Pipeline};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::claims::{Claim, LOOK_EVERY, Refused, claims};
 use super::feed::{Feed, Found, is_ready};
 use super::meter;
-use super::{StreamConfig, StreamSource};
+use super::{SourceKind, StreamConfig, StreamSource};
 use crate::clean::DatasetReport;
 use crate::load::{Loader, Shared, Step};
 use crate::{Error, Result};
@@ -26,7 +27,7 @@ pub(super) struct Follow<'a> {
     dataset: &'a Dataset,
     loader: Loader<'a>,
     feeds: Vec<Feed>,
-    /// Topics that were made anew under an old name.
+    /// Topics that were made anew under an old name, and those that have the name of another one.
     refused: &'a mut Refused,
     poll: Duration,
     /// When the log took the oldest record of the step, in microseconds since the Unix epoch.
@@ -83,22 +84,48 @@ impl<'a> Follow<'a> {
 
     /// Takes on partitions that are new, with what has changed of those that are known, and lets go of deleted ones.
     async fn discover(&mut self) -> Result<()> {
+        let mut claims = claims(self.pipeline, self.sources, self.dataset).await?;
+        // Of two of one name the one that is read already goes on.
+        claims.sort_by_key(|claim| !self.reads(&claim.topic));
         let mut topics: BTreeMap<String, String> = BTreeMap::new();
-        for claim in claims(self.pipeline, self.sources, self.dataset).await? {
-            let Claim { topic, .. } = &claim;
-            if topics.insert(topic.name.clone(), topic.generation.clone()).is_some() {
-                return Err(Error::TwoOfOneName { topic: topic.name.clone() });
+        for claim in claims {
+            if self.refused.has(&claim) {
+                continue;
             }
-            self.take_on(&claim).await?;
+            if topics.contains_key(&claim.topic.name) {
+                self.refuse_namesake(&claim);
+            } else if self.take_on(&claim).await? {
+                topics.insert(claim.topic.name, claim.topic.generation);
+            }
         }
         self.feeds.retain(|feed| topics.get(&feed.topic) == Some(&feed.generation));
         Ok(())
     }
 
-    async fn take_on(&mut self, claim: &Claim<'_>) -> Result<()> {
-        if self.refused.has(claim) {
-            return Ok(());
-        }
+    fn reads(&self, topic: &TopicDescription) -> bool {
+        self.feeds.iter().any(|feed| feed.topic == topic.name && feed.generation == topic.generation)
+    }
+
+    /// A stream and a topic of one name: in one table their offsets could not be told apart. Anybody can make the second
+    /// one, so the first goes on.
+    fn refuse_namesake(&mut self, claim: &Claim<'_>) {
+        let (what, other) = match claim.source.kind {
+            SourceKind::Streams => ("stream", "topic"),
+            SourceKind::Topics => ("topic", "stream"),
+        };
+        let (dataset, name) = (self.dataset.name.as_str(), claim.topic.name.as_str());
+        let hint = "rename one of them, or load streams only";
+        tracing::error!(
+            dataset,
+            name,
+            hint,
+            "the {what} is not loaded: a {other} of the name is, into the same table"
+        );
+        self.refused.add(claim);
+    }
+
+    /// False where it is refused.
+    async fn take_on(&mut self, claim: &Claim<'_>) -> Result<bool> {
         let Claim { source, topic } = claim;
         for partition in &topic.partitions {
             let number = partition.partition;
@@ -117,7 +144,7 @@ impl<'a> Follow<'a> {
                     // All of it or nothing: the table may know only some of its shards from before.
                     self.feeds.retain(|feed| feed.topic != topic.name);
                     self.refused.add(claim);
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(error) => return Err(error),
             };
@@ -125,7 +152,7 @@ impl<'a> Follow<'a> {
             let name = (topic.name.as_str(), topic.generation.as_str());
             self.feeds.push(Feed::begin(&source.log, name, partition, place).await?);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads until a commit is due.
