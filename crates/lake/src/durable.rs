@@ -6,7 +6,8 @@
 //!
 //! A put here: write `<name>#<digits>` (a name that listings hide), fsync it, link or rename it to `<name>`,
 //! fsync the directory. Crash points: before the link nothing is visible (a hidden leftover stays, harmless);
-//! after it the object is whole, and at worst its name is lost again, as if the put had not happened.
+//! after it the object is whole, and at worst its name is lost again, as if the put had not happened. A put that finds
+//! the name there has it kept too: whoever made it may have died before that, and the caller takes the object over.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -131,8 +132,11 @@ fn put_durably(path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<
         // A leftover is hidden from listings and does no harm; the put's own outcome matters more.
         let _ = std::fs::remove_file(&staged);
     }
-    placed?;
-    sync_dir(parent)
+    let is_there = matches!(&placed, Err(error) if error.kind() == ErrorKind::AlreadyExists);
+    if placed.is_ok() || is_there {
+        sync_dir(parent)?;
+    }
+    placed
 }
 
 fn stage(path: &FsPath) -> io::Result<(File, PathBuf)> {
