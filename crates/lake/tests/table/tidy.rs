@@ -114,6 +114,20 @@ async fn a_compaction_whose_answer_was_lost_is_known_again() {
     }
 }
 
+/// A commit may be tried again and again; its files were written before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vacuum_leaves_files_that_wait_for_their_commit_however_short_its_retention() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    commit_singly(&mut table, 0, 0..20).await;
+    let waiting = plan(&table, 0, Some(19), 20, 25).await;
+    table.compact(&CompactPolicy::default()).await.unwrap();
+    let done = Table::open(&lake, "batch/pin").await.unwrap().unwrap().vacuum(Duration::ZERO, false).await;
+    assert_eq!(done.unwrap().files.len(), 20, "those that were put together go at once");
+    table.commit(&waiting).await.unwrap();
+    assert_eq!(count(&table, &lake).await, once(0, 0..25));
+}
+
 /// Another program's rows, without any position of ours, survive.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_another_program_appended_are_put_together_too() {
@@ -233,6 +247,8 @@ async fn five_hundred_commits_leave_few_files_and_a_short_log() {
         let files = table.files().unwrap().len();
         assert!(files < 60, "{files} files after commit {commit}");
     }
+    // Of those that were replaced first, checkpoints do not tell any more that there ever was a commit of them.
+    let_an_hour_pass(&dir);
     table.vacuum(Duration::ZERO, false).await.unwrap();
     let mut table = Table::open(&lake, "stream/pin").await.unwrap().unwrap();
     assert_eq!(count(&table, &lake).await, once(0, 0..next as i64));
