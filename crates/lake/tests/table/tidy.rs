@@ -262,7 +262,8 @@ async fn a_column_that_is_added_to_a_table_at_rest_leaves_its_totals() {
     }
 }
 
-/// Five hundred commits of random size with what the streaming half does beside them: few files, a short log, flat time.
+/// Five hundred commits of random size with what the streaming half does beside them: at no time are there many data
+/// files, nor many commits that no checkpoint stands for. How long anything takes is left to the benches.
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_commits_leave_few_files_and_a_short_log() {
     let mut random = pinmill_testkit::rng();
@@ -271,6 +272,7 @@ async fn five_hundred_commits_leave_few_files_and_a_short_log() {
     let lake = Lake::open_with(dir.path().to_str().unwrap(), &options).unwrap();
     let options = TableOptions { history: Some(Duration::ZERO) };
     let mut table = Table::open_or_create_with(&lake, "stream/pin", &schema(), &options).await.unwrap();
+    let log = dir.path().join("stream/pin/_delta_log");
     let mut next = 0_u64;
     for commit in 0..500_u64 {
         let end = next + random.random_range(1..40);
@@ -286,6 +288,9 @@ async fn five_hundred_commits_leave_few_files_and_a_short_log() {
                 .await
                 .unwrap();
         }
+        // A checkpoint comes with every fiftieth version.
+        let to_read = commits_to_read(&log);
+        assert!(to_read <= 50, "{to_read} commits are to be read after commit {commit}");
         let files = table.files().unwrap().len();
         assert!(files < 60, "{files} files after commit {commit}");
     }
@@ -298,6 +303,19 @@ async fn five_hundred_commits_leave_few_files_and_a_short_log() {
     let there = contents_of(&dir);
     let data = there.iter().filter(|path| path.contains("part-")).count();
     assert_eq!(data, table.files().unwrap().len(), "nothing is left that no version needs");
+    assert!(data < 60, "{data} data files");
     let log = there.iter().filter(|path| path.ends_with(".json")).count();
     assert!(log < 200, "{log} commits are kept of more than five hundred");
+}
+
+/// The commits that whoever opens a table reads one by one: those that no checkpoint stands for.
+fn commits_to_read(log: &std::path::Path) -> usize {
+    let checkpoint = std::fs::read(log.join("_last_checkpoint")).ok().map(|hint| {
+        let hint: serde_json::Value = serde_json::from_slice(&hint).unwrap();
+        hint["version"].as_u64().unwrap()
+    });
+    let names =
+        std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let versions = names.filter_map(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
+    versions.filter(|version| checkpoint.is_none_or(|checkpoint| *version > checkpoint)).count()
 }
