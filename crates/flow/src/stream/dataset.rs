@@ -1,6 +1,7 @@
 //! One dataset's loop: find its partitions, gather a step, commit it, go on.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use pinmill_broker::TopicDescription;
@@ -92,10 +93,12 @@ impl<'a> Follow<'a> {
             if self.refused.has(&claim) {
                 continue;
             }
-            if topics.contains_key(&claim.topic.name) {
+            let Entry::Vacant(name) = topics.entry(claim.topic.name.clone()) else {
                 self.refuse_namesake(&claim);
-            } else if self.take_on(&claim).await? {
-                topics.insert(claim.topic.name, claim.topic.generation);
+                continue;
+            };
+            if self.take_on(&claim).await? {
+                name.insert(claim.topic.generation);
             }
         }
         self.feeds.retain(|feed| topics.get(&feed.topic) == Some(&feed.generation));
