@@ -317,7 +317,7 @@ impl Quarantine {
         from: u64,
         mut take: impl FnMut(&RecordBatch) -> Result<bool, String>,
     ) -> Result<()> {
-        for file in table.files_from_offset(from)? {
+        for file in table.files_within("offset", &(from..=u64::MAX))? {
             for batch in self.batches(&file).await? {
                 let go_on = take(&batch).map_err(|reason| Error::corrupt(&file.path, reason))?;
                 if !go_on {
