@@ -66,7 +66,6 @@ pub async fn list(
     let moved = moved(pipeline, lake, half).await?;
     let mut found = quarantine.records(filter, limit.saturating_add(moved.len())).await?;
     found.retain(|record| !moved.contains(&record.id));
-    found.sort_by(|a, b| (a.quarantined_at_us, &a.id).cmp(&(b.quarantined_at_us, &b.id)));
     found.truncate(limit);
     Ok(found)
 }
