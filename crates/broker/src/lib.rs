@@ -22,9 +22,9 @@ use async_trait::async_trait;
 
 pub use embedded::EmbeddedLog;
 pub use memory::MemoryLog;
-pub use name::{MAX_TOPIC_NAME, check_topic_name};
+pub use name::check_topic_name;
 // The words of the embedded log serve for every log. Offsets grow by at least one from record to record: others leave gaps.
-pub use pinmill_log::{Health, OffsetRange, Record, StoredRecord};
+pub use pinmill_log::{Health, MAX_TOPIC_NAME, OffsetRange, Record, StoredRecord};
 
 /// What one read may return and how long it may wait for it.
 #[derive(Debug, Clone, Copy)]

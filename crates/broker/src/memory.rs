@@ -75,6 +75,11 @@ impl MemoryLog {
         self.held.send_replace(hold);
     }
 
+    /// How many appends wait.
+    pub fn waiting_appends(&self) -> usize {
+        self.held.receiver_count()
+    }
+
     /// All records of a topic, by partition; empty where there is no such topic.
     pub fn records(&self, topic: &str) -> Vec<Vec<StoredRecord>> {
         self.lock().topics.get(topic).map(|topic| topic.partitions.clone()).unwrap_or_default()

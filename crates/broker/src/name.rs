@@ -1,9 +1,11 @@
-//! What a topic may be called: Kafka's rules, so that every adapter can keep every name.
+//! What a topic may be called: the rule of the embedded log, which is Kafka's, so that every adapter can keep every name.
+
+use pinmill_log::Error as LogError;
 
 use crate::{Error, Result};
 
-/// Longest topic name, in bytes.
-pub const MAX_TOPIC_NAME: usize = 249;
+/// Most characters of a refused name that are shown.
+const SHOWN: usize = 60;
 
 /// Checks a topic name: 1 to 249 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
 ///
@@ -12,21 +14,12 @@ pub const MAX_TOPIC_NAME: usize = 249;
 /// # Errors
 /// [`Error::InvalidTopic`] with the rule that is broken. The name in it is cut to a printable length.
 pub fn check_topic_name(name: &str) -> Result<()> {
-    let broken = if name.is_empty() {
-        Some("it is empty".to_owned())
-    } else if name.len() > MAX_TOPIC_NAME {
-        Some(format!("it has {} bytes, the limit is {MAX_TOPIC_NAME}", name.len()))
-    } else if name == "." || name == ".." {
-        Some("it names a folder".to_owned())
-    } else {
-        let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let stranger = name.chars().find(|c| !allowed(c));
-        stranger.map(|c| format!("only ASCII letters, digits, `.`, `_` and `-` are allowed, not {c:?}"))
-    };
-    match broken {
-        None => Ok(()),
-        Some(reason) => Err(Error::InvalidTopic { name: name.escape_debug().take(60).collect(), reason }),
-    }
+    pinmill_log::check_topic_name(name).map_err(|error| match error {
+        LogError::InvalidTopic { reason, .. } => {
+            Error::InvalidTopic { name: name.escape_debug().take(SHOWN).collect(), reason }
+        }
+        other => other.into(),
+    })
 }
 
 #[cfg(test)]

@@ -384,7 +384,7 @@ pub(crate) enum QuarantineCommand {
         /// One line a record
         #[arg(long)]
         records: bool,
-        /// Records listed at the most
+        /// Records considered at the most: the oldest
         #[arg(long, value_name = "N", default_value_t = 1000)]
         limit: usize,
         #[command(flatten)]

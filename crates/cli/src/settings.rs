@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use pinmill_lake::archive::{MAX_OBJECT_BYTES, MAX_OBJECT_RECORDS};
 
 use crate::error::Failure;
 
@@ -280,6 +281,7 @@ impl Settings {
         if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(self.bad("kinesis.account-id", "a number of twelve digits"));
         }
+        self.check_archive_objects()?;
         self.flag("allow-unauthenticated-remote")?;
         for key in [
             "gateway.auto-create-topics",
@@ -295,6 +297,21 @@ impl Settings {
         self.one_of("streams", &["embedded", "off"])?;
         self.one_of("stream.from", &["streams", "topics", "both", "off"])?;
         self.one_of("engine", &["embedded"])?;
+        Ok(())
+    }
+
+    /// What is gathered for an archive object must fit into one, with the record that closes it: a longer backlog could
+    /// never be archived.
+    fn check_archive_objects(&self) -> Result<(), Failure> {
+        let (bytes, records) = ("archive.max-bytes", "archive.max-records");
+        let most = MAX_OBJECT_BYTES as u64;
+        if self.bytes(bytes)?.saturating_add(self.bytes("gateway.max-record")?) > most {
+            let most = ByteSize(most);
+            return Err(self.bad(bytes, &format!("{most} or less together with `gateway.max-record`")));
+        }
+        if self.parsed::<u64>(records, "a whole number")? > MAX_OBJECT_RECORDS {
+            return Err(self.bad(records, &format!("{MAX_OBJECT_RECORDS} or less")));
+        }
         Ok(())
     }
 
@@ -481,6 +498,8 @@ mod tests {
             ("kinesis.max-record", "11MiB"),
             ("engine.memory", "1"),
             ("data", ""),
+            ("archive.max-bytes", "1GiB"),
+            ("archive.max-records", "50000001"),
         ] {
             let failure = Settings::resolve(None, [], &flags(&[(key, value)])).unwrap_err();
             assert_eq!(failure.exit, 78);
@@ -492,6 +511,19 @@ mod tests {
     #[test]
     fn every_default_can_be_read() {
         Settings::resolve(None, [], &[]).unwrap();
+    }
+
+    #[test]
+    fn what_closes_an_archive_object_may_be_as_much_as_one_holds() {
+        let largest = flags(&[("archive.max-bytes", "1023MiB"), ("archive.max-records", "50000000")]);
+        Settings::resolve(None, [], &largest).unwrap();
+        let with_larger_records = [largest, flags(&[("gateway.max-record", "2MiB")])].concat();
+        let failure = Settings::resolve(None, [], &with_larger_records).unwrap_err();
+        assert!(
+            failure.message.contains("or less together with `gateway.max-record`"),
+            "{}",
+            failure.message
+        );
     }
 
     #[test]

@@ -162,6 +162,17 @@ async fn register_table(
         engine.register_dataset(dataset, schema, Rows::Memory(Vec::new())).await?;
         return Ok(None);
     };
+    register_rows(dataset, engine, lake, &table).await?;
+    Ok(Some(table.version()))
+}
+
+/// Registers a dataset over the rows that its table has as of this view.
+pub(crate) async fn register_rows(
+    dataset: &Dataset,
+    engine: &dyn Engine,
+    lake: &Lake,
+    table: &Table,
+) -> Result<()> {
     let mut files = Vec::new();
     for file in table.files()? {
         let Some(rows) = file.rows else {
@@ -173,7 +184,7 @@ async fn register_table(
     url.set_path("/");
     let rows = Rows::Parquet { url, store: Arc::clone(lake.store()), files };
     engine.register_dataset(dataset, Arc::clone(table.schema()), rows).await?;
-    Ok(Some(table.version()))
+    Ok(())
 }
 
 fn select<'a>(pipeline: &'a Pipeline, names: &[String]) -> Result<Vec<&'a Answer>> {

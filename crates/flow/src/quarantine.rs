@@ -7,7 +7,8 @@
 //!
 //! 1. The table is opened, and what an earlier replay left half done is finished: the records on its list
 //!    ([`Table::replayed`]) are taken out of quarantine.
-//! 2. The records are read, cleaned, and their rows written to data files.
+//! 2. The records are read, cleaned, and their rows written to data files. Those that the table has rows of already
+//!    are taken out of quarantine instead: of two cleans at once with different SQL, one found them clean.
 //! 3. One commit adds the files to the table, moves the records from `quarantined` to `clean` in its totals, and
 //!    puts their ids on the list. It is refused when the table is not at the version of step 1, so that no other
 //!    replay can have moved the same records.
@@ -25,7 +26,7 @@ use pinmill_engine::{Cleaner, Decoder, Engine, Position, RawValue};
 use pinmill_lake::Lake;
 use pinmill_lake::quarantine::Quarantine;
 pub use pinmill_lake::quarantine::{Filter, QuarantinedRecord};
-use pinmill_lake::table::{CommitPlan, RecordId, Table, WriterOptions, WrittenFile};
+use pinmill_lake::table::{CommitPlan, DataFile, RecordId, Table, WriterOptions, WrittenFile};
 use pinmill_pipeline::{Dataset, Pipeline};
 use serde::Serialize;
 
@@ -65,7 +66,6 @@ pub async fn list(
     let moved = moved(pipeline, lake, half).await?;
     let mut found = quarantine.records(filter, limit.saturating_add(moved.len())).await?;
     found.retain(|record| !moved.contains(&record.id));
-    found.sort_by(|a, b| (a.quarantined_at_us, &a.id).cmp(&(b.quarantined_at_us, &b.id)));
     found.truncate(limit);
     Ok(found)
 }
@@ -205,17 +205,8 @@ impl<'a> Replay<'a> {
         self.table.refresh().await?;
         finish(&mut self.table, self.quarantine).await?;
         for file in self.quarantine.files().await? {
-            let mut records = self.quarantine.read(&file).await?;
-            records.retain(|record| record.dataset == self.dataset.name && filter.takes(record));
-            let mut covered = Vec::with_capacity(records.len());
-            for record in records {
-                // What lies behind the table's position was left by a clean that died: the next one settles it.
-                let position = self.table.position(&record.id.topic, record.id.partition).await?;
-                if position.is_some_and(|position| record.id.offset <= position) {
-                    covered.push(record);
-                }
-            }
-            for part in covered.chunks(MAX_IDS) {
+            let records = self.to_be_tried(&file, filter).await?;
+            for part in records.chunks(MAX_IDS) {
                 let tried = self.clean(part).await?;
                 for reason in &tried.failed {
                     *failed.entry(reason.clone()).or_default() += 1;
@@ -224,6 +215,26 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The records of a file of the quarantine that may be moved.
+    async fn to_be_tried(&mut self, file: &DataFile, filter: &Filter) -> Result<Vec<QuarantinedRecord>> {
+        let mut records = self.quarantine.read(file).await?;
+        records.retain(|record| record.dataset == self.dataset.name && filter.takes(record));
+        let mut covered = Vec::with_capacity(records.len());
+        for record in records {
+            // What lies behind the table's position was left by a clean that died: the next one settles it.
+            let position = self.table.position(&record.id.topic, record.id.partition).await?;
+            if position.is_some_and(|position| record.id.offset <= position) {
+                covered.push(record);
+            }
+        }
+        let ids: Vec<RecordId> = covered.iter().map(|record| record.id.clone()).collect();
+        let present = self.table.present(&ids).await?;
+        self.quarantine.remove(&present).await?;
+        let present: HashSet<RecordId> = present.into_iter().collect();
+        covered.retain(|record| !present.contains(&record.id));
+        Ok(covered)
     }
 
     /// Moves the records that passed, exactly once.

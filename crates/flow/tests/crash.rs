@@ -1,23 +1,28 @@
-//! Death at every named point: after a restart the tables hold exactly what was accepted, once.
+//! Death at every named point: after a restart the tables hold exactly what was accepted, once. And two cleans at once,
+//! one of which waits at such a point for the other.
 //!
 //! Crash points are global, so these tests have a process of their own and run one after the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fail::FailScenario;
 use pinmill_flow::stream::tidy;
 use pinmill_flow::{
-    ArchiveConfig, AuditOptions, CRASH_POINTS, CleanOptions, Half, Logs, SourceKind, StepLimit, StreamConfig,
-    StreamSource, Streamer,
+    ArchiveConfig, AuditOptions, CRASH_POINTS, CleanOptions, CleanReport, Half, Logs, SourceKind, StepLimit,
+    StreamConfig, StreamSource, Streamer,
 };
+use pinmill_lake::Lake;
 use pinmill_lake::table::CompactPolicy;
 use rand::RngExt;
-use support::{World, is_tolerable, small, tolerant};
+use support::{World, bad, good, is_tolerable, small, tolerant};
+use tokio::runtime::Handle;
 
 const CRASH: &str = "died at a crash point";
 
@@ -285,5 +290,84 @@ fn death_at_any_point_neither_loses_nor_doubles_a_record() {
             assert!(died || mode == Mode::Error || rare, "{point} was never passed");
         }
     }
+    scenario.teardown();
+}
+
+/// Does something at the first passing of a point.
+fn at_first(point: &str, work: impl FnOnce() + Send + 'static) {
+    let work = Mutex::new(Some(work));
+    let passing = move || {
+        let first = work.lock().unwrap().take();
+        if let Some(work) = first {
+            work();
+        }
+    };
+    fail::cfg_callback(point, passing).unwrap();
+}
+
+/// Archived records on some of which [`small`] and [`tolerant`] do not agree.
+async fn disputed() -> World {
+    let world = World::new(small());
+    world.topic("t.user", 1).await;
+    world.post("t.user", 0, (0..20).map(good).chain((0..20).map(bad))).await;
+    world.archive().await;
+    world
+}
+
+/// A clean by [`tolerant`], on a thread of its own.
+fn clean_tolerantly(handle: &Handle, lake: &Lake) -> JoinHandle<pinmill_flow::Result<CleanReport>> {
+    let (handle, lake) = (handle.clone(), lake.clone());
+    std::thread::spawn(move || {
+        let (pipeline, engine) = (tolerant(), support::engine());
+        handle.block_on(pinmill_flow::clean(&pipeline, &engine, &lake, &CleanOptions::default()))
+    })
+}
+
+#[test]
+fn what_another_clean_has_settled_meanwhile_is_not_put_into_quarantine() {
+    let scenario = FailScenario::setup();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let world = runtime.block_on(disputed());
+    let (handle, lake) = (runtime.handle().clone(), world.lake.clone());
+    at_first("flow::load::files_written", move || {
+        clean_tolerantly(&handle, &lake).join().unwrap().unwrap();
+    });
+    runtime.block_on(async {
+        world.clean().await;
+        world.assert_settled_as("t.user", is_tolerable).await;
+        world.assert_balanced().await;
+    });
+    scenario.teardown();
+}
+
+/// The tolerant clean has begun. Then the strict one comes as far as its commit of the table, and waits there until the
+/// tolerant one is through, which has found in quarantine what both of them reject.
+#[test]
+fn what_another_clean_found_clean_is_taken_out_of_quarantine_again_and_nothing_else() {
+    let scenario = FailScenario::setup();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let world = Arc::new(runtime.block_on(disputed()));
+    let wait = |event: &Receiver<()>| event.recv_timeout(Duration::from_secs(60)).unwrap();
+    let (rejected, has_rejected) = sync_channel(1);
+    let (committed, has_committed) = sync_channel(1);
+    let (done, is_done) = sync_channel(1);
+    let (handle, strict) = (runtime.handle().clone(), Arc::clone(&world));
+    at_first("flow::load::files_written", move || {
+        std::thread::spawn(move || {
+            done.send(handle.block_on(strict.clean_with(&CleanOptions::default()))).unwrap();
+        });
+        wait(&has_rejected);
+    });
+    at_first("flow::load::quarantine_committed", move || {
+        rejected.send(()).unwrap();
+        wait(&has_committed);
+    });
+    at_first("flow::load::table_committed", move || committed.send(()).unwrap());
+    clean_tolerantly(runtime.handle(), &world.lake).join().unwrap().unwrap();
+    is_done.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    runtime.block_on(async {
+        world.assert_settled_as("t.user", is_tolerable).await;
+        world.assert_balanced().await;
+    });
     scenario.teardown();
 }

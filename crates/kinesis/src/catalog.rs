@@ -321,7 +321,7 @@ fn gone(name: &str) -> ApiError {
 }
 
 /// Runs a change to its end even when the client that asked for it goes away meanwhile: log and memory must not part.
-async fn detached<T: Send + 'static>(
+pub(crate) async fn detached<T: Send + 'static>(
     change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::spawn(change).await.unwrap_or_else(|error| {

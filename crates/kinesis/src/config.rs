@@ -40,7 +40,8 @@ pub struct KinesisConfig {
     pub enforce_throughput: bool,
     /// How long a client may take to send a body.
     pub body_timeout: Duration,
-    /// Most bytes of request bodies held at a time; a request that finds no room in time is answered with 503.
+    /// Most bytes of request bodies held at a time, and as many of records on their way into the log; a request whose body
+    /// finds no room in time is answered with 503.
     pub body_memory: usize,
     /// Whose requests are taken.
     pub credentials: Credentials,

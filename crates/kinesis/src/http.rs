@@ -35,9 +35,7 @@ pub(crate) struct Received {
 
 impl Bodies {
     pub(crate) fn new(memory: usize, timeout: Duration) -> Self {
-        // Less than one body could never be read.
-        let room = (memory.max(MAX_BODY_BYTES) / 1024).min(Semaphore::MAX_PERMITS);
-        Self { room: Arc::new(Semaphore::new(room)), timeout }
+        Self { room: room(memory), timeout }
     }
 
     /// The whole body; `Err` holds the status to answer where there is none.
@@ -59,6 +57,12 @@ impl Bodies {
             Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
         }
     }
+}
+
+/// So much memory to be shared out, in KiB. With less than one body takes, that could never be read.
+pub(crate) fn room(memory: usize) -> Arc<Semaphore> {
+    let kib = (memory.max(MAX_BODY_BYTES) / 1024).min(Semaphore::MAX_PERMITS);
+    Arc::new(Semaphore::new(kib))
 }
 
 /// An answer with the ids that every answer of the service has.

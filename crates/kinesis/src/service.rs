@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use pinmill_broker::EventLog;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::catalog::{Catalog, Live, TOPIC};
 use crate::config::KinesisConfig;
 use crate::error::{ApiError, OpenError};
-use crate::http::Bodies;
+use crate::http::{Bodies, room};
 use crate::ids::arn;
 use crate::model::{Mode, StreamState};
 use crate::ops::subscribe::Subscriptions;
@@ -32,8 +32,8 @@ impl Kinesis {
         check(&config)?;
         let catalog = Catalog::open(log).await?;
         let bodies = Bodies::new(config.body_memory, config.body_timeout);
-        let subscriptions = Subscriptions::default();
-        Ok(Self { service: Arc::new(Service { catalog, config, subscriptions, bodies }) })
+        let (appends, subscriptions) = (room(config.body_memory), Subscriptions::default());
+        Ok(Self { service: Arc::new(Service { catalog, config, subscriptions, bodies, appends }) })
     }
 
     /// The native protocol on every path, and the façade on `/streams…`: for a port of their own.
@@ -116,11 +116,21 @@ pub(crate) struct Service {
     pub(crate) config: KinesisConfig,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) bodies: Bodies,
+    /// Room in KiB for records on their way into the log.
+    appends: Arc<Semaphore>,
 }
 
 impl Service {
     pub(crate) fn now_ms(&self) -> i64 {
         self.config.clock.now_ms()
+    }
+
+    /// Waits for room for so many bytes of records. They have it until it is dropped: the log may still hold them when
+    /// their request, and the room of its body, are gone.
+    pub(crate) async fn room_to_append(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.appends).acquire_many_owned(kib).await;
+        room.map_err(|error| ApiError::internal(Some(error.to_string())))
     }
 
     /// The name of the stream that a request is about, by its name or its ARN.

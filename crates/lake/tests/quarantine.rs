@@ -56,6 +56,20 @@ async fn records_come_back_byte_for_byte_and_are_found_by_filter() {
 }
 
 #[tokio::test]
+async fn a_limit_takes_those_that_were_put_in_first_whatever_file_they_are_in() {
+    let quarantine = Quarantine::open(&FaultyStore::new().lake(), "batch").await.unwrap();
+    for (offset, quarantined_at_us) in [(0, 200), (1, 300), (2, 100), (3, 400), (4, 100)] {
+        let record = QuarantinedRecord { quarantined_at_us, ..record("t", 0, offset) };
+        quarantine.add(&[record]).await.unwrap();
+    }
+    for limit in 0..6 {
+        let oldest = quarantine.records(&Filter::default(), limit).await.unwrap();
+        let offsets: Vec<u64> = oldest.iter().map(|record| record.id.offset).collect();
+        assert_eq!(offsets, [2, 4, 0, 1, 3][..limit.min(5)]);
+    }
+}
+
+#[tokio::test]
 async fn a_record_is_put_in_once_however_often_it_is_given() {
     let quarantine = Quarantine::open(&FaultyStore::new().lake(), "batch").await.unwrap();
     let [a, b, c] = [record("t", 0, 4), record("t", 0, 9), record("t", 1, 4)];

@@ -66,5 +66,5 @@ pub use record::{Appended, OffsetRange, Record, StoredRecord};
 pub use recovery::{Cut, RecoveryReport, Skipped};
 pub use repair::{RepairReport, repair, repair_on};
 pub use survey::{Damage, Lost, Problem};
-pub use topics::TopicMeta;
+pub use topics::{MAX_TOPIC_NAME, TopicMeta, check_name as check_topic_name};
 pub use verify::{VerifyReport, verify, verify_on};

@@ -24,8 +24,8 @@ use crate::recovery::check_version;
 /// Folder of the topics in the log's folder.
 pub(crate) const TOPICS: &str = "topics";
 const META: &str = "meta.json";
-/// Kafka's limit.
-const MAX_NAME: usize = 249;
+/// Longest topic name, in bytes: Kafka's limit.
+pub const MAX_TOPIC_NAME: usize = 249;
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,12 +61,15 @@ impl Stored {
     }
 }
 
-/// Kafka's rule: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or `..`.
-pub(crate) fn check_name(name: &str) -> Result<()> {
+/// Kafka's rule: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or `..`. It also makes a name safe as one component of a path.
+///
+/// # Errors
+/// [`Error::InvalidTopic`] with the rule that is broken.
+pub fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let reason = if name.is_empty() {
         "it is empty"
-    } else if name.len() > MAX_NAME {
+    } else if name.len() > MAX_TOPIC_NAME {
         "it is longer than 249 characters"
     } else if name == "." || name == ".." {
         "`.` and `..` are folders"
@@ -75,7 +78,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    let shown: String = name.chars().take(MAX_NAME).collect();
+    let shown: String = name.chars().take(MAX_TOPIC_NAME).collect();
     Err(Error::InvalidTopic { name: shown, reason: reason.into() })
 }
 

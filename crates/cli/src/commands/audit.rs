@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use pinmill_broker::EventLog;
+use pinmill_flow::audit::Stages;
 use pinmill_flow::{AuditOptions, AuditReport, Logs};
 use pinmill_lake::Lake;
 use serde_json::{Value, json};
@@ -21,13 +22,15 @@ pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure
         archive: args.archive.as_deref().map(Lake::open).transpose()?,
         ..AuditOptions::default()
     };
+    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
+    let stages = Stages::now(&pipeline, &*engine, &lake, &options).await?;
+    // Not before: a view does not see what a server takes after it was opened.
     let (topics, streams) = (context.log_to_read()?, context.streams_to_read().await?);
     let logs = Logs {
         topics: topics.as_deref().map(|log| log as &dyn EventLog),
         streams: streams.as_ref().map(|log| log as &dyn EventLog),
     };
-    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
-    let report = pinmill_flow::audit(&pipeline, &*engine, logs, &lake, &options).await?;
+    let report = stages.against(&pipeline, logs, &lake, &options).await?;
     let mut stdout = std::io::stdout().lock();
     match args.output.format.unwrap_or_default() {
         Format::Json => write_json(&mut stdout, &to_json(&report))?,

@@ -23,13 +23,13 @@ struct Survey<'a> {
 }
 
 /// What the archive holds of a topic partition: by the manifests where they say enough, and with `deep` by every line
-/// of every object. `generation` is that of the log's topic, where there is one.
+/// of every object, in both cases before the offset `until`. `generation` is that of the log's topic, where there is one.
 pub(super) async fn archived(
     archive: &Archive,
     (topic, partition): (&str, u32),
     generation: Option<&str>,
     cuts: [u64; 2],
-    deep: bool,
+    (until, deep): (u64, bool),
 ) -> Result<Archived> {
     // An object is put before its manifest: what is listed here has its object when those are listed.
     let manifests = archive.manifests(topic, partition, 0).await?;
@@ -37,8 +37,8 @@ pub(super) async fn archived(
     let ranges = Vec::new();
     let mut survey = Survey { archive, topic, partition, cuts, manifests, objects, ranges, repeated: 0 };
     match deep {
-        true => survey.read(0, u64::MAX).await?,
-        false => survey.sum_up().await?,
+        true => survey.read(0, until).await?,
+        false => survey.sum_up(until).await?,
     }
     let (own, gone) = (survey.is_own(generation).await?, survey.gone().await?);
     Ok(Archived { own, ranges: survey.ranges, repeated: survey.repeated, gone })
@@ -79,12 +79,12 @@ impl Survey<'_> {
         self.objects.binary_search_by_key(&offset, |object| object.first_offset).is_ok()
     }
 
-    /// One range an object, by its manifest. Objects without a manifest are read, and so are those that one of the cuts
+    /// One range an object that begins before `until`, by its manifest. Objects without a manifest are read, and so are those that one of the cuts
     /// runs through.
-    async fn sum_up(&mut self) -> Result<()> {
+    async fn sum_up(&mut self, until: u64) -> Result<()> {
         // Runs of objects without a manifest are read together: there may be tens of thousands of them.
         let mut unread: Option<u64> = None;
-        for index in 0..self.objects.len() {
+        for index in 0..self.objects.partition_point(|object| object.first_offset < until) {
             let object = self.objects[index];
             let manifest = match self.manifests.binary_search(&object.first_offset) {
                 Ok(_) => self.archive.manifest(&object.name(self.topic, self.partition)).await?,
@@ -103,7 +103,7 @@ impl Survey<'_> {
             }
         }
         match unread {
-            Some(from) => self.read(from, u64::MAX).await,
+            Some(from) => self.read(from, until).await,
             None => Ok(()),
         }
     }

@@ -15,7 +15,8 @@ use pinmill_pipeline::{Dataset, Pipeline};
 
 use super::archived::archived;
 use super::balance::{Facts, LogCut, Problem, TableFacts, Tally};
-use crate::{Error, Half, Result, register_tables};
+use crate::answer::register_rows;
+use crate::{Error, Half, Result};
 
 /// How much is read from the log at a time.
 const FETCH_BYTES: usize = 4 << 20;
@@ -23,6 +24,7 @@ const FETCH_BYTES: usize = 4 << 20;
 const NAMED: usize = 10;
 
 /// What the tables and the quarantine hold.
+#[derive(Debug)]
 pub(super) struct Tables {
     /// Totals by dataset.
     totals: BTreeMap<String, Totals>,
@@ -70,9 +72,10 @@ pub(super) async fn tables(
     half: Half,
 ) -> Result<Tables> {
     let (mut totals, mut problems) = (BTreeMap::new(), Vec::new());
-    register_tables(pipeline, engine, lake, half).await?;
     for dataset in &pipeline.datasets {
         let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? else { continue };
+        // Rows and totals of one version: commits may come in between.
+        register_rows(dataset, engine, lake, &table).await?;
         let of_table = table.totals().await?;
         problems.extend(miscounted(engine, dataset, &of_table).await?);
         problems.extend(repeated(engine, dataset, &of_table).await?);
@@ -101,6 +104,32 @@ pub(super) async fn tables(
         }));
     }
     Ok(Tables { totals, quarantined, problems })
+}
+
+/// The offset after the last one that the archive holds of each topic partition; the greatest where it cannot be told, as
+/// no object has a manifest.
+pub(super) async fn archive_ends(archive: &Archive) -> Result<BTreeMap<(String, u32), u64>> {
+    let mut ends = BTreeMap::new();
+    for (topic, partition) in archive.partitions().await? {
+        let newest = archive.manifests(&topic, partition, 0).await?.last().copied();
+        let end = match newest {
+            None => u64::MAX,
+            Some(first) => end_of_object(archive, &topic, partition, first).await?,
+        };
+        ends.insert((topic, partition), end);
+    }
+    Ok(ends)
+}
+
+/// The offset after the last one of the object that begins at `first`, by its manifest.
+async fn end_of_object(archive: &Archive, topic: &str, partition: u32, first: u64) -> Result<u64> {
+    let objects = archive.objects(topic, partition, first).await?;
+    for object in objects.into_iter().filter(|object| object.first_offset == first) {
+        if let Some(manifest) = archive.manifest(&object.name(topic, partition)).await? {
+            return Ok(manifest.sum.last.saturating_add(1));
+        }
+    }
+    Ok(u64::MAX)
 }
 
 /// All topic partitions that any stage knows, ascending.
@@ -150,17 +179,18 @@ pub(super) async fn held(log: &dyn EventLog, topic: &str, partition: u32) -> Res
     }
 }
 
-/// Everything that is known of one topic partition.
+/// Everything that is known of one topic partition. Of the archive, what lies before `until` or has been cleaned.
 pub(super) async fn partition(
     log: Option<&dyn EventLog>,
     archive: &Archive,
     tables: &Tables,
     dataset: Option<&str>,
     (topic, partition): (&str, u32),
-    deep: bool,
+    (until, deep): (u64, bool),
 ) -> Result<Facts> {
     let key = (topic.to_owned(), partition);
     let table = dataset.map(|dataset| tables.facts(dataset, &key));
+    let until = table.map_or(until, |table| until.max(table.next));
     let held = match log {
         None => None,
         Some(log) => held(log, topic, partition).await?,
@@ -171,7 +201,7 @@ pub(super) async fn partition(
     };
     let log_beginning = held.map(|held| held.beginning);
     let cuts = [log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
-    let archived = archived(archive, (topic, partition), generation.as_deref(), cuts, deep).await?;
+    let archived = archived(archive, (topic, partition), generation.as_deref(), cuts, (until, deep)).await?;
     let log = match (log, held) {
         (Some(log), Some(held)) => read_log(log, topic, partition, held, &archived.ranges).await?,
         _ => LogCut::default(),

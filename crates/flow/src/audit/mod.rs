@@ -30,6 +30,7 @@ use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 pub use self::balance::{PartitionAudit, Problem};
+use self::facts::Tables;
 pub use self::halves::{HalvesAudit, given_alike};
 pub use self::stream::{ShardAudit, StreamAudit};
 use crate::clean::CleanOptions;
@@ -136,7 +137,70 @@ pub struct TopicAudit {
     pub partitions: Vec<PartitionAudit>,
 }
 
-/// Compares what every stage of both halves holds.
+/// Where the stages behind the logs stand: the tables of both halves, and the end of the archive.
+///
+/// It is noted before a log is opened to be compared with it. Records go from the log to the stages behind, so a log that
+/// is opened later holds all that was noted, and what it holds beyond that is pending. The other way round, what a server
+/// hands on in between would be missing from the log.
+#[derive(Debug)]
+pub struct Stages {
+    batch: Tables,
+    stream: Tables,
+    archive_ends: BTreeMap<(String, u32), u64>,
+}
+
+impl Stages {
+    /// Where they stand now.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub async fn now(
+        pipeline: &Pipeline,
+        engine: &dyn Engine,
+        lake: &Lake,
+        options: &AuditOptions,
+    ) -> Result<Self> {
+        // The archive after the tables that are made from it.
+        let batch = facts::tables(pipeline, engine, lake, Half::Batch).await?;
+        let stream = facts::tables(pipeline, engine, lake, Half::Stream).await?;
+        let archive_ends = facts::archive_ends(&options.archive_of(lake)).await?;
+        Ok(Self { batch, stream, archive_ends })
+    }
+
+    /// Compares them with each other and with the logs, which are to be as new as they are, or newer.
+    ///
+    /// # Errors
+    /// As [`audit()`].
+    pub async fn against(
+        self,
+        pipeline: &Pipeline,
+        logs: Logs<'_>,
+        lake: &Lake,
+        options: &AuditOptions,
+    ) -> Result<AuditReport> {
+        let mut report = AuditReport::default();
+        let Self { batch, stream: tables, archive_ends } = self;
+        batch_half(pipeline, logs.topics, (batch, &archive_ends), lake, options, &mut report).await?;
+        let (streams, problems) = stream::audit(pipeline, logs, lake, &tables).await?;
+        report.pending_stream = streams.values().map(|stream| stream.pending).sum();
+        let unclaimed = streams.iter().filter(|(_, stream)| stream.dataset.is_none());
+        report.unclaimed.extend(unclaimed.map(|(name, _)| name.clone()));
+        report.streams = streams;
+        report.problems.extend(problems.into_iter().chain(tables.problems));
+        if options.compare {
+            report.halves = halves::compare(pipeline, lake).await?;
+        }
+        if options.same_rows {
+            let differ = report.halves.iter().filter(|halves| !halves.same);
+            report.problems.extend(differ.map(HalvesAudit::problem));
+        }
+        report.balanced = report.problems.is_empty() && (options.allow_pending || report.pending() == 0);
+        Ok(report)
+    }
+}
+
+/// Compares what every stage of both halves holds. For logs that grow while they are open; for views of logs, which do
+/// not, there is [`Stages`].
 ///
 /// # Errors
 /// What cannot be read. What does not balance is no error, but in the report.
@@ -147,41 +211,26 @@ pub async fn audit(
     lake: &Lake,
     options: &AuditOptions,
 ) -> Result<AuditReport> {
-    let mut report = AuditReport::default();
-    batch_half(pipeline, engine, logs.topics, lake, options, &mut report).await?;
-    let tables = facts::tables(pipeline, engine, lake, Half::Stream).await?;
-    let (streams, problems) = stream::audit(pipeline, logs, lake, &tables).await?;
-    report.pending_stream = streams.values().map(|stream| stream.pending).sum();
-    let unclaimed = streams.iter().filter(|(_, stream)| stream.dataset.is_none());
-    report.unclaimed.extend(unclaimed.map(|(name, _)| name.clone()));
-    report.streams = streams;
-    report.problems.extend(problems.into_iter().chain(tables.problems));
-    if options.compare {
-        report.halves = halves::compare(pipeline, lake).await?;
-    }
-    if options.same_rows {
-        let differ = report.halves.iter().filter(|halves| !halves.same);
-        report.problems.extend(differ.map(HalvesAudit::problem));
-    }
-    report.balanced = report.problems.is_empty() && (options.allow_pending || report.pending() == 0);
-    Ok(report)
+    Stages::now(pipeline, engine, lake, options).await?.against(pipeline, logs, lake, options).await
 }
 
 async fn batch_half(
     pipeline: &Pipeline,
-    engine: &dyn Engine,
     log: Option<&dyn EventLog>,
+    (tables, archive_ends): (Tables, &BTreeMap<(String, u32), u64>),
     lake: &Lake,
     options: &AuditOptions,
     report: &mut AuditReport,
 ) -> Result<()> {
     let archive = options.archive_of(lake);
-    let tables = facts::tables(pipeline, engine, lake, Half::Batch).await?;
-    for (topic, partition) in facts::partitions(log, &archive, &tables).await? {
+    for key in facts::partitions(log, &archive, &tables).await? {
+        let until = archive_ends.get(&key).copied().unwrap_or_default();
+        let (topic, partition) = key;
         let dataset = pipeline.dataset_for_topic(&topic).map(|dataset| dataset.name.clone());
-        let facts =
-            facts::partition(log, &archive, &tables, dataset.as_deref(), (&topic, partition), options.deep);
-        let (audit, problems) = balance::balance(&topic, partition, &facts.await?);
+        let place = (topic.as_str(), partition);
+        let extent = (until, options.deep);
+        let facts = facts::partition(log, &archive, &tables, dataset.as_deref(), place, extent).await?;
+        let (audit, problems) = balance::balance(&topic, partition, &facts);
         report.problems.extend(problems);
         report
             .topics

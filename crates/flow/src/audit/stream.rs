@@ -162,8 +162,9 @@ impl KnownRanges<'_> {
     }
 }
 
-/// The known ranges, and before them what they leave of the whole.
+/// The known ranges, and before them what they leave of the whole. Commits that are newer than the whole are left out.
 fn with_earlier(all: RangeSum, known: &[RangeSum]) -> Vec<RangeSum> {
+    let known = &known[..known.partition_point(|range| range.last <= all.last)];
     let mut sum = RangeSum::default();
     known.iter().for_each(|range| sum.join(range));
     let earlier = RangeSum {
@@ -382,5 +383,6 @@ mod tests {
         assert_eq!(with_earlier(all, &[]), [all]);
         assert_eq!(with_earlier(all, &[sum(10, 19), sum(20, 29)]), [sum(0, 9), sum(10, 19), sum(20, 29)]);
         assert_eq!(with_earlier(all, &[sum(0, 29)]), [all]);
+        assert_eq!(with_earlier(all, &[sum(20, 29), sum(30, 39)]), [sum(0, 19), sum(20, 29)]);
     }
 }

@@ -14,7 +14,10 @@
 //! | after 3 | the step is done |
 //!
 //! Two at work on one table: one commits; the other's commit is refused by the table's guard
-//! ([`pinmill_lake::Error::Fenced`]), and nothing was written twice.
+//! ([`pinmill_lake::Error::Fenced`]), and nothing was written twice. With other SQL the one that is refused may have
+//! rejected what the other found clean. So it puts nothing into quarantine once the table has moved on, and takes out
+//! again what the table has a row of. What it leaves there all the same (it died in between, or the other one came to the
+//! record only later) a replay takes out.
 
 mod plan;
 mod worker;
@@ -25,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pinmill_engine::Engine;
 use pinmill_lake::archive::Chunk;
-use pinmill_lake::quarantine::Quarantine;
+use pinmill_lake::quarantine::{Quarantine, QuarantinedRecord};
 use pinmill_lake::table::{
     CommitPlan, Committed, CoveredRange, RecordId, Table, TableOptions, WriterOptions,
 };
@@ -250,8 +253,10 @@ impl<'a> Loader<'a> {
     async fn commit(&mut self, sums: &BTreeMap<usize, RangeSum>, share: Share) -> Result<Loaded> {
         crash_point("flow::load::files_written")?;
         let ranges = self.ranges(sums, &share)?;
-        // invariant I5
-        self.shared.quarantine.add(&share.rejected).await?;
+        // invariant I5. Where the table has moved on, the commit below is refused.
+        if !share.rejected.is_empty() && self.is_where_it_was(&ranges).await? {
+            self.shared.quarantine.add(&share.rejected).await?;
+        }
         crash_point("flow::load::quarantine_committed")?;
         let files = share.files.len() as u64;
         let plan = CommitPlan {
@@ -261,7 +266,11 @@ impl<'a> Loader<'a> {
             run: Some(self.shared.run.to_owned()),
             ..CommitPlan::default()
         };
-        match self.table.commit(&plan).await? {
+        let committed = self.table.commit(&plan).await;
+        if matches!(committed, Ok(Committed::AlreadyCommitted) | Err(pinmill_lake::Error::Fenced { .. })) {
+            self.take_back(&share.rejected).await?;
+        }
+        match committed? {
             Committed::Committed { version, .. } => {
                 tracing::debug!(table = self.table.name(), version, "committed");
             }
@@ -280,6 +289,26 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(Loaded { ranges: plan.ranges, files, warnings: share.warnings })
+    }
+
+    /// Whether nobody has moved the table's positions since the step began.
+    async fn is_where_it_was(&mut self, ranges: &[CoveredRange]) -> Result<bool> {
+        self.table.refresh().await?;
+        for CoveredRange { topic, partition, after, .. } in ranges {
+            if self.table.position(topic, *partition).await? != *after {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes out of quarantine what another run found clean. The rest stays: that run may have rejected it too, and have
+    /// found it in quarantine already.
+    async fn take_back(&mut self, rejected: &[QuarantinedRecord]) -> Result<()> {
+        let ids: Vec<RecordId> = rejected.iter().map(|record| record.id.clone()).collect();
+        let clean = self.table.present(&ids).await?;
+        self.shared.quarantine.remove(&clean).await?;
+        Ok(())
     }
 
     /// What a step covers of each partition.

@@ -1,14 +1,28 @@
 //! The audit says what is off and where, and nothing when nothing is.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use pinmill_broker::EventLog;
-use pinmill_flow::{ArchiveConfig, Archiver, AuditOptions, AuditReport, Logs};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use pinmill_broker::{EmbeddedLog, EventLog, Record};
+use pinmill_engine::{Cleaner, EmbeddedEngine, Engine, QueryResult, Rows, Table};
+use pinmill_flow::audit::Stages;
+use pinmill_flow::{
+    ArchiveConfig, Archiver, AuditOptions, AuditReport, CleanOptions, Logs, SourceKind, StreamConfig,
+    StreamSource, Streamer,
+};
+use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, ObjectBuilder};
+use pinmill_log::{Log, LogConfig};
+use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems};
 use serde_json::json;
 
 use crate::stream::Shards;
-use crate::support::{World, bad, good, small};
+use crate::support::{World, bad, engine, good, small};
 
 async fn world() -> World {
     let world = World::new(small());
@@ -169,4 +183,102 @@ async fn rows_lost_or_doubled_in_the_table_are_found() {
     let whats: Vec<&str> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
     assert!(whats.contains(&"table user holds 2 rows of it"), "{whats:?}");
     assert!(whats.contains(&"table user holds 50 rows of the partition, its commits count 25"), "{whats:?}");
+}
+
+/// What a server does while an audit looks on: records into a topic and a stream, and all of them handed on.
+async fn serve(world: &World, log: &Arc<dyn EventLog>, numbers: Range<u64>) {
+    let records: Vec<Record> = numbers.map(|n| Record { value: good(n), ..Record::default() }).collect();
+    for name in ["t.user", "a-user"] {
+        log.append(name, 0, records.clone()).await.unwrap();
+    }
+    Archiver::new(Arc::clone(log), &world.lake, ArchiveConfig::default()).run_once().await.unwrap();
+    world.clean().await;
+    let sources = vec![StreamSource { log: Arc::clone(log), kind: SourceKind::Streams }];
+    let config = StreamConfig { commit_every: Duration::from_millis(1), ..StreamConfig::default() };
+    let streamer = Streamer::new(world.pipeline.clone(), Arc::new(engine()), &world.lake, sources, config);
+    streamer.run_once().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_hands_on_while_an_audit_looks_is_pending_and_no_imbalance() {
+    let world = World::new(small());
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+    let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::new(Arc::new(log)));
+    for name in ["t.user", "a-user"] {
+        log.create_topic(name, 1).await.unwrap();
+    }
+    serve(&world, &log, 0..20).await;
+    for deep in [false, true] {
+        let options = AuditOptions { deep, allow_pending: true, ..AuditOptions::default() };
+        let stages = Stages::now(&world.pipeline, &world.engine, &world.lake, &options).await.unwrap();
+        serve(&world, &log, 20..25).await;
+        let view = EmbeddedLog::new(Arc::new(Log::view(dir.path()).unwrap()));
+        serve(&world, &log, 25..30).await;
+        let logs = Logs { topics: Some(&view), streams: Some(&view) };
+        let report = stages.against(&world.pipeline, logs, &world.lake, &options).await.unwrap();
+        assert!(report.balanced, "deep {deep}: {report:#?}");
+        assert_eq!(report.topics["t.user"].pending_archive, 5, "deep {deep}");
+        assert_eq!(report.streams["a-user"].pending, 5, "deep {deep}");
+    }
+}
+
+/// An engine during whose first registering of a table a clean commits more rows to it.
+#[derive(Debug)]
+struct Busy {
+    inner: EmbeddedEngine,
+    pipeline: Pipeline,
+    lake: Lake,
+    cleaned: AtomicBool,
+}
+
+#[async_trait]
+impl Engine for Busy {
+    async fn cleaner(&self, dataset: &Dataset) -> pinmill_engine::Result<Box<dyn Cleaner>> {
+        self.inner.cleaner(dataset).await
+    }
+    async fn validate(&self, pipeline: &Pipeline) -> Problems {
+        self.inner.validate(pipeline).await
+    }
+    async fn register(&self, table: Table) -> pinmill_engine::Result<()> {
+        self.inner.register(table).await
+    }
+    async fn register_dataset(
+        &self,
+        dataset: &Dataset,
+        schema: SchemaRef,
+        rows: Rows,
+    ) -> pinmill_engine::Result<()> {
+        self.inner.register_dataset(dataset, schema, rows).await?;
+        if !self.cleaned.swap(true, Ordering::SeqCst) {
+            let (engine, options) = (engine(), CleanOptions::default());
+            pinmill_flow::clean(&self.pipeline, &engine, &self.lake, &options).await.unwrap();
+        }
+        Ok(())
+    }
+    async fn query(&self, sql: &str) -> pinmill_engine::Result<QueryResult> {
+        self.inner.query(sql).await
+    }
+    async fn answer(&self, answer: &Answer) -> pinmill_engine::Result<RecordBatch> {
+        self.inner.answer(answer).await
+    }
+    async fn prepare(&self, answers: &[&Answer]) -> pinmill_engine::Result<()> {
+        self.inner.prepare(answers).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_that_commits_while_rows_are_counted_is_no_imbalance() {
+    let world = world().await;
+    world.post("t.user", 0, (50..53).map(good)).await;
+    world.archive().await;
+    let (pipeline, lake) = (world.pipeline.clone(), world.lake.clone());
+    let busy = Busy { inner: engine(), pipeline, lake, cleaned: AtomicBool::new(false) };
+    let options = AuditOptions { allow_pending: true, ..AuditOptions::default() };
+    let log = world.event_log();
+    let logs = Logs { topics: Some(log.as_ref()), streams: None };
+    let report = pinmill_flow::audit(&world.pipeline, &busy, logs, &world.lake, &options).await.unwrap();
+    assert!(busy.cleaned.load(Ordering::SeqCst) && report.balanced, "{report:#?}");
+    assert_eq!(report.pending_clean, 3);
+    world.assert_balanced().await;
 }

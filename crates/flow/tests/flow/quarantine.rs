@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use pinmill_flow::Half;
 use pinmill_flow::quarantine::{self, Filter};
+use pinmill_lake::quarantine::Quarantine;
 use pinmill_lake::table::RecordId;
 
 use crate::support::{World, bad, good, small, tolerant};
@@ -53,6 +54,20 @@ async fn two_replays_at_once_move_each_record_once() {
     let moved = one.as_ref().map_or(0, |r| r.moved) + other.as_ref().map_or(0, |r| r.moved);
     assert_eq!(moved, 20, "{one:?} {other:?}");
     assert_eq!(table(&world).await, (30, 30));
+    world.assert_balanced().await;
+}
+
+/// What two cleans at once with different SQL may leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_has_a_row_already_is_taken_out_and_gets_no_second_one() {
+    let world = world().await;
+    let mut doubled = world.quarantined().await.remove(0);
+    (doubled.id.offset, doubled.raw) = (3, good(3));
+    let quarantine = Quarantine::open(&world.lake, Half::Batch.name()).await.unwrap();
+    assert_eq!(quarantine.add(&[doubled]).await.unwrap(), 1);
+    assert!(!world.audit().await.balanced);
+    assert_eq!(world.replay().await.unwrap().moved, 0);
+    assert_eq!((table(&world).await, world.quarantined().await.len()), ((10, 10), 22));
     world.assert_balanced().await;
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use pinmill_broker::Record;
 
-use crate::catalog::Live;
+use crate::catalog::{Live, detached};
 use crate::error::ApiError;
 use crate::ids::hash::{hash_key, parse_hash_key};
 use crate::ids::sequence::{Sequence, sequence_number, shard_id};
@@ -24,6 +24,8 @@ use crate::value::Value;
 pub(crate) const EXPLICIT_HASH_KEY: &str = "kinesis.explicit-hash-key";
 /// Most data and partition keys of one `PutRecords`, in bytes.
 const MAX_TOTAL_BYTES: usize = 10 * 1024 * 1024;
+/// About what a record takes in memory besides its data and key, in bytes.
+const RECORD_OVERHEAD: usize = 512;
 
 /// A record on its way to a shard.
 struct Entry {
@@ -56,7 +58,7 @@ pub(crate) async fn one(service: &Arc<Service>, input: Value<'_>) -> Outcome {
     }
     let entry = entry(input)?;
     check_size(service, &entry, service.record_size_limit(&state), &|| "data".to_owned())?;
-    match store(service, &live, vec![entry]).await?.first() {
+    match store(service, live, vec![entry]).await?.first() {
         Some(Fate::Stored { shard, created_s, offset }) => Ok(Answer::Value(Value::map([
             ("ShardId", Value::text(shard_id(*shard))),
             ("SequenceNumber", Value::text(sequence_number(*created_s, *shard, *offset))),
@@ -77,7 +79,7 @@ pub(crate) async fn many(service: &Arc<Service>, mut input: Value<'_>) -> Outcom
     if entries.iter().map(|entry| entry.bytes).sum::<usize>() > MAX_TOTAL_BYTES {
         return Err(ApiError::invalid("Records size exceeds 10 MB limit"));
     }
-    let fates = store(service, &live, entries).await?;
+    let fates = store(service, live, entries).await?;
     let failed = fates.iter().filter(|fate| !matches!(fate, Fate::Stored { .. })).count();
     let records = fates.into_iter().map(|fate| match fate {
         Fate::Stored { shard, created_s, offset } => Value::map([
@@ -197,7 +199,23 @@ struct Batch {
 }
 
 /// Appends records to their shards and tells what became of each, in order. An error means that none was stored.
-async fn store(service: &Service, live: &Live, entries: Vec<Entry>) -> Result<Vec<Fate>, ApiError> {
+///
+/// The log takes records to its end whether or not their client still waits. As long, the gate must be held: a record that
+/// lands behind the end that a change of shards has noted would never be read.
+async fn store(service: &Arc<Service>, live: Arc<Live>, entries: Vec<Entry>) -> Result<Vec<Fate>, ApiError> {
+    // Whoever goes away while it waits here takes its records along.
+    let bytes = entries.iter().map(|entry| entry.bytes + RECORD_OVERHEAD).sum();
+    let room = service.room_to_append(bytes).await?;
+    let service = Arc::clone(service);
+    detached(async move {
+        let fates = append(&service, &live, entries).await;
+        drop(room);
+        fates
+    })
+    .await
+}
+
+async fn append(service: &Service, live: &Live, entries: Vec<Entry>) -> Result<Vec<Fate>, ApiError> {
     let _shared = live.gate.read().await;
     // Looked at again: the stream may have changed while a change of its shards held this request back.
     let state = live.state();

@@ -5,6 +5,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use pinmill_broker::{EventLog, MemoryLog};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -197,6 +203,33 @@ async fn shards_are_filtered_by_when_they_were_open() {
     }
     world.pass(25 * 3_600_000);
     assert_eq!(world.shards("s").await.len(), 3, "closed shards go when their records are too old");
+}
+
+/// The log takes a record to its end whether or not its client waits for the answer.
+#[tokio::test]
+async fn a_record_whose_client_has_gone_is_in_its_shard_before_that_is_closed() {
+    let log = Arc::new(MemoryLog::new());
+    let world = World::on(Arc::<MemoryLog>::clone(&log), |_| {}).await;
+    world.create("s", 1).await;
+    log.hold_appends(true);
+    let body = Full::new(Bytes::from(r#"{"Data": 1, "PartitionKey": "k"}"#));
+    let request = Request::builder().method("PUT").uri("/streams/s/record").body(body).unwrap();
+    let service = TowerToHyperService::new(world.kinesis.router());
+    let until_it_waits = async {
+        while log.waiting_appends() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = service.call(request) => panic!("it was answered before it was stored: {answer:?}"),
+        () = until_it_waits => {}
+    }
+    // The request is dropped here, as a server does when a client hangs up.
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": MIDDLE});
+    let (_, ()) = tokio::join!(world.ok("SplitShard", split), async { log.hold_appends(false) });
+    let shards = world.kinesis.shards_log().describe("s").await.unwrap().partitions;
+    assert_eq!(shards[0].closed_at, Some(1));
+    assert_eq!(log.records("s")[0].len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ use crate::RangeSum;
 
 const VERSION: u32 = 1;
 /// No object holds more records than this: it bounds what a damaged manifest can make a reader allocate.
-pub(crate) const MAX_RECORDS: u64 = 50_000_000;
+pub const MAX_OBJECT_RECORDS: u64 = 50_000_000;
 const LEVEL: i32 = 3;
 
 /// What is known of a data object beside its lines.
@@ -86,7 +86,7 @@ impl Manifest {
                 wire.version
             ));
         }
-        if wire.sum.count == 0 || wire.sum.count > MAX_RECORDS {
+        if wire.sum.count == 0 || wire.sum.count > MAX_OBJECT_RECORDS {
             return Err(format!("a manifest of {} records", wire.sum.count));
         }
         let timestamps_ms =

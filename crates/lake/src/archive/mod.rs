@@ -43,10 +43,10 @@ mod write;
 use object_store::path::Path;
 
 pub use list::ArchivedObject;
-pub use manifest::Manifest;
+pub use manifest::{MAX_OBJECT_RECORDS, Manifest};
 pub use name::{Compression, ObjectName};
 pub use read::{ArchiveReader, Chunk, Gap, ReadOptions, ReadReport, RecordAt};
-pub use write::{ObjectBuilder, Put, Stored};
+pub use write::{MAX_OBJECT_BYTES, ObjectBuilder, Put, Stored};
 
 use crate::Lake;
 

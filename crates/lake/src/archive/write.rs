@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 
-use super::manifest::MAX_RECORDS;
+use super::manifest::MAX_OBJECT_RECORDS;
 use super::{Archive, Compression, Manifest, ObjectName, line, split};
 use crate::{Error, RangeSum, Result, record_hash};
 
 /// No object holds more bytes of lines than this: an object is built in memory.
-const MAX_BYTES: usize = 1 << 30;
+pub const MAX_OBJECT_BYTES: usize = 1 << 30;
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
@@ -57,7 +57,9 @@ impl ObjectBuilder {
         if !self.is_empty() && offset <= self.sum.last {
             return Err(bad("records must come in ascending order"));
         }
-        if self.sum.count >= MAX_RECORDS || self.lines.len() + value.map_or(0, <[u8]>::len) > MAX_BYTES {
+        if self.sum.count >= MAX_OBJECT_RECORDS
+            || self.lines.len() + value.map_or(0, <[u8]>::len) > MAX_OBJECT_BYTES
+        {
             return Err(bad("the object is full"));
         }
         line::encode(value, &mut self.lines);
@@ -338,10 +340,10 @@ fn decompress(data: Bytes, compression: Compression) -> std::io::Result<Bytes> {
     }
     let mut lines = Vec::new();
     let read = split::decoder(std::io::Cursor::new(data), compression)?
-        .take(MAX_BYTES as u64 + 1)
+        .take(MAX_OBJECT_BYTES as u64 + 1)
         .read_to_end(&mut lines)?;
-    match read > MAX_BYTES {
-        true => Err(std::io::Error::other(format!("more than {MAX_BYTES} bytes"))),
+    match read > MAX_OBJECT_BYTES {
+        true => Err(std::io::Error::other(format!("more than {MAX_OBJECT_BYTES} bytes"))),
         false => Ok(lines.into()),
     }
 }

@@ -131,7 +131,7 @@ impl Quarantine {
             let mine =
                 rows::ids(batch)?.into_iter().filter(|id| id.topic == topic && id.partition == partition);
             offsets.extend(mine.map(|id| id.offset).filter(|&offset| offset >= from));
-            Ok(true)
+            Ok(())
         })
         .await?;
         Ok(offsets)
@@ -177,21 +177,25 @@ impl Quarantine {
         Err(moved(&table))
     }
 
-    /// Up to `limit` records, in no particular order.
+    /// The `limit` records that were put in first, oldest first. Twice as many are in memory at the most, besides those
+    /// of one file.
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::Store`].
     pub async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<QuarantinedRecord>> {
         let mut table = self.table.lock().await;
         table.refresh().await?;
-        let mut found = Vec::new();
+        let mut oldest = Vec::new();
         self.scan(&table, 0, |batch| {
-            let taken = rows::records(batch)?.into_iter().filter(|record| filter.takes(record));
-            found.extend(taken.take(limit - found.len()));
-            Ok(found.len() < limit)
+            oldest.extend(rows::records(batch)?.into_iter().filter(|record| filter.takes(record)));
+            if oldest.len() >= limit.saturating_mul(2) {
+                keep_oldest(&mut oldest, limit);
+            }
+            Ok(())
         })
         .await?;
-        Ok(found)
+        keep_oldest(&mut oldest, limit);
+        Ok(oldest)
     }
 
     /// Takes records out, after their rows were committed to the clean table. Returns how many were here.
@@ -284,7 +288,7 @@ impl Quarantine {
         {
             self.scan(table, lowest, |batch| {
                 seen.extend(rows::ids(batch)?);
-                Ok(true)
+                Ok(())
             })
             .await?;
         }
@@ -292,19 +296,16 @@ impl Quarantine {
         Ok(records.iter().filter(|record| seen.insert(record.id.clone())).collect())
     }
 
-    /// Reads all files that may hold offsets from `from` on, batch by batch, until `take` says false.
+    /// Reads all files that may hold offsets from `from` on, batch by batch.
     async fn scan(
         &self,
         table: &Table,
         from: u64,
-        mut take: impl FnMut(&RecordBatch) -> Result<bool, String>,
+        mut take: impl FnMut(&RecordBatch) -> Result<(), String>,
     ) -> Result<()> {
-        for file in table.files_from_offset(from)? {
+        for file in table.files_within("offset", &(from..=u64::MAX))? {
             for batch in self.batches(&file).await? {
-                let go_on = take(&batch).map_err(|reason| Error::corrupt(&file.path, reason))?;
-                if !go_on {
-                    return Ok(());
-                }
+                take(&batch).map_err(|reason| Error::corrupt(&file.path, reason))?;
             }
         }
         Ok(())
@@ -340,6 +341,12 @@ fn highest(records: &[QuarantinedRecord]) -> Highest {
         *entry = (*entry).max(*offset);
     }
     highest
+}
+
+/// Leaves the `limit` that were put in first, oldest first.
+fn keep_oldest(records: &mut Vec<QuarantinedRecord>, limit: usize) {
+    records.sort_by(|a, b| (a.quarantined_at_us, &a.id).cmp(&(b.quarantined_at_us, &b.id)));
+    records.truncate(limit);
 }
 
 async fn write(table: &Table, records: &[&QuarantinedRecord]) -> Result<Vec<WrittenFile>> {

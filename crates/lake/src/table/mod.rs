@@ -48,6 +48,7 @@ mod vacuum;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,7 @@ use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::{DeltaTable, DeltaTableError, TableProperty};
 use object_store::path::Path;
+use serde_json::Value;
 
 pub use commit::Committed;
 pub(crate) use commit::written;
@@ -401,14 +403,15 @@ impl Table {
         of.filter_map(known).collect()
     }
 
-    /// The data files that may hold rows whose `offset` is `from` or more.
-    pub(crate) fn files_from_offset(&self, from: u64) -> Result<Vec<DataFile>> {
+    /// The data files that may hold rows whose column `name` lies within these offsets.
+    pub(crate) fn files_within(&self, name: &str, offsets: &RangeInclusive<u64>) -> Result<Vec<DataFile>> {
         let state = self.delta.snapshot().map_err(|e| self.delta_error("list the files", e))?;
-        let highest = |view: &LogicalFileView| {
-            let stats: serde_json::Value = serde_json::from_str(&view.stats()?).ok()?;
-            stats.get("maxValues")?.get("offset")?.as_u64()
+        let may = |view: &LogicalFileView| {
+            let stats = view.stats().and_then(|stats| serde_json::from_str::<Value>(&stats).ok());
+            let bound = |which: &str| stats.as_ref()?.get(which)?.get(name)?.as_u64();
+            bound("maxValues").is_none_or(|highest| highest >= *offsets.start())
+                && bound("minValues").is_none_or(|lowest| lowest <= *offsets.end())
         };
-        let may = |view: &LogicalFileView| highest(view).is_none_or(|highest| highest >= from);
         Ok(state.log_data().iter().filter(may).map(|view| self.data_file(&view)).collect())
     }
 

@@ -1,9 +1,10 @@
 //! Reading a table back without an engine: small ones as a whole, large ones file by file.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
@@ -14,8 +15,11 @@ use parquet::file::reader::ChunkReader;
 use serde::Serialize;
 use twox_hash::XxHash3_64;
 
-use super::{DataFile, Table};
+use super::{DataFile, PartitionTotals, RecordId, Table};
 use crate::{Error, Result};
+
+/// The columns that say which record a row was made of.
+const PLACE: &[&str] = &["_partition", "_offset"];
 
 /// Number and hash of rows, whatever their order: two sums are equal where the rows are, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -78,6 +82,37 @@ impl Table {
         Ok(sum)
     }
 
+    /// Those of these records that this view has rows of. A row tells its partition and offset, and not its topic: where
+    /// several topics have a record there, it must have a row of each of them, or it is taken to have none.
+    ///
+    /// # Errors
+    /// [`Error::Delta`], [`Error::TableLog`], [`Error::Store`], [`Error::Corrupt`].
+    pub async fn present(&mut self, ids: &[RecordId]) -> Result<Vec<RecordId>> {
+        let offsets = ids.iter().map(|id| id.offset);
+        let (Some(lowest), Some(highest)) = (offsets.clone().min(), offsets.max()) else {
+            return Ok(Vec::new());
+        };
+        let wanted: HashSet<(u32, u64)> = ids.iter().map(|id| (id.partition, id.offset)).collect();
+        let mut rows: HashMap<(u32, u64), usize> = HashMap::new();
+        for file in self.files_within("_offset", &(lowest..=highest))? {
+            for batch in self.batches_of(&file, Some(PLACE)).await? {
+                for place in places(&batch?).into_iter().filter(|place| wanted.contains(place)) {
+                    *rows.entry(place).or_default() += 1;
+                }
+            }
+        }
+        let totals = self.totals().await?;
+        let is_present = |id: &&RecordId| {
+            let covers = |of: &&PartitionTotals| {
+                of.partition == id.partition && (of.sum.first..=of.sum.last).contains(&id.offset)
+            };
+            let topics = totals.values().filter(covers).count();
+            let rows = rows.get(&(id.partition, id.offset)).copied().unwrap_or_default();
+            (1..=rows).contains(&topics)
+        };
+        Ok(ids.iter().filter(is_present).cloned().collect())
+    }
+
     /// The rows of one file.
     pub(crate) async fn batches(&self, file: &DataFile) -> Result<FileBatches> {
         self.batches_of(file, None).await
@@ -100,6 +135,17 @@ impl Table {
         };
         Ok(FileBatches { path: file.path.clone(), reader })
     }
+}
+
+/// Partition and offset of each row; one that another program wrote may lack them.
+fn places(batch: &RecordBatch) -> Vec<(u32, u64)> {
+    let partitions = batch.column_by_name("_partition").and_then(|c| c.as_primitive_opt::<Int32Type>());
+    let offsets = batch.column_by_name("_offset").and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let (Some(partitions), Some(offsets)) = (partitions, offsets) else { return Vec::new() };
+    let place = |(partition, offset): (Option<i32>, Option<i64>)| {
+        Some((u32::try_from(partition?).ok()?, u64::try_from(offset?).ok()?))
+    };
+    partitions.iter().zip(offsets.iter()).filter_map(place).collect()
 }
 
 fn reader<T: ChunkReader + 'static>(

@@ -1,7 +1,7 @@
 //! Commits: once, in their place, or refused.
 
 use arrow::array::{Array, AsArray};
-use pinmill_lake::table::{CommitPlan, Committed, Table};
+use pinmill_lake::table::{CommitPlan, Committed, RecordId, Table};
 use pinmill_lake::{Error, Lake, RangeSum};
 use rand::RngExt;
 
@@ -117,6 +117,28 @@ async fn a_replay_with_other_batch_boundaries_after_any_crash_gives_each_row_onc
         assert_eq!(count(&table, &lake).await, once(0, 0..END as i64), "round {round}");
         assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, END));
     }
+}
+
+#[tokio::test]
+async fn a_table_tells_of_which_records_it_has_rows_and_of_none_that_may_be_another_topics() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    let first = plan(&table, 0, None, 0, 10).await;
+    table.commit(&first).await.unwrap();
+    let id = |topic: &str, partition, offset| RecordId { topic: topic.into(), partition, offset };
+    let ids = [id("a.pin", 0, 3), id("a.pin", 0, 10), id("a.pin", 1, 3)];
+    assert_eq!(table.present(&ids).await.unwrap(), [id("a.pin", 0, 3)]);
+    assert_eq!(table.present(&[]).await.unwrap(), []);
+    // Of another topic offset 3 is a row and offset 4 was rejected.
+    let mut other = plan(&table, 0, None, 3, 4).await;
+    other.ranges[0].topic = "b.pin".into();
+    other.ranges[0].sum.join(&sum(4, 5));
+    other.ranges[0].quarantined = 1;
+    table.commit(&other).await.unwrap();
+    let ids =
+        [("a.pin", 3), ("b.pin", 3), ("a.pin", 4), ("b.pin", 4), ("a.pin", 5)].map(|(t, o)| id(t, 0, o));
+    let [a3, b3, _, _, a5] = ids.clone();
+    assert_eq!(table.present(&ids).await.unwrap(), [a3, b3, a5]);
 }
 
 #[tokio::test]
