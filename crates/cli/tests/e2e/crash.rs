@@ -12,6 +12,8 @@ use serde_json::json;
 
 use crate::data::user;
 use crate::world::{Client, World, block_on};
+#[cfg(feature = "failpoints")]
+use crate::world::{PATIENCE, await_end};
 
 const ROUNDS: usize = 50;
 const WRITERS: usize = 8;
@@ -117,7 +119,7 @@ fn a_death_at_any_named_crash_point_changes_no_answer() {
                 command.env("PINMILL_CRASH_AT", point).stderr(std::process::Stdio::null());
             })
             .child;
-        let ended = child.wait().unwrap();
+        let ended = await_end(&mut child, PATIENCE, point);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(6), "{point}: {ended}");
         world.serve(&["--batch-every", "off"]).stop();
         world.ok(&["clean"]);

@@ -71,7 +71,7 @@ mod points {
     use super::*;
     use crate::data::user;
     use crate::stream_load::put_users;
-    use crate::world::PATIENCE;
+    use crate::world::{PATIENCE, await_end};
 
     /// Ids that are in the stream, and not in the table, when the server starts that will die.
     const BEFORE: u64 = 200;
@@ -110,7 +110,7 @@ mod points {
             let client = Client::new(&armed.url);
             acknowledged.extend(block_on(put_until_death(&client, BEFORE + 1, point)));
         }
-        let ended = armed.child.wait().unwrap();
+        let ended = await_end(&mut armed.child, PATIENCE, point);
         assert_eq!(ended.signal(), Some(6), "{point}: {ended}");
 
         world.serve(&["--batch-every", "off"]).stop();
