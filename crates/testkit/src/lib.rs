@@ -117,6 +117,19 @@ pub fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed())
 }
 
+/// How often a test repeats what it repeats: the number in a variable, such as `PINMILL_ROUNDS`, else `otherwise`.
+///
+/// # Panics
+/// When the variable is set to something that is no whole number from 1 on.
+#[expect(clippy::panic, reason = "a mistyped number must not be replaced by another one in silence")]
+pub fn count(variable: &str, otherwise: usize) -> usize {
+    let Ok(text) = std::env::var(variable) else { return otherwise };
+    match text.trim().parse() {
+        Ok(count) if count > 0 => count,
+        _ => panic!("{variable} is `{text}`, but it must be a whole number from 1 on"),
+    }
+}
+
 /// A TCP port of the loopback address that was free a moment ago.
 ///
 /// Prefer to bind port 0 and ask for the address; this is for programs that take only a number.
