@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use pinmill_emulate::To;
+use pinmill_emulate::{MOST_CONNECTIONS, MOST_RECORDS, To};
 use pinmill_flow::Half;
 
 use crate::render::Format;
@@ -118,7 +119,7 @@ pub(crate) struct Run {
     #[arg(long, value_enum, default_value_t = Draw::Replacement)]
     pub(crate) draw: Draw,
     /// Connections to post over
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = up_to(MOST_CONNECTIONS))]
     pub(crate) connections: usize,
     /// What each event is posted to: topics (the batch half), streams (the streaming half), or both
     #[arg(long, value_name = "topics|streams|both", default_value_t = To::Both)]
@@ -214,10 +215,10 @@ pub(crate) struct Emulate {
     #[arg(long, value_name = "PACE", default_value = "reference")]
     pub(crate) pace: String,
     /// Records a request
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to(MOST_RECORDS))]
     pub(crate) records_per_request: usize,
     /// Connections to post over
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to(MOST_CONNECTIONS))]
     pub(crate) connections: usize,
     /// Form of date-times on the wire: us (08/28/2020, 03:52:47), sql or iso
     #[arg(long, value_name = "FORM", default_value = "us")]
@@ -475,6 +476,11 @@ pub(crate) enum ConfigCommand {
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// A number from 1 on.
+fn up_to(most: usize) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most as u64)
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

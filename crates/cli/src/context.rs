@@ -1,6 +1,7 @@
 //! What every command needs: the settings, and the rooms opened as they say.
 
 use std::io::IsTerminal;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use pinmill_pipeline::Pipeline;
 use tokio::runtime::Runtime;
 
 use crate::args::Cli;
-use crate::error::{Failure, OrFail};
-use crate::settings::Settings;
+use crate::error::{CONFIG, Failure, OrFail};
+use crate::settings::{Settings, hint_for_variable};
 
 /// The file that is read when `--config` names no other.
 const CONFIG_FILE: &str = "pinmill.toml";
@@ -60,9 +61,12 @@ impl Context {
     pub(crate) fn from_cli(cli: &Cli) -> Result<Self, Failure> {
         let file = config_file(cli.global.config.as_deref())?;
         let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
-        let settings = Settings::resolve(file, std::env::vars(), &cli.flags())?;
+        let settings = Settings::resolve(file, std::env::vars_os(), &cli.flags())?;
         for stray in &settings.strays {
-            tracing::warn!("the environment variable {stray} is no setting of pinmill's and is ignored");
+            let hint = hint_for_variable(stray);
+            tracing::warn!(
+                "the environment variable {stray} is no setting of pinmill's and is ignored; {hint}"
+            );
         }
         let progress = !cli.global.no_progress && cli.global.quiet == 0 && std::io::stderr().is_terminal();
         Ok(Self { settings, progress, quiet: cli.global.quiet > 0 })
@@ -167,10 +171,10 @@ impl Context {
     pub(crate) fn lake(&self) -> Result<Lake, Failure> {
         let location = self.settings.text("lake");
         if location.is_empty() {
-            Ok(Lake::open(&self.data().join("lake").to_string_lossy())?)
-        } else {
-            Ok(Lake::open(location)?)
+            return Ok(Lake::open(&self.data().join("lake").to_string_lossy())?);
         }
+        let unusable = |error: pinmill_lake::Error| Failure::from(error).within("setting `lake`");
+        Lake::open(location).map_err(|error| Failure { exit: CONFIG, ..unusable(error) })
     }
 
     /// The engine that runs the SQL.
@@ -188,7 +192,7 @@ impl Context {
         let settings = &self.settings;
         let defaults = GatewayConfig::default();
         Ok(GatewayConfig {
-            listen: settings.parsed("listen", "an address such as 127.0.0.1:8082")?,
+            listen: self.listen()?,
             allow_unauthenticated_remote: settings.flag("allow-unauthenticated-remote")?,
             auto_create_topics: settings.flag("gateway.auto-create-topics")?,
             default_partitions: settings.parsed("gateway.default-partitions", "a number of partitions")?,
@@ -208,6 +212,17 @@ impl Context {
         })
     }
 
+    /// The address that `listen` says. Of a name's addresses it is one that other machines reach, where there is one: the
+    /// gateway then asks for the flag that allows it, whatever else the name stands for. Else it is the one of IPv4, which
+    /// every client tries.
+    fn listen(&self) -> Result<SocketAddr, Failure> {
+        let what = "an address such as 127.0.0.1:8082 or localhost:8082";
+        let bad = || self.settings.bad("listen", what);
+        let found = self.settings.text("listen").to_socket_addrs();
+        let found = found.map_err(|error| bad().because(&error))?;
+        found.min_by_key(|address| (address.ip().is_loopback(), address.is_ipv6())).ok_or_else(bad)
+    }
+
     /// A size or a count that fits this machine's memory.
     pub(crate) fn size(&self, name: &str) -> Result<usize, Failure> {
         usize::try_from(self.settings.bytes(name)?)
@@ -221,5 +236,36 @@ fn config_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>, Failur
         Ok(text) => Ok(Some((path.to_owned(), text))),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::config(format!("{} cannot be read: {error}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> Context {
+        let settings = Settings::resolve(None, [], &[(key.to_owned(), value.to_owned())]).unwrap();
+        Context { settings, progress: false, quiet: true }
+    }
+
+    #[test]
+    fn the_gateway_may_be_told_a_name() {
+        let listen = with("listen", "localhost:8082").gateway().unwrap().listen;
+        assert!(listen.ip().is_loopback() && listen.port() == 8082, "{listen}");
+        for address in ["127.0.0.1:1", "[::1]:2"] {
+            assert_eq!(with("listen", address).gateway().unwrap().listen.to_string(), address);
+        }
+        for wrong in ["localhost", "localhost:port", ""] {
+            let failure = with("listen", wrong).gateway().unwrap_err();
+            assert_eq!(failure.exit, CONFIG);
+            assert!(failure.message.contains("such as 127.0.0.1:8082"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_lake_that_cannot_be_is_a_configuration_that_cannot_be_used() {
+        let failure = with("lake", "s3://bucket/x").lake().unwrap_err();
+        assert_eq!(failure.exit, CONFIG);
+        assert!(failure.message.starts_with("setting `lake`: `s3://bucket/x`"), "{}", failure.message);
     }
 }

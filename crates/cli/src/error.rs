@@ -66,6 +66,12 @@ impl Failure {
         self
     }
 
+    /// Says why, in an error's words.
+    pub(crate) fn because(mut self, error: &impl Display) -> Self {
+        self.message = format!("{}: {error}", self.message);
+        self
+    }
+
     /// Says where it happened.
     pub(crate) fn within(mut self, place: &str) -> Self {
         self.message = format!("{place}: {}", self.message);

@@ -1,5 +1,6 @@
 //! Data on stdout: tables for people, JSON, NDJSON, CSV and Markdown for programs and pages.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -76,13 +77,13 @@ impl Rows {
         json!({"columns": self.columns, "rows": self.rows})
     }
 
-    /// One object a row.
-    fn objects(&self) -> impl Iterator<Item = Value> {
-        self.rows.iter().map(|row| {
-            Value::Object(
-                self.columns.iter().cloned().zip(row.iter().cloned()).collect::<Map<String, Value>>(),
-            )
-        })
+    /// The same rows with a column before the others that says one thing of them all.
+    pub(crate) fn labelled(mut self, column: &str, label: &str) -> Self {
+        self.columns.insert(0, column.to_owned());
+        for row in &mut self.rows {
+            row.insert(0, json!(label));
+        }
+        self
     }
 
     /// Writes the rows in `format`. JSON here is the document of a single result.
@@ -95,12 +96,7 @@ impl Rows {
                 document["schema_version"] = json!(SCHEMA_VERSION);
                 write_json(out, &document)?;
             }
-            Format::Ndjson => {
-                for object in self.objects() {
-                    serde_json::to_writer(&mut *out, &object).map_err(std::io::Error::from)?;
-                    writeln!(out)?;
-                }
-            }
+            Format::Ndjson => self.write_ndjson(out)?,
             Format::Csv => self.write_csv(out)?,
         }
         Ok(())
@@ -110,7 +106,7 @@ impl Rows {
         let mut table = Table::new();
         table.load_preset(preset).set_header(&self.columns);
         if preset != presets::ASCII_MARKDOWN {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_content_arrangement(arrangement(table.width()));
         }
         for row in &self.rows {
             table.add_row(row.iter().map(plain));
@@ -121,6 +117,27 @@ impl Rows {
             }
         }
         table
+    }
+
+    /// One object a row, its members in the order of the columns.
+    fn write_ndjson(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        if let Some(name) = self.repeated_column() {
+            let what =
+                format!("two columns are called `{name}`, and an object has only one member of a name");
+            return Err(Failure::internal(what).hint("give one of them another name with AS"));
+        }
+        let names: Vec<String> = self.columns.iter().map(|name| json!(name).to_string()).collect();
+        for row in &self.rows {
+            let members: Vec<String> =
+                names.iter().zip(row).map(|(name, value)| format!("{name}:{value}")).collect();
+            writeln!(out, "{{{}}}", members.join(","))?;
+        }
+        Ok(())
+    }
+
+    fn repeated_column(&self) -> Option<&String> {
+        let mut seen = HashSet::new();
+        self.columns.iter().find(|name| !seen.insert(*name))
     }
 
     fn write_csv(&self, out: &mut dyn Write) -> Result<(), Failure> {
@@ -142,6 +159,11 @@ impl Rows {
     }
 }
 
+/// A terminal that does not know its width says 0: rows are as wide as they are then.
+fn arrangement(width: Option<u16>) -> ContentArrangement {
+    if width == Some(0) { ContentArrangement::Disabled } else { ContentArrangement::Dynamic }
+}
+
 fn csv_failed(error: csv::Error) -> Failure {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => Failure::from(error),
@@ -153,6 +175,20 @@ fn csv_failed(error: csv::Error) -> Failure {
 pub(crate) fn write_json(out: &mut dyn Write, document: &Value) -> Result<(), Failure> {
     serde_json::to_writer_pretty(&mut *out, document).map_err(std::io::Error::from)?;
     writeln!(out)?;
+    Ok(())
+}
+
+/// Writes what is said about rows: below a table for people, else to stderr, so that stdout holds the rows alone.
+pub(crate) fn words_beside_rows(
+    out: &mut dyn Write,
+    format: Format,
+    words: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if format == Format::Table {
+        return words(out);
+    }
+    // Nothing is left to tell anybody when stderr itself is gone.
+    let _ = words(&mut std::io::stderr().lock());
     Ok(())
 }
 
@@ -180,8 +216,8 @@ fn cell(column: &dyn Array, row: usize) -> Result<Value, Failure> {
         DataType::UInt16 => json!(column.as_primitive::<UInt16Type>().value(row)),
         DataType::UInt32 => json!(column.as_primitive::<UInt32Type>().value(row)),
         DataType::UInt64 => json!(column.as_primitive::<UInt64Type>().value(row)),
-        DataType::Float32 => json!(column.as_primitive::<Float32Type>().value(row)),
-        DataType::Float64 => json!(column.as_primitive::<Float64Type>().value(row)),
+        DataType::Float32 => float(column.as_primitive::<Float32Type>().value(row)),
+        DataType::Float64 => float(column.as_primitive::<Float64Type>().value(row)),
         DataType::Utf8 => json!(column.as_string::<i32>().value(row)),
         DataType::LargeUtf8 => json!(column.as_string::<i64>().value(row)),
         DataType::Utf8View => json!(column.as_string_view().value(row)),
@@ -203,6 +239,22 @@ fn cell(column: &dyn Array, row: usize) -> Result<Value, Failure> {
     })
 }
 
+/// A number; what is none is a word, as JSON has no form for it and NULL means something else.
+fn float<T: Copy + Into<f64> + Into<Value>>(value: T) -> Value {
+    let number: f64 = value.into();
+    if number.is_finite() {
+        return value.into();
+    }
+    let word = if number.is_nan() {
+        "NaN"
+    } else if number > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
+    };
+    json!(word)
+}
+
 fn list(values: &dyn Array) -> Result<Value, Failure> {
     (0..values.len()).map(|index| cell(values, index)).collect::<Result<Vec<_>, _>>().map(Value::Array)
 }
@@ -211,7 +263,9 @@ fn list(values: &dyn Array) -> Result<Value, Failure> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray};
+    use arrow::array::{
+        Float32Array, Float64Array, Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray,
+    };
     use arrow::datatypes::Float64Type;
 
     use super::*;
@@ -268,6 +322,53 @@ mod tests {
         let second: Value = serde_json::from_str(lines.lines().nth(1).unwrap()).unwrap();
         assert_eq!(second["n"], json!(2));
         assert_eq!(lines.lines().count(), 2);
+    }
+
+    #[test]
+    fn ndjson_keeps_the_order_of_columns() {
+        let lines = text(Format::Ndjson);
+        let first =
+            r#"{"name":"a,\"b\"","n":1,"median":1.5,"at":"1970-01-01T00:00:00Z","coordinates":[1.0,null]}"#;
+        assert_eq!(lines.lines().next().unwrap(), first);
+        let mut out = Vec::new();
+        rows().labelled("answer", "06").write(&mut out, Format::Ndjson).unwrap();
+        assert!(out.starts_with(br#"{"answer":"06","name":"#));
+    }
+
+    #[test]
+    fn columns_of_one_name_are_refused_where_one_would_be_lost() {
+        let mut rows = Rows::new(&["ind", "title", "ind"]);
+        rows.rows.push(vec![json!(1), json!("a"), json!(2)]);
+        let failure = rows.write(&mut Vec::<u8>::new(), Format::Ndjson).unwrap_err();
+        assert!(failure.message.contains("`ind`") && failure.hints[0].contains("AS"), "{failure:?}");
+        let mut out = Vec::new();
+        rows.write(&mut out, Format::Csv).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "ind,title,ind\n1,a,2\n");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_words_and_not_null() {
+        let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.5];
+        let floats = values.map(|value| value as f32).to_vec();
+        let batch = RecordBatch::try_from_iter([
+            ("double", Arc::new(Float64Array::from(values.to_vec())) as Arc<dyn Array>),
+            ("float", Arc::new(Float32Array::from(floats))),
+        ])
+        .unwrap();
+        let rows = Rows::from_batches(&batch.schema(), &[batch]).unwrap();
+        let word = |word: &str| vec![json!(word), json!(word)];
+        let expected = vec![word("NaN"), word("Infinity"), word("-Infinity"), vec![json!(0.5), json!(0.5)]];
+        assert_eq!(rows.rows, expected);
+        let mut out = Vec::new();
+        rows.write(&mut out, Format::Csv).unwrap();
+        assert!(out.starts_with(b"double,float\nNaN,NaN\nInfinity,Infinity\n"));
+    }
+
+    #[test]
+    fn a_terminal_without_a_width_wraps_nothing() {
+        let narrow = |width| format!("{:?}", arrangement(width));
+        assert_eq!(narrow(Some(0)), "Disabled");
+        assert_eq!((narrow(Some(80)), narrow(None)), ("Dynamic".to_owned(), "Dynamic".to_owned()));
     }
 
     #[test]

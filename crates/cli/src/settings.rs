@@ -4,6 +4,8 @@
 //! [`KEYS`]; nothing else is a key, and an unknown one in the file is an error with a suggestion.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -36,7 +38,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("engine", "embedded", "what runs the SQL"),
     key("source", "generator", "where the emulator's rows come from"),
     key("pipeline", "", "pipeline folder; empty: the built-in pipelines/pinterest"),
-    key("listen", "127.0.0.1:8082", "address of the gateway"),
+    key("listen", "127.0.0.1:8082", "address of the gateway, or a name of this machine with a port"),
     key(
         "allow-unauthenticated-remote",
         "false",
@@ -50,8 +52,8 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("stream.from", "streams", "what the streaming half loads into tables: streams, topics, both, or off"),
     key("stream.commit-every", "1s", "time after which a streamed record is committed to its table"),
-    key("stream.max-records", "100000", "records after which a commit does not wait any longer"),
-    key("stream.max-bytes", "32MiB", "raw bytes after which a commit does not wait any longer"),
+    key("stream.max-records", "50000", "records after which a commit does not wait any longer"),
+    key("stream.max-bytes", "16MiB", "raw bytes after which a commit does not wait any longer"),
     key(
         "stream.history",
         "1h",
@@ -96,6 +98,21 @@ pub(crate) const KEYS: &[Key] = &[
     key("gateway.max-topics", "1000", "topics made that way at the most"),
     key("gateway.drain-timeout", "30s", "time that open requests have when the server stops"),
 ];
+
+/// Keys of whole numbers, and what is possible for each.
+const WHOLE_NUMBERS: &[(&str, RangeInclusive<u64>)] = &[
+    ("archive.max-records", 0..=u64::MAX),
+    ("engine.threads", 0..=u64::MAX),
+    ("gateway.max-json-depth", 1..=pinmill_gateway::MAX_JSON_DEPTH as u64),
+    ("gateway.max-connections", 1..=u64::MAX),
+    ("gateway.default-partitions", 1..=u32::MAX as u64),
+    ("gateway.max-topics", 0..=u64::MAX),
+    ("stream.max-records", 0..=u64::MAX),
+    ("kinesis.shard-limit", 0..=u32::MAX as u64),
+];
+
+/// Below it no query gets through: each sort holds 10 MB in reserve for the time when it spills.
+const LEAST_ENGINE_MEMORY: u64 = 16 << 20;
 
 /// Variables that start with `PINMILL_` and are no settings.
 const OTHER_VARIABLES: &[&str] = &[
@@ -155,7 +172,7 @@ impl Settings {
     /// `file` is the text of the configuration file and its path; `environment` all variables; `flags` pairs of key and value.
     pub(crate) fn resolve(
         file: Option<(&Path, &str)>,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
         flags: &[(String, String)],
     ) -> Result<Self, Failure> {
         let mut settings = Self {
@@ -168,7 +185,7 @@ impl Settings {
         if let Some((path, text)) = file {
             settings.apply_file(path, text)?;
         }
-        settings.apply_environment(environment);
+        settings.apply_environment(environment)?;
         for (name, value) in flags {
             settings.set(name, value.clone(), Origin::Flag)?;
         }
@@ -190,45 +207,55 @@ impl Settings {
         Ok(())
     }
 
-    fn apply_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
+    /// Variables of others may hold any bytes; they are not looked at.
+    fn apply_environment(
+        &mut self,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(), Failure> {
         for (variable, text) in environment {
+            let variable = variable.to_string_lossy().into_owned();
             if !variable.starts_with("PINMILL_") || OTHER_VARIABLES.contains(&variable.as_str()) {
                 continue;
             }
-            match KEYS.iter().find(|key| variable_of(key.name) == variable) {
-                Some(key) => {
-                    self.values.insert(key.name, Value { text, origin: Origin::Environment(variable) });
-                }
-                None => self.strays.push(variable),
-            }
+            let Some(key) = KEYS.iter().find(|key| variable_of(key.name) == variable) else {
+                self.strays.push(variable);
+                continue;
+            };
+            let Ok(text) = text.into_string() else {
+                let what = format!("setting `{}`: the environment variable {variable} is no UTF-8", key.name);
+                return Err(Failure::config(what).hint("unset it, or give it another value"));
+            };
+            self.values.insert(key.name, Value { text, origin: Origin::Environment(variable) });
         }
+        Ok(())
     }
 
     fn set(&mut self, name: &str, text: String, origin: Origin) -> Result<(), Failure> {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-            let hint = pinmill_pipeline::nearest(name, KEYS.iter().map(|key| key.name)).map_or_else(
-                || "`pinmill config show` lists all settings".to_owned(),
-                |name| format!("did you mean `{name}`?"),
-            );
+            let hint = meant(pinmill_pipeline::nearest(name, KEYS.iter().map(|key| key.name)));
             return Err(Failure::config(format!("unknown setting `{name}`")).hint(hint));
         };
         self.values.insert(key.name, Value { text, origin });
         Ok(())
     }
 
-    /// Every value must be readable before anything starts, so that a bad one is found now and not an hour in.
+    /// Every value must be usable before anything starts, so that a bad one is found now and not an hour in.
     fn check(&self) -> Result<(), Failure> {
+        if self.text("data").is_empty() {
+            return Err(self.bad("data", "a folder"));
+        }
         for key in [
             "log.segment-bytes",
             "archive.max-bytes",
-            "engine.memory",
             "gateway.max-body",
             "gateway.max-record",
             "stream.max-bytes",
-            "kinesis.max-record",
         ] {
             self.bytes(key)?;
         }
+        self.bytes_within("engine.memory", &(LEAST_ENGINE_MEMORY..=u64::MAX), "16MiB or more")?;
+        let largest = pinmill_kinesis::MAX_DATA_BYTES as u64;
+        self.bytes_within("kinesis.max-record", &(1..=largest), "a size of 1B to 10MiB")?;
         for key in [
             "log.segment-age",
             "archive.max-age",
@@ -246,17 +273,12 @@ impl Settings {
             self.optional_duration(key)?;
         }
         self.optional_bytes("log.retention-bytes")?;
-        for key in [
-            "archive.max-records",
-            "engine.threads",
-            "gateway.max-json-depth",
-            "gateway.max-connections",
-            "gateway.default-partitions",
-            "gateway.max-topics",
-            "stream.max-records",
-            "kinesis.shard-limit",
-        ] {
-            self.parsed::<u64>(key, "a whole number")?;
+        for (key, possible) in WHOLE_NUMBERS {
+            self.number_within(key, possible)?;
+        }
+        let account = self.text("kinesis.account-id");
+        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(self.bad("kinesis.account-id", "a number of twelve digits"));
         }
         self.flag("allow-unauthenticated-remote")?;
         for key in [
@@ -327,6 +349,20 @@ impl Settings {
         if self.text(name) == "off" { Ok(None) } else { self.duration(name).map(Some) }
     }
 
+    fn number_within(&self, name: &str, possible: &RangeInclusive<u64>) -> Result<(), Failure> {
+        let what = match (*possible.start(), *possible.end()) {
+            (0, u64::MAX) => "a whole number".to_owned(),
+            (least, u64::MAX) => format!("a whole number, {least} or more"),
+            (least, most) => format!("a whole number from {least} to {most}"),
+        };
+        let number: u64 = self.parsed(name, &what)?;
+        if possible.contains(&number) { Ok(()) } else { Err(self.bad(name, &what)) }
+    }
+
+    fn bytes_within(&self, name: &str, possible: &RangeInclusive<u64>, what: &str) -> Result<(), Failure> {
+        if possible.contains(&self.bytes(name)?) { Ok(()) } else { Err(self.bad(name, what)) }
+    }
+
     fn one_of(&self, name: &str, choices: &[&str]) -> Result<(), Failure> {
         if choices.contains(&self.text(name)) {
             return Ok(());
@@ -334,7 +370,8 @@ impl Settings {
         Err(self.bad(name, &format!("one of {}", choices.join(", "))))
     }
 
-    fn bad(&self, name: &str, what: &str) -> Failure {
+    /// Says that a setting's value cannot be used, and where it came from.
+    pub(crate) fn bad(&self, name: &str, what: &str) -> Failure {
         let (text, origin) = self
             .values
             .get(name)
@@ -346,6 +383,19 @@ impl Settings {
 /// The environment variable that sets a key: `archive.max-age` is `PINMILL_ARCHIVE_MAX_AGE`.
 pub(crate) fn variable_of(key: &str) -> String {
     format!("PINMILL_{}", key.replace(['.', '-'], "_").to_uppercase())
+}
+
+/// What to do about a `PINMILL_` variable that sets nothing.
+pub(crate) fn hint_for_variable(stray: &str) -> String {
+    let variables: Vec<String> = KEYS.iter().map(|key| variable_of(key.name)).collect();
+    meant(pinmill_pipeline::nearest(stray, variables.iter().map(String::as_str)))
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "`pinmill config show` lists all settings".to_owned(),
+    }
 }
 
 fn flatten(prefix: &str, table: &toml::Table, pairs: &mut Vec<(String, String)>) {
@@ -376,13 +426,15 @@ mod tests {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn variable(name: &str, value: &str) -> (OsString, OsString) {
+        (name.into(), value.into())
+    }
+
     #[test]
     fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
         let file = "data = \"from-file\"\nlisten = \"127.0.0.1:1\"\nbatch-every = \"1s\"\n";
-        let environment = [
-            ("PINMILL_DATA".to_owned(), "from-environment".to_owned()),
-            ("PINMILL_LISTEN".to_owned(), "127.0.0.1:2".to_owned()),
-        ];
+        let environment =
+            [variable("PINMILL_DATA", "from-environment"), variable("PINMILL_LISTEN", "127.0.0.1:2")];
         let settings = Settings::resolve(
             Some((Path::new("pinmill.toml"), file)),
             environment,
@@ -418,10 +470,22 @@ mod tests {
             ("durability", "maybe"),
             ("gateway.max-connections", "-1"),
             ("topics", "kafka://localhost:9092"),
+            // These can be read, and would be refused by what they are for, under a name of its own.
+            ("gateway.max-json-depth", "0"),
+            ("gateway.max-json-depth", "121"),
+            ("gateway.max-connections", "0"),
+            ("gateway.default-partitions", "0"),
+            ("gateway.default-partitions", "4294967296"),
+            ("kinesis.account-id", "abc"),
+            ("kinesis.account-id", "00000000000a"),
+            ("kinesis.max-record", "11MiB"),
+            ("engine.memory", "1"),
+            ("data", ""),
         ] {
             let failure = Settings::resolve(None, [], &flags(&[(key, value)])).unwrap_err();
             assert_eq!(failure.exit, 78);
-            assert!(failure.message.contains(key) && failure.message.contains(value), "{}", failure.message);
+            let what = format!("setting `{key}` is `{value}` (flag), which is not ");
+            assert!(failure.message.starts_with(&what), "{}", failure.message);
         }
     }
 
@@ -432,9 +496,23 @@ mod tests {
 
     #[test]
     fn a_stray_variable_is_reported_and_does_not_stop_the_program() {
-        let environment =
-            [("PINMILL_LISTN".to_owned(), "x".to_owned()), ("PINMILL_SEED".to_owned(), "1".to_owned())];
+        let environment = [variable("PINMILL_LISTN", "x"), variable("PINMILL_SEED", "1")];
         let settings = Settings::resolve(None, environment, &[]).unwrap();
         assert_eq!(settings.strays, ["PINMILL_LISTN"]);
+        assert_eq!(hint_for_variable("PINMILL_LISTN"), "did you mean `PINMILL_LISTEN`?");
+        assert!(hint_for_variable("PINMILL_ZZZZZZ").contains("config show"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_in_a_setting_and_nowhere_else() {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = || OsString::from_vec(vec![b'a', 0xff]);
+        let foreign = [("HOME".into(), bytes()), (bytes(), "x".into()), ("PINMILL_PYTHON".into(), bytes())];
+        assert!(Settings::resolve(None, foreign, &[]).unwrap().strays.is_empty());
+        let failure =
+            Settings::resolve(None, [("PINMILL_LOG_SEGMENT_AGE".into(), bytes())], &[]).unwrap_err();
+        assert_eq!(failure.exit, 78);
+        assert!(failure.message.contains("`log.segment-age`"), "{}", failure.message);
+        assert!(failure.message.contains("PINMILL_LOG_SEGMENT_AGE is no UTF-8"), "{}", failure.message);
     }
 }

@@ -40,8 +40,9 @@ impl Context {
             max_batch_bytes: LOG_BATCH_BYTES.max(LogConfig::default().max_batch_bytes),
             ..self.log_config()?
         };
+        let settings = self.kinesis()?;
         let log = self.open_log(&self.streams_dir(), config)?;
-        let kinesis = Kinesis::open(Arc::<EmbeddedLog>::clone(&log), self.kinesis()?).await.or_fail()?;
+        let kinesis = Kinesis::open(Arc::<EmbeddedLog>::clone(&log), settings).await.or_fail()?;
         Ok(Some(Streams { log, kinesis }))
     }
 

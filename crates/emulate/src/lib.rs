@@ -36,7 +36,7 @@ pub use creds::{Creds, CredsError};
 pub use generator::{BLOCK, Generator, GeoRow, PinRow, UserRow};
 pub use ids::{DrawOrder, IdsError, REFERENCE_ROWS, read_ids};
 pub use options::{Options, Pace};
-pub use poster::{EmulateError, emulate};
+pub use poster::{EmulateError, MOST_CONNECTIONS, MOST_RECORDS, emulate};
 pub use source::{DatabaseUrl, DateForm, Jsonl, Source, SourceError, SourceSpec, Table, open};
 pub use summary::Summary;
 pub use target::{Target, TargetError, To};

@@ -23,9 +23,9 @@ use crate::source::{Source, SourceError, Table};
 use crate::summary::{Counters, KEPT_ERRORS, Latencies, Summary, add};
 
 /// Records in one request at most; more would only meet the gateway's limit on bodies.
-const MOST_RECORDS: usize = 10_000;
+pub const MOST_RECORDS: usize = 10_000;
 /// Connections at most: beyond it a run only meets limits on open files.
-const MOST_CONNECTIONS: usize = 4_096;
+pub const MOST_CONNECTIONS: usize = 4_096;
 
 /// Why a run could not be carried out. (That records stayed unacknowledged is in the [`Summary`].)
 #[derive(Debug, thiserror::Error)]

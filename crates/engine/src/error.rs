@@ -51,6 +51,14 @@ pub enum Error {
         /// Why.
         source: Box<DataFusionError>,
     },
+    /// A query needs more memory than the engine may use, though it spilled what it could.
+    #[error("{what}: it needs more memory than SQL may use, the setting `engine.memory`: {why}")]
+    Memory {
+        /// Which query.
+        what: String,
+        /// What could not be had.
+        why: String,
+    },
     /// A batch did not have the shape that was agreed.
     #[error("{0}")]
     Shape(String),
@@ -58,6 +66,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn query(what: impl Into<String>, source: DataFusionError) -> Self {
+        // Its own words tell of settings that only DataFusion has.
+        if let DataFusionError::ResourcesExhausted(why) = source.find_root() {
+            return Self::Memory { what: what.into(), why: why.clone() };
+        }
         Self::Query { what: what.into(), source: Box::new(source) }
     }
 }

@@ -224,6 +224,19 @@ async fn too_many_keys_for_the_memory_are_viewed_by_a_query_that_spills() {
 }
 
 #[tokio::test]
+async fn a_query_that_needs_more_memory_than_there_is_names_the_setting() {
+    let config = EngineConfig { memory_bytes: 1 << 20, ..EngineConfig::default() };
+    let engine = EmbeddedEngine::new(&config).unwrap();
+    let schema = schema(&DataType::Int32);
+    let rows = Rows::Memory(vec![batch(&schema, &records(5, 100, 100, 1))]);
+    engine.register_dataset(&dataset(), schema, rows).await.unwrap();
+    let sorted = answer("SELECT text FROM pin_all ORDER BY text");
+    let error = engine.answer(&sorted).await.unwrap_err().to_string();
+    assert!(error.contains("answer x failed") && error.contains("`engine.memory`"), "{error}");
+    assert!(!error.contains("datafusion."), "{error}");
+}
+
+#[tokio::test]
 async fn a_table_registered_anew_is_viewed_anew() {
     let schema = schema(&DataType::Int32);
     let engine = EmbeddedEngine::new(&EngineConfig::default()).unwrap();

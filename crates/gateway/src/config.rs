@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{Error, Result};
 
 /// Deepest nesting that [`Limits::json_depth`] may be set to: serde_json itself stops at 128.
-const MAX_JSON_DEPTH: usize = 120;
+pub const MAX_JSON_DEPTH: usize = 120;
 /// hyper's smallest buffer.
 const MIN_HEADER_BYTES: usize = 8 * 1024;
 

@@ -37,6 +37,23 @@ pub struct Gateway {
     others: Vec<Arc<dyn EventLog>>,
 }
 
+/// A place that is listened on, for a gateway whose log is not open yet: who takes the place first has made nothing where
+/// it is taken. Clients that come meanwhile wait.
+#[derive(Debug)]
+pub struct Listening {
+    server: Server,
+    config: GatewayConfig,
+    metrics: Arc<Metrics>,
+}
+
+impl Listening {
+    /// The gateway here, for records to put into `log`.
+    pub fn over(self, log: Arc<dyn EventLog>) -> Gateway {
+        let Self { server, config, metrics } = self;
+        Gateway { server, config, log, metrics, more: Router::new(), native: None, others: Vec::new() }
+    }
+}
+
 /// The header by which a request of Amazon's JSON and CBOR protocols names its operation.
 const TARGET: &str = "x-amz-target";
 
@@ -47,6 +64,14 @@ impl Gateway {
     /// A setting that cannot work, an address that others can reach without a word that this is meant, or one that cannot
     /// be listened on.
     pub async fn bind(config: GatewayConfig, log: Arc<dyn EventLog>) -> Result<Self> {
+        Ok(Self::listen(config).await?.over(log))
+    }
+
+    /// The first half of [`bind`](Self::bind), which wants no log.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub async fn listen(config: GatewayConfig) -> Result<Listening> {
         config.check()?;
         let metrics = Arc::new(Metrics::new());
         let server = Server::with_metrics(
@@ -56,7 +81,7 @@ impl Gateway {
             Arc::clone(&metrics),
         )
         .await?;
-        Ok(Self { server, config, log, metrics, more: Router::new(), native: None, others: Vec::new() })
+        Ok(Listening { server, config, metrics })
     }
 
     /// The address that is listened on, with the port that was taken.

@@ -73,7 +73,7 @@ mod topics;
 #[cfg(doc)]
 use pinmill_broker::EventLog;
 
-pub use config::{Cors, GatewayConfig, Limits};
+pub use config::{Cors, GatewayConfig, Limits, MAX_JSON_DEPTH};
 pub use error::{Error, Result};
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Listening};
 pub use server::{Drained, Server};

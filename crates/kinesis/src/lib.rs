@@ -48,5 +48,6 @@ pub use error::{ApiError, OpenError};
 pub use ids::hash::HashRange;
 pub use ids::sequence::{sequence_number, shard_id};
 pub use model::{Closed, Consumer, Mode, Shard, Status, StreamState};
+pub use schema::operations::MAX_DATA_BYTES;
 pub use service::Kinesis;
 pub use shards_log::ShardsLog;

@@ -100,6 +100,8 @@ pub(crate) fn write_answers(
             Format::Csv if report.answers.len() > 1 => writeln!(out, "{gap}# {}", answer.name)?,
             _ => {}
         }
+        // Lines of all answers follow each other, so each says whose it is.
+        let rows = if format == Format::Ndjson { rows.labelled("answer", &answer.name) } else { rows };
         rows.write(out, format)?;
     }
     Ok(())

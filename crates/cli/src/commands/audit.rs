@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::args::Audit;
 use crate::context::Context;
 use crate::error::{Failure, UNBALANCED};
-use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
+use crate::render::{Format, Rows, SCHEMA_VERSION, words_beside_rows, write_json};
 
 /// Compares what every stage holds.
 pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure> {
@@ -46,23 +46,25 @@ pub(crate) fn to_json(report: &AuditReport) -> Value {
 /// The report for people.
 pub(crate) fn write_report(out: &mut dyn Write, report: &AuditReport, format: Format) -> Result<(), Failure> {
     stages(report).write(out, format)?;
-    if format == Format::Table {
-        for problem in &report.problems {
-            writeln!(out, "  {problem}")?;
-        }
-        for halves in &report.halves {
-            let (batch, stream) = (halves.batch.rows, halves.stream.rows);
-            match halves.same {
-                true => writeln!(out, "{}: both halves hold the same {batch} rows", halves.dataset)?,
-                false => writeln!(
-                    out,
-                    "{}: the halves hold different rows: {batch} in batch, {stream} in stream",
-                    halves.dataset
-                )?,
-            }
-        }
-        writeln!(out, "audit: {}", verdict(report))?;
+    words_beside_rows(out, format, |out| write_words(out, report))
+}
+
+fn write_words(out: &mut dyn Write, report: &AuditReport) -> Result<(), Failure> {
+    for problem in &report.problems {
+        writeln!(out, "  {problem}")?;
     }
+    for halves in &report.halves {
+        let (batch, stream) = (halves.batch.rows, halves.stream.rows);
+        match halves.same {
+            true => writeln!(out, "{}: both halves hold the same {batch} rows", halves.dataset)?,
+            false => writeln!(
+                out,
+                "{}: the halves hold different rows: {batch} in batch, {stream} in stream",
+                halves.dataset
+            )?,
+        }
+    }
+    writeln!(out, "audit: {}", verdict(report))?;
     Ok(())
 }
 

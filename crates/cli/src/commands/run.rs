@@ -21,7 +21,7 @@ use crate::args::{Draw, Run};
 use crate::commands::{answer, audit, clean, emulate, serve};
 use crate::context::Context;
 use crate::error::{Failure, OrFail, UNBALANCED};
-use crate::render::{Format, SCHEMA_VERSION, write_json};
+use crate::render::{Format, SCHEMA_VERSION, words_beside_rows, write_json};
 use crate::streams;
 
 /// Posts, and meanwhile streams into tables; then archives, cleans, answers and audits.
@@ -169,6 +169,10 @@ impl Done {
 
     fn write(&self, out: &mut dyn Write, format: Format, context: &Context) -> Result<(), Failure> {
         answer::write_answers(out, &self.answers, format)?;
+        words_beside_rows(out, format, |out| self.write_summary(out, context))
+    }
+
+    fn write_summary(&self, out: &mut dyn Write, context: &Context) -> Result<(), Failure> {
         writeln!(out)?;
         audit::write_report(out, &self.audit, Format::Table)?;
         writeln!(out, "posted:   {}", self.posted)?;

@@ -13,23 +13,23 @@ use pinmill_pipeline::Pipeline;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::error::{Failure, OrFail};
+use crate::error::{CONFIG, Failure, OrFail};
 use crate::streams::{Streams, close};
 
 /// Serves until SIGTERM or ctrl-c; then open requests are finished, the rest is archived, and the process ends.
 pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     let pipeline = context.pipeline()?;
     context.engine()?.validate(&pipeline).await.into_result().or_fail()?;
+    let front = context.gateway_runtime()?;
+    // First of all that a folder is made for: where the port is taken, nothing is left behind.
+    let listening = front.run(Gateway::listen(context.gateway()?)).await?;
+    let listening = listening.map_err(|error| not_bound(&error))?;
     let lake = context.lake()?;
     let log = context.log()?;
     let streams = context.streams().await?;
     let stop = CancellationToken::new();
     cancel_on_signal(&stop)?;
-    let front = context.gateway_runtime()?;
-    let mut gateway = front
-        .run(Gateway::bind(context.gateway()?, Arc::<EmbeddedLog>::clone(&log)))
-        .await?
-        .map_err(|error| not_bound(&error))?;
+    let mut gateway = listening.over(Arc::<EmbeddedLog>::clone(&log));
     // What the halves count is told by the gateway's /metrics.
     metrics::set_global_recorder(gateway.recorder()).or_fail()?;
     if let Some(Streams { kinesis, log }) = &streams {
@@ -114,12 +114,17 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
 }
 
 fn not_bound(error: &pinmill_gateway::Error) -> Failure {
-    let failure = Failure::chain(error);
     match error {
-        pinmill_gateway::Error::RemoteWithoutAuthentication(_) => failure.hint(
-            "say so with --allow-unauthenticated-remote, or put a proxy that asks for credentials in front",
-        ),
-        _ => failure,
+        pinmill_gateway::Error::RemoteWithoutAuthentication(address) => {
+            let what = "other machines could post to it, and nobody is asked for credentials";
+            Failure::config(format!("setting `listen` means {address}: {what}")).hint(
+                "say so with --allow-unauthenticated-remote, or put a proxy that asks for credentials in front",
+            )
+        }
+        pinmill_gateway::Error::Bind { .. } => {
+            Failure::chain(error).hint("name another address with --listen; port 0 takes a free one")
+        }
+        pinmill_gateway::Error::Config { .. } => Failure { exit: CONFIG, ..Failure::chain(error) },
     }
 }
 
@@ -144,13 +149,16 @@ impl Batch {
                 _ = ticks.tick() => {}
             }
             if let Err(failure) = self.once().await {
-                tracing::error!("the batch half failed: {}", failure.message);
+                tell(&failure);
             }
         }
     }
 
     async fn once(&self) -> Result<(), Failure> {
-        self.archiver.run_once().await?;
+        // What cannot be archived of one topic must not keep what is in the archive from being cleaned.
+        if let Err(error) = self.archiver.run_once().await {
+            tell(&Failure::from(error));
+        }
         let report = clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await?;
         crate::commands::clean::tell(&report);
         if report.records() > 0 {
@@ -158,6 +166,11 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// What a run of the batch half could not do.
+fn tell(failure: &Failure) {
+    tracing::error!("the batch half failed: {}", failure.message);
 }
 
 /// How records become archive objects, from the settings.

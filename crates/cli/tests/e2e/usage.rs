@@ -1,10 +1,23 @@
 //! Exit codes, words, and the conventions that scripts rely on.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
+use pinmill_testkit::KillOnDrop;
 use serde_json::json;
 
 use crate::world::{World, pinmill, write};
+
+/// What standard error says of a command that must fail with this exit code, and make no data folder.
+fn refusal_without_a_folder(args: &[&str], code: i32) -> String {
+    let world = World::new();
+    let output = world.output(args);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {words}");
+    assert!(!world.data().exists(), "{args:?} made a data folder");
+    words
+}
 
 #[test]
 fn an_unknown_setting_ends_with_78_and_a_suggestion() {
@@ -72,10 +85,62 @@ fn a_reader_that_goes_away_is_no_error() {
 
 #[test]
 fn listening_beyond_loopback_needs_a_flag_that_says_so() {
+    let words = refusal_without_a_folder(&["serve", "--listen", "0.0.0.0:0"], 78);
+    assert!(words.contains("--allow-unauthenticated-remote") && words.contains("`listen`"), "{words}");
+}
+
+#[test]
+fn the_server_may_be_told_to_listen_on_a_name() {
     let world = World::new();
-    let output = world.output(&["serve", "--listen", "0.0.0.0:0"]);
-    assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("allow-unauthenticated-remote"));
+    let mut serve = world.command(&["serve", "--listen", "localhost:0", "-q"]);
+    let mut server = KillOnDrop::spawn_piped(&mut serve).unwrap();
+    let url = server.read_line().unwrap();
+    assert!(["http://127.0.0.1:", "http://[::1]:"].iter().any(|start| url.starts_with(start)), "{url}");
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_refused_by_their_own_names() {
+    for (key, value) in [
+        ("gateway.max-json-depth", "0"),
+        ("gateway.max-connections", "0"),
+        ("gateway.default-partitions", "0"),
+        ("kinesis.account-id", "abc"),
+        ("lake", "s3://bucket/lake"),
+        ("engine.memory", "1"),
+    ] {
+        let words = refusal_without_a_folder(&["status", "--set", &format!("{key}={value}")], 78);
+        assert!(words.contains(key), "{key}: {words}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_leaves_no_folder_behind() {
+    for command in ["run", "emulate"] {
+        let words = refusal_without_a_folder(&[command, "--connections", "0"], 2);
+        assert!(words.contains("--connections"), "{words}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let words = refusal_without_a_folder(&["serve", "--listen", &address], 1);
+    assert!(words.contains(&address) && words.contains("--listen"), "{words}");
+    let output = pinmill().args(["status", "--data", ""]).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("setting `data`"));
+}
+
+#[test]
+fn variables_of_others_may_hold_any_bytes_and_a_stray_one_gets_a_suggestion() {
+    let world = World::new();
+    let bytes = OsStr::from_bytes(b"\xff\xfe");
+    let mut command = world.command(&["config", "show"]);
+    let output = command.env("OTHER", bytes).env(bytes, "x").env("PINMILL_LISTN", "a:1").output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{words}");
+    assert!(words.contains("PINMILL_LISTN") && words.contains("did you mean `PINMILL_LISTEN`?"), "{words}");
+    let output = world.command(&["config", "show"]).env("PINMILL_LAKE", bytes).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{words}");
+    assert!(words.contains("`lake`") && words.contains("PINMILL_LAKE is no UTF-8"), "{words}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{Field, Kind, Rule};
 use crate::value::Value;
 
 /// Largest blob that any stream may take.
-pub(crate) const MAX_DATA_BYTES: usize = 10 * 1024 * 1024;
+pub const MAX_DATA_BYTES: usize = 10 * 1024 * 1024;
 
 const fn field(name: &'static str, kind: Kind, rules: &'static [Rule]) -> Field {
     Field { name, kind, rules }
