@@ -1,5 +1,6 @@
-//! What tests of every crate share: seeds and numbers of turns, free ports, temporary directories, child processes that die with the test,
-//! the folder of real sample rows, and real database servers. It depends on no other crate of the workspace.
+//! What tests of every crate share: seeds and numbers of turns, free ports, temporary directories, child processes that
+//! die with the test, the folder of real sample rows, and real database servers. It depends on no other crate of the
+//! workspace.
 
 mod process;
 pub mod services;
