@@ -197,7 +197,7 @@ fn a_seed_gives_the_same_rows_in_every_release() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, rng_seed: proptest::test_runner::RngSeed::Fixed(pinmill_testkit::seed()), ..ProptestConfig::default() })]
+    #![proptest_config(pinmill_testkit::property(250))]
 
     #[test]
     fn errors_of_a_row_come_in_their_groups(seed: u64, id in 0u64..1 << 40) {

@@ -95,8 +95,7 @@ fn expected(records: &[Record]) -> Vec<String> {
     texts
 }
 
-fn records(seed: u64, count: usize, keys: u32, partitions: i32) -> Vec<Record> {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
+fn records(random: &mut ChaCha8Rng, count: usize, keys: u32, partitions: i32) -> Vec<Record> {
     let mut next = vec![0; partitions as usize];
     let mut records: Vec<Record> = (0..count)
         .map(|_| {
@@ -168,8 +167,7 @@ fn answer(sql: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_view_holds_the_newest_record_of_each_key() {
-    let seed = std::env::var("PINMILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
-    println!("PINMILL_SEED={seed}");
+    let mut random = pinmill_testkit::rng();
     for (case, (count, keys, partitions, key_type)) in [
         (0, 1, 1, DataType::Int32),
         (1, 1, 1, DataType::Int32),
@@ -181,7 +179,7 @@ async fn the_view_holds_the_newest_record_of_each_key() {
     .into_iter()
     .enumerate()
     {
-        let records = records(seed + case as u64, count, keys, partitions);
+        let records = records(&mut random, count, keys, partitions);
         let expected = expected(&records);
         let schema = schema(&key_type);
         for per_file in [100_000, 700, 50] {
@@ -205,7 +203,8 @@ async fn the_view_holds_the_newest_record_of_each_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_keys_for_the_memory_are_viewed_by_a_query_that_spills() {
-    let records = records(11, 400_000, 350_000, 2);
+    // Always the same, as it is the size that counts.
+    let records = records(&mut ChaCha8Rng::seed_from_u64(11), 400_000, 350_000, 2);
     let schema = schema(&DataType::Int32);
     let dir = tempfile::tempdir().unwrap();
     let rows = write(dir.path(), &schema, &records, 200_000);
@@ -228,7 +227,8 @@ async fn a_query_that_needs_more_memory_than_there_is_names_the_setting() {
     let config = EngineConfig { memory_bytes: 1 << 20, ..EngineConfig::default() };
     let engine = EmbeddedEngine::new(&config).unwrap();
     let schema = schema(&DataType::Int32);
-    let rows = Rows::Memory(vec![batch(&schema, &records(5, 100, 100, 1))]);
+    let records = records(&mut ChaCha8Rng::seed_from_u64(5), 100, 100, 1);
+    let rows = Rows::Memory(vec![batch(&schema, &records)]);
     engine.register_dataset(&dataset(), schema, rows).await.unwrap();
     let sorted = answer("SELECT text FROM pin_all ORDER BY text");
     let error = engine.answer(&sorted).await.unwrap_err().to_string();

@@ -302,7 +302,7 @@ fn record() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(pinmill_testkit::property(512))]
 
     /// What serde_json writes is read as serde_json reads it, escaped or not, whatever the chunk.
     #[test]

@@ -197,7 +197,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+        #![proptest_config(pinmill_testkit::property(100))]
 
         #[test]
         fn any_walk_of_changes_keeps_every_hash_key_in_one_open_shard(

@@ -461,6 +461,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(pinmill_testkit::property(256))]
+
         #[test]
         fn records_come_back_as_they_were(
             records in proptest::collection::vec(record(), 1..6),

@@ -101,7 +101,7 @@ fn a_batch_that_is_torn_within_the_room_is_cut_at_every_byte() {
 #[test]
 fn a_flipped_bit_is_never_read_as_a_record() {
     let seed = pinmill_testkit::seed();
-    let cases = std::env::var("PINMILL_FLIPS").map_or(5_000, |n| n.parse().unwrap());
+    let cases = pinmill_testkit::count("PINMILL_FLIPS", 5_000);
     let mut dice = StdRng::seed_from_u64(seed);
     let config = small(1 << 20);
     let appends: Vec<_> = (0..90).map(|n| vec![format!("{n} {}", "y".repeat(600))]).collect();

@@ -1,5 +1,6 @@
-//! What tests of every crate share: seeds, free ports, temporary directories, child processes that die with the test,
-//! the folder of real sample rows, and real database servers. It depends on no other crate of the workspace.
+//! What tests of every crate share: seeds and numbers of turns, free ports, temporary directories, child processes that
+//! die with the test, the folder of real sample rows, and real database servers. It depends on no other crate of the
+//! workspace.
 
 mod process;
 pub mod services;
@@ -9,6 +10,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use proptest::test_runner::{Config, RngSeed};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -117,6 +119,25 @@ pub fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed())
 }
 
+/// How the tests of a `proptest!` block run: on so many cases, which are drawn from [`seed`]. No failure is kept in a file
+/// beside the source, as the seed repeats it.
+pub fn property(cases: u32) -> Config {
+    Config { cases, rng_seed: RngSeed::Fixed(seed()), failure_persistence: None, ..Config::default() }
+}
+
+/// How often a test repeats what it repeats: the number in a variable, such as `PINMILL_ROUNDS`, else `otherwise`.
+///
+/// # Panics
+/// When the variable is set to something that is no whole number from 1 on.
+#[expect(clippy::panic, reason = "a mistyped number must not be replaced by another one in silence")]
+pub fn count(variable: &str, otherwise: usize) -> usize {
+    let Ok(text) = std::env::var(variable) else { return otherwise };
+    match text.trim().parse() {
+        Ok(count) if count > 0 => count,
+        _ => panic!("{variable} is `{text}`, but it must be a whole number from 1 on"),
+    }
+}
+
 /// A TCP port of the loopback address that was free a moment ago.
 ///
 /// Prefer to bind port 0 and ask for the address; this is for programs that take only a number.
@@ -146,12 +167,29 @@ pub fn temp_dir() -> tempfile::TempDir {
 
 #[cfg(test)]
 mod tests {
+    use proptest::arbitrary::any;
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+
     use super::*;
 
     #[test]
     fn the_workspace_root_holds_the_top_manifest() {
         let manifest = std::fs::read_to_string(workspace_root().join("Cargo.toml")).unwrap();
         assert!(manifest.contains("[workspace]"));
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_cases_again_and_another_one_others() {
+        let drawn = |config: &Config| -> Vec<u64> {
+            let mut runner = TestRunner::new(config.clone());
+            (0..10).map(|_| any::<u64>().new_tree(&mut runner).unwrap().current()).collect()
+        };
+        let config = property(7);
+        assert_eq!(drawn(&config), drawn(&config));
+        let RngSeed::Fixed(seed) = config.rng_seed else { panic!("the seed is not fixed") };
+        let other = Config { rng_seed: RngSeed::Fixed(seed ^ 1), ..config.clone() };
+        assert_ne!(drawn(&config), drawn(&other));
     }
 
     #[test]

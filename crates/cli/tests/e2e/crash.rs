@@ -12,8 +12,9 @@ use serde_json::json;
 
 use crate::data::user;
 use crate::world::{Client, World, block_on};
+#[cfg(feature = "failpoints")]
+use crate::world::{PATIENCE, await_end};
 
-const ROUNDS: usize = 50;
 const WRITERS: usize = 8;
 
 /// Posts batches of fresh ids until told to stop; gives what was acknowledged.
@@ -32,11 +33,12 @@ async fn write(client: Client, next: Arc<AtomicU64>, stop: Arc<AtomicBool>, size
 
 #[test]
 fn fifty_kills_under_load_lose_nothing_and_double_nothing() {
+    let rounds = pinmill_testkit::count("PINMILL_ROUNDS", 50);
     let mut rng = pinmill_testkit::rng();
     let world = World::new();
     let next = Arc::new(AtomicU64::new(1));
     let mut acknowledged: HashMap<i64, u64> = HashMap::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let server = world.serve(&[
             "--batch-every",
             "100ms",
@@ -68,7 +70,7 @@ fn fifty_kills_under_load_lose_nothing_and_double_nothing() {
             assert_eq!(before, None, "offset {offset} was given out twice (round {round})");
         }
     }
-    assert!(acknowledged.len() > ROUNDS, "the load was no load: {} acknowledged", acknowledged.len());
+    assert!(acknowledged.len() > rounds, "the load was no load: {} acknowledged", acknowledged.len());
     world.serve(&["--batch-every", "off"]).stop();
     world.ok(&["clean"]);
     world.assert_balanced();
@@ -117,7 +119,7 @@ fn a_death_at_any_named_crash_point_changes_no_answer() {
                 command.env("PINMILL_CRASH_AT", point).stderr(std::process::Stdio::null());
             })
             .child;
-        let ended = child.wait().unwrap();
+        let ended = await_end(&mut child, PATIENCE, point);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(6), "{point}: {ended}");
         world.serve(&["--batch-every", "off"]).stop();
         world.ok(&["clean"]);

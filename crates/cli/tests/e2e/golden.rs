@@ -224,7 +224,7 @@ mod crash_points {
     use rustix::process::Signal;
 
     use super::*;
-    use crate::world::PATIENCE;
+    use crate::world::{PATIENCE, await_end};
 
     fn answers_after_death_at(point: &str, posts: &[Post], golden: &Value) {
         let world = World::new();
@@ -252,7 +252,7 @@ mod crash_points {
                 assert!(Instant::now() < end, "{point} was not passed in {PATIENCE:?}");
             }
         }
-        let ended = armed.child.wait().unwrap();
+        let ended = await_end(&mut armed.child, PATIENCE, point);
         assert_eq!(ended.signal(), Some(6), "{point}: {ended}");
 
         let server = world.serve(&["--batch-every", "off"]);

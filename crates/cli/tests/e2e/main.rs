@@ -7,6 +7,7 @@ mod data;
 mod drain;
 mod folder;
 mod foreign;
+mod full_disk;
 mod generator;
 mod golden;
 mod readers;

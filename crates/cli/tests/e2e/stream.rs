@@ -34,12 +34,12 @@ fn three_restarts_under_load_leave_every_acknowledged_record_in_the_stream_table
         let client = Client::new(&server.url);
         let (written, errors) = block_on(async {
             let writers = load.start(&client, &[1; 8]);
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            load.until_acknowledged(100).await;
             tokio::task::spawn_blocking(move || server.stop()).await.unwrap();
             load.stop();
             gather(writers).await
         });
-        assert!(!written.is_empty(), "nothing was acknowledged: {errors:?}");
+        assert!(written.len() >= 100, "{} were acknowledged: {errors:?}", written.len());
         acknowledged.extend(written);
         assert_each_once(&world, acknowledged.iter().map(|(id, _)| *id));
     }
@@ -154,6 +154,7 @@ fn a_server_that_stood_still_for_moments_loses_nothing_and_doubles_nothing() {
     let client = Client::new(&server.url);
     let (written, errors) = block_on(async {
         let writers = load.start(&client, &[1, 2, 3, 5]);
+        load.until_acknowledged(1).await;
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             pause(&server);

@@ -9,17 +9,17 @@ use crate::data::TABLES;
 use crate::stream_load::{Load, STREAM, assert_each_once, assert_places_differ, gather, stream_of};
 use crate::world::{Client, World, block_on};
 
-const ROUNDS: usize = 50;
 const WRITERS: usize = 8;
 /// A hash key in the middle of the first of three shards: 2^128 / 6.
 const MIDDLE_OF_FIRST: &str = "56713727820156410577229101238628035242";
 
 #[test]
 fn fifty_kills_under_load_on_three_streams_of_three_shards_lose_nothing_and_double_nothing() {
+    let rounds = pinmill_testkit::count("PINMILL_ROUNDS", 50);
     let mut rng = pinmill_testkit::rng();
     let (world, load) = (World::new(), Load::on(&TABLES));
     let mut acknowledged = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let quick = ["--commit-every", "100ms", "--set", "stream.tidy-every=300ms"];
         let server = world.serve(&[&["--batch-every", "off"], &quick[..]].concat());
         let sizes: Vec<u64> = (0..WRITERS).map(|_| rng.random_range(1..=20)).collect();
@@ -32,7 +32,7 @@ fn fifty_kills_under_load_on_three_streams_of_three_shards_lose_nothing_and_doub
                 }
             }
             let writers = load.start(&client, &sizes);
-            if round == ROUNDS / 2 {
+            if round == rounds / 2 {
                 let split = json!({
                     "StreamName": STREAM,
                     "ShardToSplit": "shardId-000000000000",
@@ -47,7 +47,7 @@ fn fifty_kills_under_load_on_three_streams_of_three_shards_lose_nothing_and_doub
         });
         acknowledged.extend(written);
     }
-    assert!(acknowledged.len() > ROUNDS, "the load was no load: {} acknowledged", acknowledged.len());
+    assert!(acknowledged.len() > rounds, "the load was no load: {} acknowledged", acknowledged.len());
     assert_places_differ(&acknowledged);
     world.serve(&["--batch-every", "off"]).stop();
     assert_each_once(&world, acknowledged.iter().map(|(id, _)| *id));
@@ -71,7 +71,7 @@ mod points {
     use super::*;
     use crate::data::user;
     use crate::stream_load::put_users;
-    use crate::world::PATIENCE;
+    use crate::world::{PATIENCE, await_end};
 
     /// Ids that are in the stream, and not in the table, when the server starts that will die.
     const BEFORE: u64 = 200;
@@ -110,7 +110,7 @@ mod points {
             let client = Client::new(&armed.url);
             acknowledged.extend(block_on(put_until_death(&client, BEFORE + 1, point)));
         }
-        let ended = armed.child.wait().unwrap();
+        let ended = await_end(&mut armed.child, PATIENCE, point);
         assert_eq!(ended.signal(), Some(6), "{point}: {ended}");
 
         world.serve(&["--batch-every", "off"]).stop();

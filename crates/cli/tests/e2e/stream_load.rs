@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::data::{TABLES, row, user};
-use crate::world::{Client, Place, World};
+use crate::world::{Client, PATIENCE, Place, World};
 
 /// The stream of users.
 pub(crate) const STREAM: &str = "load-user";
@@ -18,11 +19,13 @@ pub(crate) fn stream_of(table: &str) -> String {
     format!("load-{table}")
 }
 
-/// What is shared by all writers of all lives of a server: ids that were not given out yet, and the word to stop.
+/// What is shared by all writers of all lives of a server: ids that were not given out yet, how many were acknowledged
+/// since the last start, and the word to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     tables: &'static [&'static str],
     next: Arc<AtomicU64>,
+    acknowledged: Arc<watch::Sender<usize>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -32,7 +35,8 @@ pub(crate) type Acknowledged = Vec<(u64, (&'static str, Place))>;
 impl Load {
     /// Load for the streams of these tables.
     pub(crate) fn on(tables: &'static [&'static str]) -> Self {
-        Self { tables, next: Arc::new(AtomicU64::new(1)), stop: Arc::default() }
+        let acknowledged = Arc::new(watch::channel(0).0);
+        Self { tables, next: Arc::new(AtomicU64::new(1)), acknowledged, stop: Arc::default() }
     }
 
     /// Starts one writer for each size, which take turns at the tables: it puts so many fresh ids a request, with keys that
@@ -44,6 +48,7 @@ impl Load {
         sizes: &[u64],
     ) -> Vec<JoinHandle<(Acknowledged, Option<String>)>> {
         self.stop.store(false, Ordering::Relaxed);
+        self.acknowledged.send_replace(0);
         let writers = sizes.iter().zip(self.tables.iter().cycle());
         writers.map(|(size, table)| tokio::spawn(self.clone().write(client.clone(), table, *size))).collect()
     }
@@ -55,11 +60,21 @@ impl Load {
             let rows: Vec<(String, Value)> =
                 (first..first + size).map(|id| (format!("key-{id}"), row(table, id))).collect();
             match client.put_all(&stream_of(table), &rows).await {
-                Ok(places) => acknowledged.extend((first..).zip(places.into_iter().map(|at| (table, at)))),
+                Ok(places) => {
+                    self.acknowledged.send_modify(|count| *count += places.len());
+                    acknowledged.extend((first..).zip(places.into_iter().map(|at| (table, at))));
+                }
                 Err(error) => return (acknowledged, Some(error)),
             }
         }
         (acknowledged, None)
+    }
+
+    /// Waits until so many ids were acknowledged since the last start.
+    pub(crate) async fn until_acknowledged(&self, enough: usize) {
+        let mut seen = self.acknowledged.subscribe();
+        let loaded = tokio::time::timeout(PATIENCE, seen.wait_for(|count| *count >= enough));
+        loaded.await.expect("records are acknowledged").unwrap();
     }
 
     /// Lets the writers end after the request that they are at.

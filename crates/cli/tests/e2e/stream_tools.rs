@@ -135,7 +135,8 @@ fn tables_can_be_looked_through_put_together_and_vacuumed() {
     assert!(words.contains("stream/pni") && words.contains("stream/pin"), "{words}");
 }
 
-/// Nothing but a vacuum removes files, and nobody asks for one here.
+/// Nothing but a vacuum removes files, and nobody asks for one here. However short the history is, it is one of what
+/// commits have replaced: a file that waits for its commit, for longer than that on a slow machine, stays.
 #[test]
 fn files_that_were_put_together_are_removed_by_the_server_itself_when_their_time_is_over() {
     const PINS: u64 = 20;

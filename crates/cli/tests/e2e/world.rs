@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pinmill_testkit::KillOnDrop;
 use serde_json::{Value, json};
 
 /// How long a test waits for something that will come; long, because machines are busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A data directory and the binary that works on it.
 pub(crate) struct World {
@@ -190,10 +190,28 @@ impl Server {
     }
 
     /// SIGTERM, and waits for the end, which must be a clean one.
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(self) {
+        self.stop_within(PATIENCE);
+    }
+
+    /// The same for a server that must not take longer.
+    pub(crate) fn stop_within(mut self, limit: Duration) {
         self.child.signal(rustix::process::Signal::TERM).unwrap();
-        let status = self.child.wait().unwrap();
+        let status = await_end(&mut self.child, limit, "serve, after SIGTERM");
         assert!(status.success(), "serve ended with {status} after SIGTERM");
+    }
+}
+
+/// Waits for the end of a process; fails where it does not come, and the process is killed when its value is dropped.
+pub(crate) fn await_end(child: &mut KillOnDrop, limit: Duration, what: &str) -> ExitStatus {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < end, "{what}: the process still lives after {limit:?}");
+        // A wait for a child has no time limit.
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -229,7 +229,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+        #![proptest_config(pinmill_testkit::property(500))]
 
         #[test]
         fn a_number_leads_back_to_shard_and_offset(

@@ -178,7 +178,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+        #![proptest_config(pinmill_testkit::property(300))]
 
         #[test]
         fn a_value_is_written_as_cbor_and_read_back(value in any_value()) {

@@ -70,6 +70,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(pinmill_testkit::property(256))]
+
         #[test]
         fn blocks_add_up_to_the_input_and_end_with_lines(
             lines in proptest::collection::vec("[a-z]{0,30}", 0..30),

@@ -139,6 +139,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(pinmill_testkit::property(256))]
+
         #[test]
         fn any_value_becomes_one_line_and_comes_back(value in any_value()) {
             let line = encoded(value.as_deref());

@@ -206,6 +206,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(pinmill_testkit::property(256))]
+
         #[test]
         fn any_numbers_come_back(numbers in proptest::collection::vec(any::<i64>(), 1..200)) {
             prop_assert_eq!(unpack(&pack(numbers.iter().copied()), numbers.len() as u64).unwrap(), numbers);
