@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Draw, Emulate};
 use crate::context::Context;
-use crate::error::{EXPECTED, Failure, OrFail};
+use crate::error::{EXPECTED, Failure, INTERRUPTED, OrFail};
 use crate::render::{Format, SCHEMA_VERSION, write_json};
 
 /// Posts until it is through, or until ctrl-c.
@@ -29,7 +29,8 @@ pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Fai
         }
         _ => writeln!(stdout, "{summary}")?,
     }
-    complete(&summary)
+    complete(&summary)?;
+    whole(&summary, args.posts, &stop)
 }
 
 /// Fails when records stayed unacknowledged.
@@ -47,6 +48,19 @@ pub(crate) fn complete(summary: &Summary) -> Result<(), Failure> {
         exit: EXPECTED,
         ..Failure::expected(format!("{} records were not acknowledged", summary.unacknowledged))
     })
+}
+
+/// Fails where a signal ended the posting before all that was asked for was posted.
+pub(crate) fn whole(
+    summary: &Summary,
+    posts: Option<u64>,
+    interrupted: &CancellationToken,
+) -> Result<(), Failure> {
+    let Some(posts) = posts.filter(|posts| interrupted.is_cancelled() && summary.events < *posts) else {
+        return Ok(());
+    };
+    let what = format!("interrupted: {} of {posts} events were posted", summary.events);
+    Err(Failure { exit: INTERRUPTED, ..Failure::expected(what) })
 }
 
 /// An explicit `--source` wins over the database that the credentials name.
