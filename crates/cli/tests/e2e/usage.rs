@@ -1,13 +1,14 @@
 //! Exit codes, words, and the conventions that scripts rely on.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use pinmill_testkit::KillOnDrop;
 use serde_json::json;
 
-use crate::world::{World, pinmill, write};
+use crate::world::{World, await_some, pinmill, write};
 
 /// What standard error says of a command that must fail with this exit code, and make no data folder.
 fn refusal_without_a_folder(args: &[&str], code: i32) -> String {
@@ -141,6 +142,23 @@ fn variables_of_others_may_hold_any_bytes_and_a_stray_one_gets_a_suggestion() {
     let words = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{words}");
     assert!(words.contains("`lake`") && words.contains("PINMILL_LAKE is no UTF-8"), "{words}");
+}
+
+#[test]
+fn an_emulator_that_reaches_nobody_says_why_at_its_first_try() {
+    let world = World::new();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (summary, words) = (world.path("summary"), world.path("words"));
+    let url = format!("http://{nobody}");
+    let mut emulate = world.command(&["emulate", "--url", &url, "--posts", "1", "--pace", "max"]);
+    emulate.stdout(File::create(&summary).unwrap()).stderr(File::create(&words).unwrap());
+    let _emulate = KillOnDrop::spawn(&mut emulate).unwrap();
+    let words = await_some("the reason", || {
+        let words = std::fs::read_to_string(&words).unwrap();
+        words.contains("Connection refused").then_some(words)
+    });
+    assert!(std::fs::read(&summary).unwrap().is_empty(), "it was told at the end only: {words}");
+    assert!(words.contains(&url), "{words}");
 }
 
 #[test]
