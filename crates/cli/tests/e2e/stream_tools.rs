@@ -169,4 +169,17 @@ fn status_shows_the_lag_of_a_slow_commit_and_none_after_a_stop() {
     assert!(level["freshness_seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0), "{level}");
     let text = world.ok(&["status"]);
     assert!(text.contains("stream/pin") && text.contains("freshness"), "{text}");
+    let lines = world.ok(&["status", "--format", "ndjson"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |member: &str, name: &str| {
+        lines.iter().find(|line| line[member] == json!(name)).unwrap_or_else(|| panic!("{name}: {lines:?}"))
+    };
+    assert_eq!(
+        (&of("log", "streams")["name"], &of("log", "streams")["records"]),
+        (&json!("x-pin"), &json!(3))
+    );
+    assert!(of("table", "stream/pin")["freshness_seconds"].is_number(), "{lines:?}");
+    let csv = world.ok(&["status", "--format", "csv"]);
+    assert!(csv.starts_with("table,rows,quarantined,lag,freshness_seconds,"), "{csv}");
+    assert!(world.ok(&["status", "--format", "markdown"]).contains("| streams"));
 }
