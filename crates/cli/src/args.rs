@@ -68,6 +68,30 @@ pub(crate) struct Output {
     pub(crate) format: Option<Format>,
 }
 
+/// Shape of a report on stdout, which is no rows.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Shape of the report on stdout [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<ReportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// Words.
+    #[value(alias = "table")]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+impl Report {
+    /// A document, and no words.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Some(ReportFormat::Json)
+    }
+}
+
 /// What pinmill can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -227,7 +251,7 @@ pub(crate) struct Emulate {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) ack_log: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: Report,
 }
 
 #[derive(Debug, Args)]
@@ -405,7 +429,7 @@ pub(crate) enum QuarantineCommand {
         #[arg(long, value_name = "NAME")]
         dataset: Option<String>,
         #[command(flatten)]
-        output: Output,
+        output: Report,
     },
 }
 
@@ -423,7 +447,7 @@ pub(crate) enum LogCommand {
     /// Reads every batch and checks it; changes nothing
     Verify {
         #[command(flatten)]
-        output: Output,
+        output: Report,
     },
     /// Writes a repaired copy that keeps every readable batch, and lists what was lost
     Repair {
@@ -431,7 +455,7 @@ pub(crate) enum LogCommand {
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         to: PathBuf,
         #[command(flatten)]
-        output: Output,
+        output: Report,
     },
 }
 
@@ -451,7 +475,7 @@ pub(crate) struct Folder {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: Report,
 }
 
 #[derive(Debug, Args)]

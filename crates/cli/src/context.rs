@@ -117,12 +117,17 @@ impl Context {
 
     /// The pipeline of a folder, else the one that the settings name.
     pub(crate) fn pipeline_in(&self, folder: Option<&Path>) -> Result<Pipeline, Failure> {
+        let folder = self.pipeline_dir(folder);
+        load_pipeline(folder.as_deref()).map_err(|error| match &folder {
+            Some(folder) => Failure::chain(&error).within(&folder.display().to_string()),
+            None => Failure::chain(&error),
+        })
+    }
+
+    /// The folder, else the one that the settings name; `None` is the built-in pipeline.
+    pub(crate) fn pipeline_dir(&self, folder: Option<&Path>) -> Option<PathBuf> {
         let named = Some(self.settings.path("pipeline")).filter(|path| !path.as_os_str().is_empty());
-        match folder.map(Path::to_owned).or(named) {
-            Some(folder) => Pipeline::load(&folder)
-                .map_err(|error| Failure::chain(&error).within(&folder.display().to_string())),
-            None => Pipeline::built_in().or_fail(),
-        }
+        folder.map(Path::to_owned).or(named)
     }
 
     /// Opens the embedded log of the topics; no other process may have it.
@@ -227,6 +232,14 @@ impl Context {
     pub(crate) fn size(&self, name: &str) -> Result<usize, Failure> {
         usize::try_from(self.settings.bytes(name)?)
             .map_err(|_| Failure::config(format!("setting `{name}` is more than this machine can hold")))
+    }
+}
+
+/// Reads a pipeline folder; `None` is the built-in pipeline.
+pub(crate) fn load_pipeline(folder: Option<&Path>) -> pinmill_pipeline::Result<Pipeline> {
+    match folder {
+        Some(folder) => Pipeline::load(folder),
+        None => Pipeline::built_in(),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Draw, Emulate};
 use crate::context::Context;
 use crate::error::{EXPECTED, Failure, INTERRUPTED, OrFail};
-use crate::render::{Format, SCHEMA_VERSION, write_json};
+use crate::render::{SCHEMA_VERSION, write_json};
 
 /// Posts until it is through, or until ctrl-c.
 pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Failure> {
@@ -23,11 +23,10 @@ pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Fai
     crate::commands::serve::cancel_on_signal(&stop)?;
     let summary = pinmill_emulate::emulate(options, source, &stop).await.or_fail()?;
     let mut stdout = std::io::stdout().lock();
-    match args.output.format {
-        Some(Format::Json | Format::Ndjson) => {
-            write_json(&mut stdout, &json!({"schema_version": SCHEMA_VERSION, "summary": summary}))?;
-        }
-        _ => writeln!(stdout, "{summary}")?,
+    if args.output.is_json() {
+        write_json(&mut stdout, &json!({"schema_version": SCHEMA_VERSION, "summary": summary}))?;
+    } else {
+        writeln!(stdout, "{summary}")?;
     }
     complete(&summary)?;
     whole(&summary, args.posts, &stop)

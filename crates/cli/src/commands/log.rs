@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Log, LogCommand};
 use crate::context::Context;
 use crate::error::{EXPECTED, Failure, OrFail};
-use crate::render::{Format, SCHEMA_VERSION, write_json};
+use crate::render::{SCHEMA_VERSION, write_json};
 
 /// Checks or repairs a log of the data folder.
 pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
@@ -17,7 +17,7 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
     match args.command {
         LogCommand::Verify { output } => {
             let report = pinmill_log::verify(&dir).or_fail()?;
-            if output.format == Some(Format::Json) {
+            if output.is_json() {
                 let document = json!({
                     "schema_version": SCHEMA_VERSION,
                     "sound": report.is_sound(),
@@ -48,7 +48,7 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
         }
         LogCommand::Repair { to, output } => {
             let report = pinmill_log::repair(&dir, &to).or_fail()?;
-            if output.format == Some(Format::Json) {
+            if output.is_json() {
                 let document = json!({
                     "schema_version": SCHEMA_VERSION,
                     "topics": report.topics,

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::{Quarantine, QuarantineCommand};
 use crate::context::Context;
 use crate::error::{EXPECTED, Failure};
-use crate::render::{Format, Rows, SCHEMA_VERSION, text_or_base64, write_json};
+use crate::render::{Rows, SCHEMA_VERSION, text_or_base64, write_json};
 
 /// Lists, shows or replays.
 pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<(), Failure> {
@@ -42,7 +42,7 @@ pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<()
         QuarantineCommand::Replay { dataset, output } => {
             let filter = Filter { dataset, ..Filter::default() };
             let report = quarantine::replay(&pipeline, &*context.engine()?, &lake, half, &filter).await?;
-            if output.format == Some(Format::Json) {
+            if output.is_json() {
                 let mut document = json!(report);
                 document["schema_version"] = json!(SCHEMA_VERSION);
                 write_json(&mut stdout, &document)?;
