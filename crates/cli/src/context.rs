@@ -166,7 +166,7 @@ impl Context {
 
     /// The embedded log as it is now, beside whoever owns it; `None` where there is none.
     pub(crate) fn log_to_read(&self) -> Result<Option<Arc<EmbeddedLog>>, Failure> {
-        if !self.log_dir().is_dir() {
+        if !is_there(&self.log_dir())? {
             return Ok(None);
         }
         Ok(Some(Arc::new(EmbeddedLog::new(Arc::new(Log::view(self.log_dir()).or_fail()?)))))
@@ -232,6 +232,16 @@ impl Context {
     pub(crate) fn size(&self, name: &str) -> Result<usize, Failure> {
         usize::try_from(self.settings.bytes(name)?)
             .map_err(|_| Failure::config(format!("setting `{name}` is more than this machine can hold")))
+    }
+}
+
+/// Whether there is such a folder. One that cannot be looked at is not one that is missing.
+pub(crate) fn is_there(folder: &Path) -> Result<bool, Failure> {
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(true),
+        Ok(_) => Err(Failure::expected(format!("{} is no folder", folder.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::expected(format!("{} cannot be looked at: {error}", folder.display()))),
     }
 }
 

@@ -6,7 +6,7 @@ use pinmill_testkit::KillOnDrop;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Client, Server, World, await_some, block_on, rows};
+use crate::world::{Client, Server, World, await_some, block_on, pinmill, rows, write};
 
 /// What `tail` prints of a record: its offset, its text, and its bytes in base64 where they are no text.
 fn printed(line: &str) -> (Value, Value, Value) {
@@ -75,6 +75,8 @@ fn tail_of_a_name_that_is_none_or_two_says_what_to_do() {
         words.contains("no topic or stream `x-ego`") && words.contains("did you mean `x-geo`?"),
         "{words}"
     );
+    let words = refusal(&world, &["tail", "x-geo", "--partition", "4"], 1);
+    assert!(words.contains("`x-geo` has no partition 4") && words.contains("it has 1,"), "{words}");
     let words = refusal(&world, &["tail", "talk"], 2);
     assert!(words.contains("topics/talk") && words.contains("streams/talk"), "{words}");
     for (name, half) in [("topics/talk", "batch"), ("streams/talk", "stream")] {
@@ -82,6 +84,32 @@ fn tail_of_a_name_that_is_none_or_two_says_what_to_do() {
         assert_eq!(tail(&world, &[name]), [(json!(0), json!(value), Value::Null)]);
     }
     server.stop();
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_read_is_not_called_empty() {
+    let world = World::new();
+    write(&world.path("file"), "no folder");
+    let file = world.path("file");
+    let output = pinmill().args(["tail", "talk", "--data"]).arg(&file).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains(file.to_str().unwrap()) && words.contains("Not a directory"), "{words}");
+    let words = refusal(&world, &["tail", "talk"], 1);
+    assert!(
+        words.contains("nothing was posted") && words.contains(world.data().to_str().unwrap()),
+        "{words}"
+    );
+}
+
+#[test]
+fn the_quarantine_of_a_dataset_that_is_none_names_those_that_are() {
+    let world = World::new();
+    for command in ["list", "replay"] {
+        let words = refusal(&world, &["quarantine", command, "--dataset", "nosuch"], 1);
+        assert!(words.contains("`nosuch`") && words.contains("pin, geo, user"), "{words}");
+    }
+    world.ok(&["quarantine", "list", "--dataset", "pin"]);
 }
 
 /// Puts pins one after the other, each in a commit of its own. Gives the server that took them.
