@@ -26,6 +26,7 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
                     "segments": report.segments,
                     "batches": report.batches,
                     "records": report.records,
+                    "positions": report.positions,
                     "bytes": report.bytes,
                     "problems": problems(&report.problems),
                     "lost": lost(&report.lost),
@@ -34,12 +35,13 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
             } else {
                 writeln!(
                     stdout,
-                    "{}: {} topics, {} partitions, {} segments, {} records, {} bytes",
+                    "{}: {} topics, {} partitions, {} segments, {} records, {} positions, {} bytes",
                     dir.display(),
                     report.topics,
                     report.partitions,
                     report.segments,
                     report.records,
+                    report.positions,
                     report.bytes
                 )?;
                 tell(&mut stdout, &report.problems, &report.lost)?;
@@ -53,6 +55,7 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
                     "schema_version": SCHEMA_VERSION,
                     "topics": report.topics,
                     "records": report.records,
+                    "positions": report.positions,
                     "problems": problems(&report.problems),
                     "lost": lost(&report.lost),
                     "rebuilt": report.rebuilt,
@@ -62,10 +65,11 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
             } else {
                 writeln!(
                     stdout,
-                    "wrote {}: {} topics, {} records",
+                    "wrote {}: {} topics, {} records, {} positions",
                     to.display(),
                     report.topics,
-                    report.records
+                    report.records,
+                    report.positions
                 )?;
                 tell(&mut stdout, &report.problems, &report.lost)?;
                 for path in &report.unreadable {

@@ -190,10 +190,12 @@ fn completions_and_help_name_every_command() {
 fn log_verify_passes_on_a_sound_log_and_names_the_place_of_a_broken_one() {
     let world = World::new();
     world.ok(&["run", "--posts", "40"]);
-    world.ok(&["log", "verify"]);
-    let segment = walk(&world.data().join("log"))
+    let sound = world.json(&["log", "verify"]);
+    assert_eq!(sound["records"], json!(120), "three topics with 40 posts each");
+    assert!(sound["positions"].as_u64().unwrap() >= 3, "the archiver's: {sound}");
+    let segment = walk(&world.data().join("log/topics/pin"))
         .into_iter()
-        .find(|path| path.extension().is_some_and(|e| e == "seg") && path.to_string_lossy().contains("pin"))
+        .find(|path| path.extension().is_some_and(|ending| ending == "seg"))
         .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[300] ^= 1;
@@ -203,7 +205,9 @@ fn log_verify_passes_on_a_sound_log_and_names_the_place_of_a_broken_one() {
     let words = [output.stdout, output.stderr].concat();
     assert!(String::from_utf8_lossy(&words).contains(segment.file_name().unwrap().to_str().unwrap()));
     let copy = world.path("repaired");
-    world.ok(&["log", "repair", "--to", copy.to_str().unwrap()]);
+    let repaired = world.json(&["log", "repair", "--to", copy.to_str().unwrap()]);
+    assert!(repaired["records"].as_u64().unwrap() < 120, "{repaired}");
+    assert_eq!(repaired["positions"], sound["positions"]);
     assert!(copy.is_dir());
 }
 
