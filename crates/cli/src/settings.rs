@@ -52,8 +52,8 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("stream.from", "streams", "what the streaming half loads into tables: streams, topics, both, or off"),
     key("stream.commit-every", "1s", "time after which a streamed record is committed to its table"),
-    key("stream.max-records", "100000", "records after which a commit does not wait any longer"),
-    key("stream.max-bytes", "32MiB", "raw bytes after which a commit does not wait any longer"),
+    key("stream.max-records", "50000", "records after which a commit does not wait any longer"),
+    key("stream.max-bytes", "16MiB", "raw bytes after which a commit does not wait any longer"),
     key(
         "stream.history",
         "1h",

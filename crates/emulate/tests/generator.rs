@@ -21,10 +21,9 @@ fn rows(seed: u64) -> Rows {
     }
 }
 
-/// The shares must hold for the reference's seed and for any other.
-fn both_seeds() -> [u64; 2] {
-    [100, pinmill_testkit::seed()]
-}
+/// The reference's seed, and some others for which the shares hold too. They are fixed: a share is a draw, and for one seed
+/// in some hundreds it lies outside any bounds that would tell a wrong share from a right one.
+const SEEDS: [u64; 5] = [100, 1, 2, 3, 4];
 
 #[track_caller]
 fn share(what: &str, count: usize, of: usize, percent: f64, tolerance: f64) {
@@ -48,7 +47,7 @@ fn shape(text: &str) -> String {
 #[test]
 fn pins_have_the_shares_of_the_reference() {
     // One account makes up to 2 % of the posts, which is why the shares of what follows from the account move most.
-    for seed in both_seeds() {
+    for seed in SEEDS {
         let Rows { pins, .. } = rows(seed);
         let all = pins.len();
         let count = |test: &dyn Fn(&PinRow) -> bool| pins.iter().filter(|pin| test(pin)).count();
@@ -72,13 +71,20 @@ fn pins_have_the_shares_of_the_reference() {
                 && count(&|p| p.description.contains("<p style=")) > 5
         );
         assert!(count(&|p| p.title.contains('"') && p.title.contains('\\')) > 20);
-
-        let greatest =
-            pins.iter().filter_map(|p| p.follower_count.strip_suffix('M')?.parse::<u32>().ok()).max();
-        assert!(greatest.is_some_and(|m| m <= 15), "{greatest:?}");
-        let distinct: HashSet<_> = pins.iter().map(|p| &p.unique_id).collect();
-        assert_eq!(distinct.len(), all);
     }
+}
+
+#[test]
+fn pins_of_any_seed_have_ids_of_their_own_and_followers_in_one_of_four_forms() {
+    let Rows { pins, .. } = rows(pinmill_testkit::seed());
+    let distinct: HashSet<_> = pins.iter().map(|p| &p.unique_id).collect();
+    assert_eq!(distinct.len(), pins.len());
+    for pin in &pins {
+        let form = shape(&pin.follower_count);
+        assert!(["plain", "k", "M", "User Info Error"].contains(&form.as_str()), "{pin:?}");
+    }
+    let greatest = pins.iter().filter_map(|p| p.follower_count.strip_suffix('M')?.parse::<u32>().ok()).max();
+    assert!(greatest.is_some_and(|m| m <= 15), "{greatest:?}");
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn categories_lie_in_the_blocks_of_the_reference_and_come_again() {
 
 #[test]
 fn countries_are_skewed_to_the_start_of_the_alphabet() {
-    for seed in both_seeds() {
+    for seed in SEEDS {
         let Rows { geo, .. } = rows(seed);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for row in &geo {
@@ -128,24 +134,16 @@ fn countries_are_skewed_to_the_start_of_the_alphabet() {
 }
 
 #[test]
-fn users_have_many_posts_one_country_and_join_before_they_post() {
-    for seed in both_seeds() {
-        let Rows { geo, users, .. } = rows(seed);
+fn users_have_many_posts_and_some_share_a_name() {
+    for seed in SEEDS {
+        let Rows { users, .. } = rows(seed);
         let mut posts: HashMap<_, usize> = HashMap::new();
-        let mut facts: HashMap<_, HashSet<_>> = HashMap::new();
         let mut dates: HashMap<_, HashSet<_>> = HashMap::new();
-        for (user, geo) in users.iter().zip(&geo) {
-            assert_eq!(user.ind, geo.ind);
-            assert!(geo.timestamp > user.date_joined, "{user:?} {geo:?}");
-            assert!(("2017-10-19 00:00:00".."2022-10-20").contains(&geo.timestamp.as_str()), "{geo:?}");
-            assert!(("2015-10-21 00:00:00".."2017-10-21").contains(&user.date_joined.as_str()), "{user:?}");
-            assert!((20..=60).contains(&user.age), "{user:?}");
+        for user in &users {
             let name = (user.first_name, user.last_name.as_str());
             *posts.entry((name, &user.date_joined)).or_default() += 1;
-            facts.entry((name, &user.date_joined)).or_default().insert((geo.country, user.age));
             dates.entry(name).or_default().insert(&user.date_joined);
         }
-        assert!(facts.values().all(|facts| facts.len() == 1), "a user has one country and one age");
         // 10,524 rows of the reference are 4,971 people, so 11,154 rows are about 5,164; one has 244 posts, here about 259
         assert!((4_900..=5_450).contains(&posts.len()), "{} users", posts.len());
         let busiest = posts.values().max().unwrap();
@@ -153,6 +151,22 @@ fn users_have_many_posts_one_country_and_join_before_they_post() {
         let shared = dates.values().filter(|dates| dates.len() > 1).count();
         assert!((120..=260).contains(&shared), "{shared} names of several people");
     }
+}
+
+#[test]
+fn users_of_any_seed_have_one_country_and_age_and_join_before_they_post() {
+    let Rows { geo, users, .. } = rows(pinmill_testkit::seed());
+    let mut facts: HashMap<_, HashSet<_>> = HashMap::new();
+    for (user, geo) in users.iter().zip(&geo) {
+        assert_eq!(user.ind, geo.ind);
+        assert!(geo.timestamp > user.date_joined, "{user:?} {geo:?}");
+        assert!(("2017-10-19 00:00:00".."2022-10-20").contains(&geo.timestamp.as_str()), "{geo:?}");
+        assert!(("2015-10-21 00:00:00".."2017-10-21").contains(&user.date_joined.as_str()), "{user:?}");
+        assert!((20..=60).contains(&user.age), "{user:?}");
+        let name = (user.first_name, user.last_name.as_str());
+        facts.entry((name, &user.date_joined)).or_default().insert((geo.country, user.age));
+    }
+    assert!(facts.values().all(|facts| facts.len() == 1), "a user has one country and one age");
 }
 
 #[test]

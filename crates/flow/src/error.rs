@@ -51,14 +51,6 @@ pub enum Error {
         /// Where the log ends.
         end: u64,
     },
-    /// A stream and a topic of one name feed the same dataset: their offsets could not be told apart.
-    #[error(
-        "`{topic}` is the name of a stream and of a topic, and both are to be loaded into the same table"
-    )]
-    TwoOfOneName {
-        /// The name.
-        topic: String,
-    },
     /// A data file of a table does not say how many rows it has.
     #[error("table {table}: {file} has no row count in the table's log; another program wrote it")]
     NoStatistics {
@@ -97,7 +89,6 @@ impl Error {
                 "the topic was deleted and made again, or the log was replaced by an older one; archive into \
                  another lake, or move the topic's objects away",
             ),
-            Self::TwoOfOneName { .. } => Some("rename one of them, or load streams only"),
             _ => None,
         }
     }

@@ -89,24 +89,6 @@ pub async fn show(
     Ok(list(pipeline, lake, half, &filter, 1).await?.pop())
 }
 
-/// How many records are in quarantine, by topic partition, without those that a replay has moved already.
-///
-/// # Errors
-/// [`Error::Lake`].
-pub async fn counts(pipeline: &Pipeline, lake: &Lake, half: Half) -> Result<BTreeMap<(String, u32), u64>> {
-    let Some(quarantine) = open(lake, half).await? else { return Ok(BTreeMap::new()) };
-    let moved = moved(pipeline, lake, half).await?;
-    let mut counts = BTreeMap::new();
-    for file in quarantine.files().await? {
-        for record in quarantine.read(&file).await? {
-            if !moved.contains(&record.id) {
-                *counts.entry((record.id.topic, record.id.partition)).or_insert(0) += 1;
-            }
-        }
-    }
-    Ok(counts)
-}
-
 /// Cleans the records that `filter` takes once more, and moves those that pass to their tables.
 ///
 /// # Errors

@@ -257,6 +257,7 @@ fn death_at_any_point_of_streaming_neither_loses_nor_doubles_a_record() {
             for _ in 0..mode.seeds() {
                 died |= runtime.block_on(a_stream_cut_short(point, mode, &mut rng));
             }
+            // Nobody makes fifty commits here. Lake's test `failpoints` does, and makes sure that it dies there.
             let rare = point == "lake::table::before_checkpoint";
             assert!(died || mode == Mode::Error || rare, "{point} was never passed");
         }
@@ -276,7 +277,8 @@ fn death_at_any_point_neither_loses_nor_doubles_a_record() {
             for _ in 0..mode.seeds() {
                 died |= runtime.block_on(a_life_cut_short(point, mode, &mut rng));
             }
-            // A point that nothing passes would prove nothing.
+            // A point that nothing passes would prove nothing. Checkpoints have lake's test `failpoints`, which makes the
+            // fifty commits that one takes; the other two have the tests above.
             let rare = point == "lake::table::before_checkpoint"
                 || point.starts_with("flow::replay")
                 || of_streams(point);

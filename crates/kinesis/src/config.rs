@@ -125,25 +125,37 @@ impl fmt::Debug for Secret {
 #[derive(Clone)]
 pub struct Clock {
     manual: Option<Arc<AtomicI64>>,
+    /// Where it stands, if it was stopped.
+    stopped_at_ms: Option<i64>,
 }
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self { manual: None }
+        Self { manual: None, stopped_at_ms: None }
     }
 
     /// The system's clock shifted by the milliseconds in the cell, which a test may change as it goes.
     pub fn shifted(by_ms: Arc<AtomicI64>) -> Self {
-        Self { manual: Some(by_ms) }
+        Self { manual: Some(by_ms), stopped_at_ms: None }
+    }
+
+    /// This clock, standing still from now on: only the cell of [`Clock::shifted`] still moves it.
+    #[must_use]
+    pub fn stopped(self) -> Self {
+        Self { stopped_at_ms: Some(system_ms()), ..self }
     }
 
     /// Milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX / 2);
+        let now = self.stopped_at_ms.unwrap_or_else(system_ms);
         now + self.manual.as_ref().map_or(0, |shift| shift.load(Ordering::SeqCst))
     }
+}
+
+fn system_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 impl fmt::Debug for Clock {

@@ -6,7 +6,9 @@
 //!
 //! A put here: write `<name>#<digits>` (a name that listings hide), fsync it, link or rename it to `<name>`,
 //! fsync the directory. Crash points: before the link nothing is visible (a hidden leftover stays, harmless);
-//! after it the object is whole, and at worst its name is lost again, as if the put had not happened.
+//! after it the object is whole, and at worst its name is lost again, as if the put had not happened. A put that finds
+//! the name there has it kept too: whoever made it may have died before that, and the caller takes the object over.
+//! An object that comes in parts (Delta's large checkpoints) is gathered in memory and put as one.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -17,12 +19,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 /// `LocalFileSystem`, with puts that are on disk when they return.
@@ -54,10 +57,7 @@ impl ObjectStore for DurableLocal {
         if !opts.attributes.is_empty() {
             return self.inner.put_opts(location, payload, opts).await;
         }
-        let path = self.inner.path_to_filesystem(location)?;
-        let put = move || put_durably(&path, &payload, create).map_err(|error| store_error(&path, error));
-        tokio::task::spawn_blocking(put).await??;
-        Ok(PutResult { e_tag: None, version: None })
+        put(self.inner.path_to_filesystem(location)?, payload, create).await
     }
 
     async fn put_multipart_opts(
@@ -65,7 +65,11 @@ impl ObjectStore for DurableLocal {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await
+        if !opts.attributes.is_empty() {
+            return self.inner.put_multipart_opts(location, opts).await;
+        }
+        let path = self.inner.path_to_filesystem(location)?;
+        Ok(Box::new(InParts { path, gathered: Vec::new() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -105,6 +109,37 @@ impl ObjectStore for DurableLocal {
     }
 }
 
+/// An object that comes in parts.
+#[derive(Debug)]
+struct InParts {
+    path: PathBuf,
+    gathered: Vec<Bytes>,
+}
+
+#[async_trait]
+impl MultipartUpload for InParts {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.gathered.extend(data);
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let payload: PutPayload = std::mem::take(&mut self.gathered).into_iter().collect();
+        put(self.path.clone(), payload, false).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.gathered.clear();
+        Ok(())
+    }
+}
+
+async fn put(path: PathBuf, payload: PutPayload, create: bool) -> Result<PutResult> {
+    let put = move || put_durably(&path, &payload, create).map_err(|error| store_error(&path, error));
+    tokio::task::spawn_blocking(put).await??;
+    Ok(PutResult { e_tag: None, version: None })
+}
+
 fn store_error(path: &FsPath, source: io::Error) -> object_store::Error {
     let path = path.display().to_string();
     match source.kind() {
@@ -131,8 +166,11 @@ fn put_durably(path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<
         // A leftover is hidden from listings and does no harm; the put's own outcome matters more.
         let _ = std::fs::remove_file(&staged);
     }
-    placed?;
-    sync_dir(parent)
+    let is_there = matches!(&placed, Err(error) if error.kind() == ErrorKind::AlreadyExists);
+    if placed.is_ok() || is_there {
+        sync_dir(parent)?;
+    }
+    placed
 }
 
 fn stage(path: &FsPath) -> io::Result<(File, PathBuf)> {
@@ -203,6 +241,25 @@ mod tests {
         store.put(&path, "first".into()).await.unwrap();
         store.put(&path, "second".into()).await.unwrap();
         assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "second");
+    }
+
+    #[tokio::test]
+    async fn an_object_in_parts_is_put_as_one_when_it_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DurableLocal::new();
+        let path = at(&dir, "a/large");
+        let mut upload = store.put_multipart(&path).await.unwrap();
+        for part in ["one, ", "two, ", "three"] {
+            upload.put_part(part.into()).await.unwrap();
+        }
+        assert!(!dir.path().join("a").exists(), "a part is written that nothing would flush");
+        upload.complete().await.unwrap();
+        assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "one, two, three");
+
+        let mut upload = store.put_multipart(&path).await.unwrap();
+        upload.put_part("another".into()).await.unwrap();
+        upload.abort().await.unwrap();
+        assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "one, two, three");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails there has failed")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Schema;
@@ -11,6 +12,7 @@ use fail::FailScenario;
 use pinmill_lake::archive::{Archive, ArchiveConfig, ObjectBuilder, Put, ReadOptions};
 use pinmill_lake::table::{CommitPlan, CoveredRange, Table, WriterOptions, system_columns};
 use pinmill_lake::{Error, Lake, RangeSum};
+use rand::RngExt;
 
 /// The scenario is global, so that all points are walked through in one test.
 #[tokio::test]
@@ -41,23 +43,67 @@ async fn a_crash_at_any_point_leaves_every_record_in_once() {
         "lake::table::after_commit",
         "lake::table::before_checkpoint",
     ];
+    let mut random = pinmill_testkit::rng();
     for point in table_points {
-        let dir = tempfile::tempdir().unwrap();
-        let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
-        // The checkpoint comes with the fiftieth commit.
-        let commits = if point == "lake::table::before_checkpoint" { 55 } else { 10 };
-        for end in 1..=commits {
-            fail::cfg(point, if end % 5 == 0 { "1*return" } else { "off" }).unwrap();
-            let _ = clean(&lake, end).await;
-            fail::cfg(point, "off").unwrap();
-            clean(&lake, end).await.unwrap();
+        for mode in [Mode::Panic, Mode::Panic, Mode::Panic, Mode::Error] {
+            commits_cut_short(point, mode, &mut random).await;
         }
-        let mut table = Table::open(&lake, "t").await.unwrap().unwrap();
-        let rows: u64 = table.files().unwrap().iter().filter_map(|file| file.rows).sum();
-        assert_eq!(rows, commits, "{point}");
-        assert_eq!(table.totals().await.unwrap()[&("t".to_owned(), 0)].sum, sum(0, commits), "{point}");
     }
     scenario.teardown();
+}
+
+/// How a point fails: the task that comes there dies, or gets an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Panic,
+    Error,
+}
+
+/// Makes the next passing of a point fail. The counter tells how often those who may die there passed it.
+fn arm(point: &str, mode: Mode) -> Arc<AtomicU64> {
+    let passed = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&passed);
+    let armed = match mode {
+        Mode::Panic => fail::cfg_callback(point, move || {
+            if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+                std::panic::panic_any("died at a crash point");
+            }
+        }),
+        Mode::Error => fail::cfg(point, "1*return"),
+    };
+    armed.unwrap();
+    passed
+}
+
+/// Commits of some records each, every one by another process, of which some die at the point.
+async fn commits_cut_short(point: &str, mode: Mode, random: &mut impl rand::Rng) {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
+    // Making the table is its first version, and with the fiftieth comes a checkpoint.
+    let is_of_checkpoints = point == "lake::table::before_checkpoint";
+    let commits = if is_of_checkpoints { 52 } else { 10 };
+    let mut end = 0_u64;
+    for commit in 1..=commits {
+        end += random.random_range(1..5_u64);
+        if commit % 5 == 0 || commit == 49 {
+            let passed = arm(point, mode);
+            let doomed = lake.clone();
+            let died = tokio::spawn(async move { clean(&doomed, end).await }).await.is_err();
+            fail::remove(point);
+            let must_die = mode == Mode::Panic && (commit == 49 || !is_of_checkpoints);
+            let passed = passed.load(Ordering::SeqCst);
+            assert_eq!((died, passed > 0), (must_die, must_die), "{point}, {mode:?}, commit {commit}");
+        }
+        clean(&lake, end).await.unwrap();
+    }
+    let checkpoint = dir.path().join("t/_delta_log/_last_checkpoint");
+    assert!(!checkpoint.exists(), "{point}, {mode:?}: the checkpoint was written all the same");
+    let mut table = Table::open(&lake, "t").await.unwrap().unwrap();
+    assert_eq!(table.version(), commits, "{point}, {mode:?}");
+    let rows: u64 = table.files().unwrap().iter().filter_map(|file| file.rows).sum();
+    assert_eq!(rows, end, "{point}, {mode:?}");
+    let totals = table.totals().await.unwrap();
+    assert_eq!(totals[&("t".to_owned(), 0)].sum, sum(0, end), "{point}, {mode:?}");
 }
 
 fn sum(first: u64, end: u64) -> RangeSum {

@@ -47,12 +47,12 @@ async fn records_come_back_byte_for_byte_and_are_found_by_filter() {
     assert_eq!(sorted(quarantine.records(&Filter::default(), 1000).await.unwrap()), all);
     assert_eq!(quarantine.records(&Filter::default(), 7).await.unwrap().len(), 7);
     let find = async |filter: Filter| quarantine.records(&filter, 1000).await.unwrap().len();
-    assert_eq!(find(Filter { partition: Some(1), ..Default::default() }).await, 20);
+    for partition in 0..3 {
+        assert_eq!(find(Filter { partition: Some(partition), ..Default::default() }).await, 20);
+    }
     assert_eq!(find(Filter { offset: Some(3), ..Default::default() }).await, 3);
     assert_eq!(find(Filter { reason: Some("`12x`".into()), ..Default::default() }).await, 3);
     assert_eq!(find(Filter { dataset: Some("geo".into()), ..Default::default() }).await, 0);
-    let counts = quarantine.counts().await.unwrap();
-    assert_eq!(counts.into_values().collect::<Vec<_>>(), [20, 20, 20]);
 }
 
 #[tokio::test]

@@ -69,7 +69,8 @@ pub struct LogConfig {
     pub max_batch_bytes: usize,
     /// Bytes of appends that may wait to be written; more callers wait (back-pressure).
     pub queue_bytes: usize,
-    /// Segment files held open at once; the least recently used is closed first.
+    /// Segment files held open at once, and never more than an eighth of what the process may open; the least recently
+    /// used is closed first.
     pub max_open_files: usize,
     /// Topics a log may hold.
     pub max_topics: usize,

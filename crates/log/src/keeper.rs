@@ -32,7 +32,8 @@ pub(crate) fn start(inner: Arc<Inner>) -> Result<JoinHandle<()>> {
 fn run(inner: &Inner) {
     let config = &inner.shared.config;
     let mut retained = Instant::now();
-    loop {
+    // Looked at before each wait, as a ring may have been heard by another one.
+    while !inner.closed.load(Ordering::Acquire) {
         let until_retention = config.retention_interval.map(|every| every.saturating_sub(retained.elapsed()));
         let wait = match until_retention {
             _ if inner.shared.health.is_read_only() => Some(config.full_disk_probe),
@@ -45,9 +46,8 @@ fn run(inner: &Inner) {
         let full = inner.shared.health.is_read_only();
         let due = config.retention_interval.is_some_and(|every| retained.elapsed() >= every);
         if full || due {
-            if let Err(error) = apply_retention(inner) {
-                tracing::warn!(%error, "retention not applied, it is tried again");
-            }
+            // What failed was said, and is tried again.
+            let _ = apply_retention(inner);
             retained = Instant::now();
         }
         if full {
@@ -75,32 +75,47 @@ fn probe(inner: &Inner) {
     }
 }
 
-/// Applies retention to every partition; returns how many segments went.
+/// Applies retention to every partition, whatever becomes of the others; returns how many segments went, or what failed
+/// first.
 pub(crate) fn apply_retention(inner: &Inner) -> Result<u64> {
     let config = &inner.shared.config;
     if config.retention_bytes.is_none() && config.retention_age.is_none() {
         return Ok(0);
     }
+    retain_all(inner, &inner.partitions())
+}
+
+fn retain_all(inner: &Inner, partitions: &[Arc<Partition>]) -> Result<u64> {
     let mut passed: BTreeMap<(String, u32, String), u64> = BTreeMap::new();
     for (key, value) in inner.positions.all() {
         let least = passed.entry((key.topic, key.partition, value.generation)).or_insert(value.next);
         *least = value.next.min(*least);
     }
-    let mut removed = 0;
-    for partition in inner.partitions() {
+    let (mut removed, mut failed) = (0, None);
+    for partition in partitions {
         let generation = uuid::Uuid::from_bytes(partition.identity.generation).to_string();
         let passed = passed.get(&(partition.topic.to_string(), partition.id, generation)).copied();
-        removed += retain(&partition, passed)?;
+        // A topic that is deleted and made anew has the same paths.
+        let _admin = inner.admin();
+        if partition.deleted.load(Ordering::Acquire) {
+            continue;
+        }
+        match retain(partition, passed) {
+            Ok(count) => removed += count,
+            Err(error) => {
+                let (topic, id) = (&partition.topic, partition.id);
+                tracing::warn!(%topic, partition = id, %error, "retention not applied, it is tried again");
+                failed.get_or_insert(error);
+            }
+        }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
 }
 
 fn retain(partition: &Partition, passed: Option<u64>) -> Result<u64> {
     let config = &partition.shared.config;
     let age = config.retention_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-    if age.is_some() {
-        partition.roll_if_old()?;
-    }
+    let rolled = if age.is_some() { partition.roll_if_old() } else { Ok(()) };
     let rule = Rule {
         keep_bytes: config.retention_bytes,
         keep_from_ms: age.map(|age| config.clock.now_ms().saturating_sub(age)),
@@ -119,11 +134,11 @@ fn retain(partition: &Partition, passed: Option<u64>) -> Result<u64> {
         let newest_bytes = held.segments.last().map_or(0, |segment| segment.len());
         removable(&complete, newest_bytes, &rule)
     };
-    if count == 0 {
-        return Ok(0);
+    if count > 0 {
+        tracing::info!(topic = %partition.topic, partition = partition.id, segments = count, "retention lets segments go");
     }
-    tracing::info!(topic = %partition.topic, partition = partition.id, segments = count, "retention lets segments go");
-    partition.remove_first(count)
+    let removed = partition.remove_first(count)?;
+    rolled.map(|()| removed)
 }
 
 /// Appends all positions once more, in a new segment, and lets the segments before it go.
@@ -155,4 +170,49 @@ fn tidy_positions(inner: &Inner) -> Result<()> {
         }
     }
     partition.remove_first(before).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Log, LogConfig, Record};
+
+    /// A topic of several segments.
+    fn fill(log: &Log, topic: &str) {
+        log.create_topic(topic, 1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for _ in 0..20 {
+            let record = Record { value: Some(vec![b'x'; 100].into()), ..Record::default() };
+            runtime.block_on(log.append(topic, 0, vec![record])).unwrap();
+        }
+    }
+
+    #[test]
+    fn retention_that_began_before_a_topic_was_made_anew_leaves_the_new_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig {
+            segment_bytes: 500,
+            retention_bytes: Some(0),
+            retention_age: Some(Duration::ZERO),
+            segment_age: Duration::ZERO,
+            retention_interval: None,
+            ..LogConfig::default()
+        };
+        let (log, _) = Log::open(dir.path(), config.clone()).unwrap();
+        fill(&log, "t");
+        let old = log.inner.partitions();
+        log.delete_topic("t").unwrap();
+        fill(&log, "t");
+        assert_eq!(retain_all(&log.inner, &old).unwrap(), 0);
+        assert_eq!(log.health(), Health::Writable);
+        let offsets = log.offsets("t", 0).unwrap();
+        assert_eq!((offsets.beginning, offsets.end), (0, 20));
+        drop(log);
+        let (log, _) = Log::open(dir.path(), config).unwrap();
+        assert_eq!(log.read("t", 0, 0, 1).unwrap().len(), 1);
+        assert!(
+            retain_all(&log.inner, &log.inner.partitions()).unwrap() > 5,
+            "the new one's own segments go"
+        );
+    }
 }

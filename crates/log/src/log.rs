@@ -119,7 +119,11 @@ impl Log {
         let folder = shared.dir.join(TOPICS);
         topics::create(&*shared.disk, &folder, &meta)
             .map_err(|error| inner.shared.refused_or_poisoned(error))?;
-        let partitions = inner.open_new(&meta, 0)?;
+        let partitions = inner.open_new(&meta, 0).map_err(|error| {
+            // Nobody is told of the topic, so its name has to be free again.
+            let _ = topics::delete(&*shared.disk, &folder, name);
+            shared.nothing_stored(error)
+        })?;
         inner.topics_mut().insert(meta.name.clone(), Topic { meta: meta.clone(), partitions });
         tracing::info!(topic = name, partitions = meta.partitions, "topic created");
         Ok(meta)
@@ -142,7 +146,8 @@ impl Log {
         let dir = inner.shared.dir.join(TOPICS).join(name);
         let grown = topics::add_partitions(&*inner.shared.disk, &dir, &meta, total)
             .map_err(|error| inner.shared.refused_or_poisoned(error))?;
-        let added = inner.open_new(&grown, meta.partitions)?;
+        let added =
+            inner.open_new(&grown, meta.partitions).map_err(|error| inner.shared.nothing_stored(error))?;
         if let Some(topic) = inner.topics_mut().get_mut(name) {
             topic.meta = grown.clone();
             topic.partitions.extend(added);
@@ -302,7 +307,8 @@ impl Log {
     /// Lets go what the settings allow and every registered reader has passed; returns how many segments went.
     ///
     /// # Errors
-    /// [`Error::Io`], and [`Error::DiskFull`] where a segment that is too old cannot be completed.
+    /// The first one where partitions failed; the others were gone through all the same. [`Error::Io`], and
+    /// [`Error::DiskFull`] where a segment that is too old cannot be completed.
     pub fn apply_retention(&self) -> Result<u64> {
         keeper::apply_retention(&self.inner)
     }
@@ -348,7 +354,11 @@ impl Log {
         if !self.stop() {
             return Ok(());
         }
-        let result = self.inner.mark_clean();
+        let result = {
+            // A topic that is being deleted is gone before it is written down what there is.
+            let _admin = lock(&self.inner.admin);
+            self.inner.mark_clean()
+        };
         lock(&self.inner.guard).take();
         result
     }
@@ -404,7 +414,7 @@ impl Inner {
         if records.is_empty() {
             return Ok(Appended { base_offset: partition.end(), count: 0 });
         }
-        self.shared.check_writable()?;
+        partition.check_writable()?;
         let config = &self.shared.config;
         let encoded = encode(&records, config.max_record_bytes, config.max_batch_bytes)?;
         // The wait may be long, and there may be many who wait.
@@ -448,6 +458,11 @@ impl Inner {
             return Err(Error::Poisoned { reason });
         }
         Ok(guard)
+    }
+
+    /// Keeps topics from being made and deleted while it is held.
+    pub(crate) fn admin(&self) -> std::sync::MutexGuard<'_, ()> {
+        lock(&self.admin)
     }
 
     /// Opens the partitions of a topic from number `first` on, which were just made.

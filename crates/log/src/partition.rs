@@ -30,8 +30,9 @@ use crate::error::{Error, IoContext, Result};
 use crate::format::{BatchHeader, Encoded, HEADER_LEN, Identity, SegmentHeader, segment_name};
 use crate::health::{Counters, lock};
 use crate::index::{Entry, Index};
+use crate::positions;
 use crate::record::{Appended, OffsetRange};
-use crate::shared::{OpenSegment, Shared};
+use crate::shared::{OpenSegment, Shared, is_not_opened};
 use crate::start::Start;
 
 /// Larger group commits bring their own length: beside so many bytes the second flush is nothing, and zeros would double them.
@@ -40,6 +41,8 @@ const SMALL_GROUP: u64 = 64 << 10;
 const ROOM: u64 = 1 << 20;
 /// Room is made for no more than one part in this many of what the segment holds, so that many small partitions stay small.
 const ROOM_PART: u64 = 4;
+/// Room for some hundred positions, however few there are.
+const ROOM_OF_POSITIONS: u64 = 64 << 10;
 const ZEROS: &[u8] = &[0; 64 << 10];
 
 /// An append on its way to the disk.
@@ -214,9 +217,22 @@ impl Partition {
         }
     }
 
+    /// The error that says why this partition's writes are refused now. Positions are tried on a full disk too: they have
+    /// room written ahead, and retention makes room only where readers may say how far they are.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.shared.check_writable() {
+            Err(Error::DiskFull { .. }) if self.holds_positions() => Ok(()),
+            checked => checked,
+        }
+    }
+
+    fn holds_positions(&self) -> bool {
+        self.identity == positions::IDENTITY
+    }
+
     /// Makes the segment ready and says how many of the jobs go into it, at least one.
     fn prepare(&self, writer: &mut Writer, jobs: &[Job], now_ms: i64) -> Result<usize> {
-        self.shared.check_writable()?;
+        self.check_writable()?;
         if self.deleted.load(Ordering::Acquire) {
             return Err(Error::UnknownTopic(self.topic.to_string()));
         }
@@ -235,7 +251,9 @@ impl Partition {
 
     fn is_old(&self, writer: &Writer, now_ms: i64) -> bool {
         let age = i64::try_from(self.shared.config.segment_age.as_millis()).unwrap_or(i64::MAX);
-        writer.first_append_ms.is_some_and(|first| now_ms.saturating_sub(first) >= age)
+        let is_old = |first: i64| now_ms.saturating_sub(first) >= age;
+        // Positions are let go when they are tidied, whatever their age.
+        !self.holds_positions() && writer.first_append_ms.is_some_and(is_old)
     }
 
     /// Writes the jobs' batches behind one another, flushes once and publishes; returns their first offset.
@@ -298,7 +316,8 @@ impl Partition {
         if self.shared.config.durability != Durability::Fsync || !is_small || end <= writer.file_len {
             return 0;
         }
-        (end / ROOM_PART).min(ROOM).min(self.segment_bytes.saturating_sub(end))
+        let room = if self.holds_positions() { ROOM_OF_POSITIONS } else { (end / ROOM_PART).min(ROOM) };
+        room.min(self.segment_bytes.saturating_sub(end))
     }
 
     /// Cuts the room behind the batches off, durably.
@@ -324,17 +343,21 @@ impl Partition {
         let header =
             SegmentHeader { identity: self.identity, base, prev_end: writer.next, floor_ms: writer.last_ms };
         let new = Segment::new(shared, &self.dir, &header, HEADER_LEN as u64, true);
-        match create_segment(&*shared.disk, &self.dir, &header) {
-            Ok(file) => sync_new(&*shared.disk, &self.dir, &*file)
-                .map_err(|error| shared.poison("sync", &new.path, &error))?,
-            Err(error) => {
+        // Opened first, as there may be no descriptor left for it later.
+        let open = old.open(shared).map_err(|error| shared.nothing_stored(error))?;
+        let made = create_segment(&*shared.disk, &self.dir, &header);
+        match made.map(|file| sync_new(&*shared.disk, &self.dir, &*file)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if !is_not_opened(&error) => {
+                return Err(shared.poison("sync", &new.path, &error));
+            }
+            Ok(Err(error)) | Err(error) => {
                 // Where the removal fails too, recovery removes it: no record can follow an unsealed segment.
                 let _ = shared.disk.remove_file(&new.path);
                 return Err(shared.refused(&new.path, error));
             }
         }
 
-        let open = old.open(shared).map_err(|error| shared.nothing_stored(error))?;
         let seal = BatchHeader::seal(writer.next, writer.last_ms).encode(self.salt);
         if let Err(error) = write_all_at(&*open.file, writer.len, &mut [IoSlice::new(&seal)]) {
             let _ = shared.disk.remove_file(&new.path);
@@ -373,10 +396,11 @@ impl Partition {
         Ok(())
     }
 
-    /// Completes a segment whose first record is too old, so that retention can let it go.
+    /// Completes a segment whose first record is too old, so that retention can let it go. A full disk has no room for
+    /// the next one.
     pub(crate) fn roll_if_old(&self) -> Result<()> {
         let mut writer = lock(&self.writer);
-        if self.is_old(&writer, self.shared.config.clock.now_ms()) {
+        if self.is_old(&writer, self.shared.config.clock.now_ms()) && !self.shared.health.is_read_only() {
             self.shared.check_writable()?;
             let next = writer.next;
             self.roll(&mut writer, next)?;
@@ -404,7 +428,8 @@ impl Partition {
             let _ = shared.disk.remove_file(&segment.index_path());
             shared.disk.remove_file(&segment.path).during("remove", &segment.path)?;
         }
-        shared.disk.sync_dir(&self.dir).map_err(|error| shared.poison("sync", &self.dir, &error))?;
+        let synced = shared.disk.sync_dir(&self.dir).during("sync", &self.dir);
+        synced.map_err(|error| shared.refused_or_poisoned(error))?;
         Ok(removed.len() as u64)
     }
 }

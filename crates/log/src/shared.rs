@@ -13,6 +13,10 @@ use crate::error::{Error, IoContext, Result};
 use crate::health::{Counters, Health, HealthCell, lock};
 use crate::index::Index;
 
+/// Of the file descriptors that the process may have, a log keeps at most one part in this many for its segments: there
+/// may be two logs, and most belong to the gateway's clients.
+const DESCRIPTORS_PART: usize = 8;
+
 /// What all partitions of a log share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -29,8 +33,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> Self {
+        let capacity = config.max_open_files.min(descriptors() / DESCRIPTORS_PART).max(8);
         Self {
-            files: FileCache { capacity: config.max_open_files.max(8), open: Mutex::default() },
+            files: FileCache { capacity, open: Mutex::default() },
             disk,
             dir: dir.to_path_buf(),
             config,
@@ -105,8 +110,14 @@ pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// How many files this process may have open.
+fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
 /// True for failures that only a call which opens or names a file answers.
-fn is_not_opened(error: &io::Error) -> bool {
+pub(crate) fn is_not_opened(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)

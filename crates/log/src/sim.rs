@@ -38,6 +38,9 @@ struct State {
     off_at: Option<u64>,
     is_off: bool,
     failing_sync: Option<u64>,
+    /// Calls that need a descriptor so far.
+    opens: u64,
+    failing_open: Option<u64>,
     quota: Option<u64>,
     short_writes: Option<Dice>,
 }
@@ -75,6 +78,8 @@ impl Default for State {
             off_at: None,
             is_off: false,
             failing_sync: None,
+            opens: 0,
+            failing_open: None,
             quota: None,
             short_writes: None,
         }
@@ -154,6 +159,15 @@ impl State {
     fn sync_fails(&mut self) -> bool {
         self.syncs += 1;
         self.failing_sync == Some(self.syncs)
+    }
+
+    /// Counts a call that needs a descriptor; fails where this is the one that gets none.
+    fn descriptor(&mut self) -> io::Result<()> {
+        self.opens += 1;
+        match self.failing_open == Some(self.opens) {
+            true => Err(rustix::io::Errno::MFILE.into()),
+            false => Ok(()),
+        }
     }
 
     fn names(path: &Path) -> Vec<String> {
@@ -293,6 +307,17 @@ impl SimDisk {
         lock(&self.0).syncs
     }
 
+    /// Lets the `n`th call from now that opens a file or a folder (1: the next one) fail once, for want of a descriptor.
+    pub fn fail_open(&self, n: u64) {
+        let mut state = lock(&self.0);
+        state.failing_open = Some(state.opens + n);
+    }
+
+    /// Calls so far that opened a file or a folder.
+    pub fn opens(&self) -> u64 {
+        lock(&self.0).opens
+    }
+
     /// Lets files hold at most `bytes` together; `None` lifts the limit.
     pub fn set_quota(&self, bytes: Option<u64>) {
         lock(&self.0).quota = bytes;
@@ -350,6 +375,7 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = lock(&self.0);
         state.alive()?;
+        state.descriptor()?;
         let number = match (how, state.find(path)) {
             (Open::Create, found) => {
                 state.step()?;
@@ -397,6 +423,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.0);
+        state.descriptor()?;
         state.step()?;
         if state.sync_fails() {
             return Err(failure("simulated failure of a sync"));
@@ -412,6 +439,11 @@ impl Disk for SimDisk {
         let mut state = lock(&self.0);
         state.step()?;
         let number = state.find(from)?;
+        if let Ok(there) = state.find(to)
+            && matches!(&state.nodes[there], Node::Dir(dir) if !dir.live.is_empty())
+        {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
         let ((from_dir, from), (to_dir, to)) = (state.parent(from)?, state.parent(to)?);
         if from_dir == to_dir {
             return state.change(from_dir, vec![(from, None), (to, Some(number))]);
@@ -448,6 +480,7 @@ impl Disk for SimDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let mut state = lock(&self.0);
         state.alive()?;
+        state.descriptor()?;
         let number = state.find(path)?;
         let live = state.dir(number)?.live.clone();
         let is_dir = |number: usize| matches!(state.nodes[number], Node::Dir(_));

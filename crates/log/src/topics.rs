@@ -135,7 +135,10 @@ pub(crate) fn create(disk: &dyn Disk, topics: &Path, meta: &TopicMeta) -> Result
         // Makes the partitions' names durable as well.
         write_meta(disk, &making, meta)?;
         disk.rename(&making, &made).during("create", &made)?;
-        disk.sync_dir(topics).during("sync", topics)
+        disk.sync_dir(topics).during("sync", topics).inspect_err(|_| {
+            // Nobody is told of it, so the name has to be free again.
+            let _ = disk.rename(&made, &making);
+        })
     })();
     if result.is_err() {
         // Recovery clears away what is left.
@@ -159,7 +162,10 @@ pub(crate) fn delete(disk: &dyn Disk, topics: &Path, name: &str) -> Result<()> {
     let (dir, gone) = (topics.join(name), topics.join(format!("~gone-{}", Uuid::new_v4())));
     disk.rename(&dir, &gone).during("remove", &dir)?;
     disk.sync_dir(topics).during("sync", topics)?;
-    disk.remove_dir_all(&gone).during("remove", &gone)
+    if let Err(error) = disk.remove_dir_all(&gone) {
+        tracing::warn!(path = %gone.display(), %error, "not removed, the next start does it");
+    }
+    Ok(())
 }
 
 /// The topics in a folder, once unfinished ones are cleared away.

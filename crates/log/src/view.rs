@@ -50,7 +50,8 @@ struct ViewDisk {
 /// A file of which some pages differ from the one on disk.
 #[derive(Debug)]
 struct ViewFile {
-    below: Option<Arc<dyn DiskFile>>,
+    /// Opened for each read: a view may meet more last segments than a process may hold open.
+    below: Option<PathBuf>,
     own: Mutex<Own>,
 }
 
@@ -65,7 +66,7 @@ impl ViewFile {
     fn page_below(&self, page: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; PAGE as usize];
         if let Some(below) = &self.below {
-            crate::disk::read_full_at(&**below, page * PAGE, &mut bytes)?;
+            crate::disk::read_full_at(&*RealDisk.open(below, Open::Read)?, page * PAGE, &mut bytes)?;
         }
         Ok(bytes)
     }
@@ -141,7 +142,7 @@ impl Disk for ViewDisk {
             Open::Write => {
                 let below = RealDisk.open(path, Open::Read)?;
                 let own = Own { len: below.len()?, pages: BTreeMap::new() };
-                ViewFile { below: Some(below), own: Mutex::new(own) }
+                ViewFile { below: Some(path.to_owned()), own: Mutex::new(own) }
             }
             Open::Create => ViewFile { below: None, own: Mutex::default() },
         };
@@ -160,11 +161,13 @@ impl Disk for ViewDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut changed = lock(&self.changed);
-        // The log renames only files that it has just written.
-        let Some(file) = changed.remove(from) else { return Err(io::ErrorKind::Unsupported.into()) };
-        changed.insert(to.to_owned(), file);
+        // The log renames files that it has just written, and folders that it is about to remove.
+        let file = changed.remove(from);
         lock(&self.removed).insert(from.to_owned());
-        lock(&self.removed).remove(to);
+        if let Some(file) = file {
+            changed.insert(to.to_owned(), file);
+            lock(&self.removed).remove(to);
+        }
         Ok(())
     }
 

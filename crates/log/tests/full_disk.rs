@@ -87,6 +87,8 @@ fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
     let small = small_disk();
     let dir = small.dir.join("log");
     let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() };
+    // That it looks at least every five seconds is the log's promise; how long a look takes is the machine's.
+    assert!(config.full_disk_probe <= Duration::from_secs(5));
     let (log, _) = Log::open_on(Arc::clone(&small.disk), &dir, config.clone()).unwrap();
     log.create_topic(TOPIC, 1).unwrap();
     let mut wanted = BTreeMap::new();
@@ -113,11 +115,11 @@ fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
         let mut health = log.watch_health();
         let again = async {
             tokio::time::timeout(
-                Duration::from_secs(5),
+                Duration::from_secs(60),
                 health.wait_for(|health| *health == Health::Writable),
             )
             .await
-            .expect("it recovers within five seconds")
+            .expect("it recovers by itself")
             .unwrap();
         };
         wait(again);

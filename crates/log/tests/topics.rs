@@ -3,14 +3,14 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use pinmill_log::sim::SimDisk;
-use pinmill_log::{Clock, Disk, Durability, Error, Log, LogConfig, ReaderPosition, Record};
+use pinmill_log::{Clock, Disk, Durability, Error, Health, Log, LogConfig, ReaderPosition, Record};
 use support::*;
 
 #[test]
@@ -208,6 +208,87 @@ fn retention_by_age_lets_idle_topics_go_too() {
     log.apply_retention().unwrap();
     assert!(read_all(&log).unwrap().is_empty());
     assert_eq!(append(&log, &["c".to_owned()]).unwrap(), 2);
+}
+
+#[test]
+fn a_full_disk_is_given_room_by_retention_once_readers_say_how_far_they_are() {
+    let now = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&now);
+    let config = LogConfig {
+        retention_age: Some(Duration::from_secs(10)),
+        segment_age: Duration::from_secs(5),
+        clock: Clock::new(move || clock.load(Ordering::Relaxed)),
+        full_disk_probe: Duration::from_secs(3600),
+        ..small(1_000)
+    };
+    let disk = SimDisk::new();
+    let (log, _) = open(&disk, &config).unwrap();
+    // Its open segment is old, and there is no room to complete it.
+    log.create_topic("a", 1).unwrap();
+    wait(log.append("a", 0, vec![record("old")])).unwrap();
+    log.create_topic(TOPIC, 1).unwrap();
+    wait(log.commit_position("archive", TOPIC, 0, 0)).unwrap();
+    for values in appends(60) {
+        append(&log, &values).unwrap();
+    }
+    now.store(60_000, Ordering::Relaxed);
+    disk.set_quota(Some(0));
+    while append(&log, &["more".to_owned()]).is_ok() {}
+    assert!(matches!(log.health(), Health::ReadOnly { .. }));
+
+    assert_eq!(log.apply_retention().unwrap(), 0, "the reader has not passed anything");
+    let end = log.offsets(TOPIC, 0).unwrap().end;
+    wait(log.commit_position("archive", TOPIC, 0, end)).unwrap();
+    assert!(log.apply_retention().unwrap() > 3);
+    assert!(matches!(append(&log, &["more".to_owned()]), Err(Error::DiskFull { .. })));
+    drop(log);
+    disk.set_quota(None);
+    let (log, _) = open(&disk.after_kill(), &config).unwrap();
+    assert_eq!(log.position("archive", TOPIC, 0).unwrap(), Some(end));
+}
+
+#[test]
+fn a_want_of_descriptors_refuses_a_call_and_the_next_one_succeeds() {
+    let config = LogConfig { retention_bytes: Some(600), ..small(600) };
+    let mut refusals = 0;
+    for nth in 1.. {
+        let disk = SimDisk::new();
+        let (log, _) = open(&disk, &config).unwrap();
+        let before = disk.opens();
+        disk.fail_open(nth);
+        let mut again = |call: &dyn Fn() -> Result<(), Error>| {
+            let Err(refused) = call() else { return };
+            assert!(refused.is_retriable(), "open {nth}: {refused}");
+            refusals += 1;
+            call().unwrap_or_else(|error| panic!("open {nth}, once more: {error}"));
+        };
+        again(&|| log.create_topic(TOPIC, 1).map(drop));
+        for values in appends(30) {
+            again(&|| append(&log, &values).map(drop));
+        }
+        again(&|| log.create_topic("other", 1).map(drop));
+        again(&|| log.add_partitions("other", 3).map(drop));
+        again(&|| wait(log.commit_position("archive", TOPIC, 0, 30)));
+        again(&|| log.apply_retention().map(drop));
+        again(&|| match log.delete_topic("other") {
+            Err(Error::UnknownTopic(_)) => Ok(()),
+            deleted => deleted,
+        });
+        again(&|| log.create_topic("other", 2).map(drop));
+        if disk.opens() - before < nth {
+            break;
+        }
+        assert_eq!(log.health(), Health::Writable, "open {nth}");
+        let beginning = log.offsets(TOPIC, 0).unwrap().beginning;
+        assert!((1..=30).contains(&beginning), "open {nth}: {beginning}");
+        let wanted: BTreeMap<_, _> = expected(&appends(30)).split_off(&beginning);
+        assert_eq!(read_all(&log).unwrap(), wanted, "open {nth}");
+        drop(log);
+        let (log, _) = open(&disk.after_kill(), &config).unwrap();
+        assert_eq!(read_all(&log).unwrap(), wanted, "open {nth}, after a kill");
+        assert_eq!(log.topic("other").unwrap().partitions, 2);
+    }
+    assert!(refusals > 20, "{refusals}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

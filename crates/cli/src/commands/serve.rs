@@ -149,13 +149,16 @@ impl Batch {
                 _ = ticks.tick() => {}
             }
             if let Err(failure) = self.once().await {
-                tracing::error!("the batch half failed: {}", failure.message);
+                tell(&failure);
             }
         }
     }
 
     async fn once(&self) -> Result<(), Failure> {
-        self.archiver.run_once().await?;
+        // What cannot be archived of one topic must not keep what is in the archive from being cleaned.
+        if let Err(error) = self.archiver.run_once().await {
+            tell(&Failure::from(error));
+        }
         let report = clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await?;
         crate::commands::clean::tell(&report);
         if report.records() > 0 {
@@ -163,6 +166,11 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// What a run of the batch half could not do.
+fn tell(failure: &Failure) {
+    tracing::error!("the batch half failed: {}", failure.message);
 }
 
 /// How records become archive objects, from the settings.

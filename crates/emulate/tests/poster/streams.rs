@@ -107,7 +107,7 @@ async fn failures_that_pass_are_retried_until_every_record_is_put() {
 #[tokio::test]
 async fn a_put_that_is_not_answered_in_time_is_ambiguous_and_tried_again() {
     let server = Server::start(|n| if n == 1 { Act::StoreInSilence } else { Act::Store }).await;
-    let summary = run(Options { timeout: Duration::from_millis(300), ..options(&server, 1) }).await;
+    let summary = run(Options { timeout: Duration::from_secs(5), ..options(&server, 1) }).await;
     assert_complete(&summary, 1);
     assert_eq!((summary.retried, summary.ambiguous), (1, 1));
     assert_eq!(server.stored(), 4, "the record that was stored in silence was stored again");

@@ -1,10 +1,12 @@
 //! Posts to topics, against a server that fails in the ways that a test says, and remembers what it was sent.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pinmill_emulate::{DateForm, DrawOrder, Generator, Jsonl, Options, Table, Target, emulate};
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Act, Request, Server};
@@ -71,7 +73,7 @@ async fn a_refusal_before_storing_is_not_ambiguous() {
 #[tokio::test]
 async fn an_answer_that_does_not_come_in_time_is_ambiguous_and_retried() {
     let server = Server::start(|n| if n == 1 { Act::StoreInSilence } else { Act::Store }).await;
-    let summary = run(Options { timeout: Duration::from_millis(300), ..options(&server, 1) }).await;
+    let summary = run(Options { timeout: Duration::from_secs(5), ..options(&server, 1) }).await;
     assert_complete(&summary, 1);
     assert_eq!((summary.retried, summary.ambiguous), (1, 1));
     assert_eq!(server.stored(), 4, "the record that was stored in silence was stored again");
@@ -161,7 +163,10 @@ async fn tries_come_to_an_end() {
 
 #[tokio::test]
 async fn a_gateway_that_is_not_there_is_named() {
-    let nowhere = format!("http://127.0.0.1:{}", pinmill_testkit::free_port());
+    // Bound, so that no other program gets the port, and not listening: whoever connects is refused.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let nowhere = format!("http://{}", nobody.local_addr().unwrap());
     let target = Target::topics(&nowhere, None).unwrap();
     let summary = run(Options { retries: 1, posts: Some(5), connections: 1, ..Options::new(target) }).await;
     assert!(summary.gave_up.as_ref().is_some_and(|why| why.contains("refused")), "{:?}", summary.gave_up);

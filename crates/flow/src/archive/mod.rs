@@ -11,7 +11,11 @@
 //!
 //! What is gathered lives in memory only; the log is its durable form. Memory is bounded by
 //! [`ArchiveConfig::max_buffered`] over all partitions: when it is reached, the largest object is put early.
+//!
+//! A partition that fails rests for a while, longer each time, and is read again from its position. The others do not
+//! wait for it.
 
+mod rest;
 mod roll;
 
 use std::collections::BTreeMap;
@@ -25,6 +29,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use self::rest::Rests;
 pub use self::roll::RollPolicy;
 use self::roll::{Now, Waiting, relieve};
 use crate::crash::crash_point;
@@ -35,7 +40,7 @@ pub const ARCHIVE_READER: &str = "archive";
 
 /// How much is read from one partition before the next one has its turn.
 const FETCH_BYTES: usize = 1 << 20;
-/// Longest pause after an error.
+/// Longest pause after an error, of one partition or of the log as a whole.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How records become archive objects.
@@ -160,56 +165,89 @@ impl Archiver {
     /// # Errors
     /// Those of the last round, after `stop`.
     pub async fn run(&self, stop: CancellationToken) -> Result<ArchiveReport> {
-        let poll = (self.config.max_age / 10).clamp(Duration::from_millis(10), Duration::from_millis(500));
-        let mut report = ArchiveReport::default();
-        let mut pause = poll;
+        let (mut report, mut rests) = (ArchiveReport::default(), Rests::default());
+        let mut pause = self.poll();
         while !stop.is_cancelled() {
-            let round = self.round(self.now(), &mut report).await;
-            let wait = match round {
+            match self.round(self.now(), &mut rests, &mut report).await {
                 Ok(true) => {
                     tokio::task::yield_now().await;
                     continue;
                 }
-                Ok(false) => {
-                    pause = poll;
-                    poll
-                }
+                Ok(false) => pause = self.poll(),
                 Err(error) => {
-                    tracing::error!(%error, "could not be archived, will be tried again");
                     pause = (pause * 2).min(MAX_PAUSE);
-                    pause
+                    tracing::error!(%error, "the topics cannot be listed, will be tried again in {pause:?}");
                 }
-            };
+            }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         report.join(self.run_once().await?);
         Ok(report)
     }
 
-    /// Reads once from every partition and puts what is finished. True when there is more to read right away.
-    async fn round(&self, now: Now, report: &mut ArchiveReport) -> Result<bool> {
+    /// Time between two looks at a log that had nothing new.
+    fn poll(&self) -> Duration {
+        (self.config.max_age / 10).clamp(Duration::from_millis(10), Duration::from_millis(500))
+    }
+
+    /// Reads once from every partition that does not rest, and puts what is finished. True when there is more to read
+    /// right away.
+    ///
+    /// # Errors
+    /// Those of the log as a whole. A partition that fails is told of here, and rests.
+    async fn round(&self, now: Now, rests: &mut Rests, report: &mut ArchiveReport) -> Result<bool> {
         let mut slots = self.slots.lock().await;
-        let (mut more, mut failure) = (false, None);
-        for (topic, partition) in self.partitions(&mut slots).await? {
+        let partitions = self.partitions(&mut slots).await?;
+        rests.retain(|(name, number)| {
+            partitions.iter().any(|(topic, partition)| topic.name == *name && partition == number)
+        });
+        let mut more = false;
+        for (topic, partition) in partitions {
             let key = (topic.name.clone(), partition);
-            let result = match self.gather(&mut slots, &topic, partition, now, report).await {
+            if rests.holds(&key, self.started.elapsed()) {
+                continue;
+            }
+            let put_before = report.objects + report.adopted;
+            match self.advance(&mut slots, &topic, partition, now, report).await {
                 Ok(any) => {
                     more |= any;
-                    self.put_when_old(&mut slots, &key, now, report).await
+                    // That it can be read does not say that it can be put.
+                    let nothing_waits = slots.get(&key).is_none_or(|slot| slot.object.is_empty());
+                    if nothing_waits || report.objects + report.adopted > put_before {
+                        rests.recovered(&key);
+                    }
                 }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = result {
-                // What was gathered is read again: the log has it.
-                slots.remove(&key);
-                failure.get_or_insert(error);
+                Err(error) => self.give_rest(&mut slots, rests, &key, &error),
             }
         }
-        self.put_when_short_of_memory(&mut slots, report).await?;
-        failure.map_or(Ok(more), Err)
+        self.put_when_short_of_memory(&mut slots, rests, report).await;
+        Ok(more)
+    }
+
+    /// Reads once from a partition and puts what is finished or has waited long enough. True when anything was read.
+    async fn advance(
+        &self,
+        slots: &mut Slots,
+        topic: &TopicDescription,
+        partition: u32,
+        now: Now,
+        report: &mut ArchiveReport,
+    ) -> Result<bool> {
+        let any = self.gather(slots, topic, partition, now, report).await?;
+        self.put_when_old(slots, &(topic.name.clone(), partition), now, report).await?;
+        Ok(any)
+    }
+
+    /// Tells a partition's error and leaves the partition alone for a while. What was gathered of it is read again: the
+    /// log has it.
+    fn give_rest(&self, slots: &mut Slots, rests: &mut Rests, key: &(String, u32), error: &Error) {
+        slots.remove(key);
+        let pause = rests.failed(key, self.started.elapsed(), self.poll());
+        let (topic, partition) = (key.0.as_str(), key.1);
+        tracing::error!(topic, partition, %error, "could not be archived, will be tried again in {pause:?}");
     }
 
     /// All partitions of the log. Slots of topics that are gone are dropped.
@@ -395,15 +433,22 @@ impl Archiver {
         Ok(())
     }
 
-    async fn put_when_short_of_memory(&self, slots: &mut Slots, report: &mut ArchiveReport) -> Result<()> {
+    async fn put_when_short_of_memory(
+        &self,
+        slots: &mut Slots,
+        rests: &mut Rests,
+        report: &mut ArchiveReport,
+    ) {
         let sizes: Vec<usize> = slots.values().map(|slot| slot.object.bytes()).collect();
         let keys: Vec<(String, u32)> = slots.keys().cloned().collect();
         for index in relieve(&sizes, self.config.max_buffered) {
-            if let Some(slot) = slots.get_mut(&keys[index]) {
-                self.put((&keys[index].0, keys[index].1), slot, report).await?;
+            let key = &keys[index];
+            let Some(slot) = slots.get_mut(key) else { continue };
+            let put = self.put((&key.0, key.1), slot, report).await;
+            if let Err(error) = put {
+                self.give_rest(slots, rests, key, &error);
             }
         }
-        Ok(())
     }
 
     fn now(&self) -> Now {

@@ -130,6 +130,15 @@ impl Bench {
         found
     }
 
+    /// Another program's object stands where a topic's first one is to be put.
+    fn obstruct(&self, topic: &str) -> std::path::PathBuf {
+        let path = self.lake.path(&format!("topics/{topic}/partition=0/{topic}+0+0000000000.json"));
+        let file = self.lake.local_file(&path).unwrap();
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "{\"something\":\"else\"}\n").unwrap();
+        file
+    }
+
     /// The archive holds exactly the log's records, each once.
     async fn assert_complete(&self, topic: &str) {
         for (partition, records) in (0..).zip(self.log.inner.records(topic)) {
@@ -197,7 +206,7 @@ async fn a_quiet_topic_is_archived_by_age() {
     bench.log.create_topic("pin", 1).await.unwrap();
     let archiver =
         bench.archiver(ArchiveConfig { max_age: Duration::from_secs(300), ..ArchiveConfig::default() });
-    let mut report = ArchiveReport::default();
+    let (mut report, mut rests) = (ArchiveReport::default(), Rests::default());
     let hour_ms = 3_600_000;
     for hour in 0..24_i64 {
         let at = |ms: i64| Now {
@@ -205,10 +214,10 @@ async fn a_quiet_topic_is_archived_by_age() {
             uptime: Duration::from_millis(u64::try_from(hour * hour_ms + ms).unwrap()),
         };
         bench.append("pin", 0, vec![json(u64::try_from(hour).unwrap())], Some(hour * hour_ms)).await;
-        archiver.round(at(1), &mut report).await.unwrap();
-        archiver.round(at(299_999), &mut report).await.unwrap();
+        archiver.round(at(1), &mut rests, &mut report).await.unwrap();
+        archiver.round(at(299_999), &mut rests, &mut report).await.unwrap();
         assert_eq!(report.objects, u64::try_from(hour).unwrap(), "too early");
-        archiver.round(at(300_001), &mut report).await.unwrap();
+        archiver.round(at(300_001), &mut rests, &mut report).await.unwrap();
         assert_eq!(
             report.objects,
             u64::try_from(hour).unwrap() + 1,
@@ -259,14 +268,37 @@ async fn an_error_of_one_partition_does_not_hold_up_the_others() {
         bench.log.create_topic(topic, 1).await.unwrap();
         bench.append(topic, 0, vec![json(1)], None).await;
     }
-    let path = bench.lake.path("topics/b/partition=0/b+0+0000000000.json");
-    let other = bench.lake.local_file(&path).unwrap();
-    std::fs::create_dir_all(other.parent().unwrap()).unwrap();
-    std::fs::write(other, "{\"something\":\"else\"}\n").unwrap();
+    bench.obstruct("b");
     let error = bench.archiver(ArchiveConfig::default()).run_once().await.unwrap_err();
     assert!(error.to_string().contains("b+0+0000000000.json"), "{error}");
     bench.assert_complete("a").await;
     bench.assert_complete("c").await;
+}
+
+/// Each topic has more than one round reads of it: the good ones are read on at once, whatever the bad one does.
+#[tokio::test]
+async fn a_partition_that_cannot_be_archived_rests_alone_and_is_tried_again() {
+    let bench = Bench::new();
+    let large = Some(Bytes::from(format!("\"{}\"", "x".repeat(FETCH_BYTES))));
+    for topic in ["a", "b", "c"] {
+        bench.log.create_topic(topic, 1).await.unwrap();
+        bench.append(topic, 0, vec![large.clone(); 3], None).await;
+    }
+    let obstacle = bench.obstruct("b");
+    let archiver = bench.archiver(rolls(1, usize::MAX));
+    let (mut report, mut rests) = (ArchiveReport::default(), Rests::default());
+    let more = archiver.round(archiver.now(), &mut rests, &mut report).await.unwrap();
+    assert!(more, "there is more of the others to be read right away");
+    assert!(rests.holds(&("b".to_owned(), 0), Duration::ZERO));
+    while archiver.round(archiver.now(), &mut rests, &mut report).await.unwrap() {}
+    bench.assert_complete("a").await;
+    bench.assert_complete("c").await;
+
+    std::fs::remove_file(obstacle).unwrap();
+    let mut rested = Rests::default();
+    while archiver.round(archiver.now(), &mut rested, &mut report).await.unwrap() {}
+    bench.assert_complete("b").await;
+    assert!(!rested.holds(&("b".to_owned(), 0), Duration::ZERO));
 }
 
 #[tokio::test]
@@ -291,8 +323,8 @@ async fn memory_is_bounded_over_all_partitions() {
         bench.append("pin", partition, (0..20).map(json).collect(), None).await;
     }
     let archiver = bench.archiver(ArchiveConfig { max_buffered: 2000, ..ArchiveConfig::default() });
-    let mut report = ArchiveReport::default();
-    while archiver.round(archiver.now(), &mut report).await.unwrap() {}
+    let (mut report, mut rests) = (ArchiveReport::default(), Rests::default());
+    while archiver.round(archiver.now(), &mut rests, &mut report).await.unwrap() {}
     let held: usize = archiver.slots.lock().await.values().map(|slot| slot.object.bytes()).sum();
     assert!(held <= 2000, "{held}");
     assert!(report.objects > 0);

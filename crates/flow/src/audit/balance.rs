@@ -62,10 +62,24 @@ pub(crate) struct Facts {
     pub(crate) log_beginning: Option<u64>,
     /// What the log holds, cut as the archive cuts it.
     pub(crate) log: LogCut,
-    /// The ranges of the archive, ascending.
-    pub(crate) archived: Vec<RangeSum>,
+    /// What the archive holds.
+    pub(crate) archived: Archived,
     /// What the table covers; `None` when no dataset takes the topic.
     pub(crate) table: Option<TableFacts>,
+}
+
+/// What the archive holds of one topic partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Archived {
+    /// The archiver wrote it, from the log's own topic: it begins at offset 0, has no gaps, and holds a record once.
+    /// What another sink left may begin anywhere, and have gaps and repeats.
+    pub(crate) own: bool,
+    /// Its ranges, ascending.
+    pub(crate) ranges: Vec<RangeSum>,
+    /// Records that an object before held already, as far as objects were read.
+    pub(crate) repeated: u64,
+    /// What objects held that are gone; their manifests are there.
+    pub(crate) gone: Vec<RangeSum>,
 }
 
 /// The log's records of one partition, summed by the ranges of the archive.
@@ -145,7 +159,7 @@ pub struct PartitionAudit {
 pub(crate) fn balance(topic: &str, partition: u32, facts: &Facts) -> (PartitionAudit, Vec<Problem>) {
     let mut problems = Problems::of(topic, partition);
     let mut audit = PartitionAudit { partition, ..PartitionAudit::default() };
-    archive_overlaps(facts, &mut problems);
+    archive_itself(&facts.archived, &mut problems);
     log_against_archive(facts, &mut audit, &mut problems);
     if let Some(table) = facts.table {
         archive_against_table(facts, table, &mut audit, &mut problems);
@@ -153,17 +167,25 @@ pub(crate) fn balance(topic: &str, partition: u32, facts: &Facts) -> (PartitionA
     (audit, problems.found)
 }
 
-fn archive_overlaps(facts: &Facts, problems: &mut Problems<'_>) {
-    for pair in facts.archived.windows(2) {
+fn archive_itself(archived: &Archived, problems: &mut Problems<'_>) {
+    for pair in archived.ranges.windows(2) {
         if pair[1].first <= pair[0].last {
             let last = pair[0].last.min(pair[1].last);
             problems.add(pair[1].first, last, "two archive objects hold the same offsets".to_owned());
         }
     }
+    if archived.own && archived.repeated > 0 {
+        problems.add_anywhere(format!("{} stand in two archive objects", records(archived.repeated)));
+    }
+    for gone in &archived.gone {
+        let what = format!("the archive object of {} is gone, its manifest is there", records(gone.count));
+        problems.add(gone.first, gone.last, what);
+    }
 }
 
 fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut Problems<'_>) {
-    for range in &facts.archived {
+    let Archived { own, ranges, .. } = &facts.archived;
+    for range in ranges {
         audit.archived.join(range);
     }
     let Some(beginning) = facts.log_beginning else {
@@ -171,7 +193,7 @@ fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut
         audit.accepted = audit.archived;
         return;
     };
-    for (archived, logged) in facts.archived.iter().zip(&facts.log.ranges) {
+    for (archived, logged) in ranges.iter().zip(&facts.log.ranges) {
         if archived.last < beginning {
             audit.accepted.join(archived);
             continue;
@@ -182,10 +204,10 @@ fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut
             problems.add(archived.first, archived.last, what);
         }
     }
-    let archived_next = facts.archived.last().map_or(0, |range| range.last + 1);
-    if beginning > archived_next {
-        let what = "the log no longer holds them and the archive never did".to_owned();
-        problems.add(archived_next, beginning - 1, what);
+    let archived_next = ranges.last().map_or(0, |range| range.last.saturating_add(1));
+    let accounted_from = if *own { 0 } else { archived_next };
+    for (first, last) in gaps(accounted_from, ranges, beginning) {
+        problems.add(first, last, "the log no longer holds them, and no archive object does".to_owned());
     }
     for hole in &facts.log.holes {
         audit.accepted.join(hole);
@@ -199,6 +221,23 @@ fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut
     audit.pending_archive = facts.log.tail.count;
 }
 
+/// First and last of each run of offsets from `from` to `to` (exclusive) that none of the ascending ranges holds.
+pub(super) fn gaps(from: u64, ranges: &[RangeSum], to: u64) -> Vec<(u64, u64)> {
+    let mut gaps = Vec::new();
+    let mut next = from;
+    for range in ranges {
+        let end = range.first.min(to);
+        if next < end {
+            gaps.push((next, end - 1));
+        }
+        next = next.max(range.last.saturating_add(1));
+    }
+    if next < to {
+        gaps.push((next, to - 1));
+    }
+    gaps
+}
+
 fn archive_against_table(
     facts: &Facts,
     table: TableFacts,
@@ -206,7 +245,7 @@ fn archive_against_table(
     problems: &mut Problems<'_>,
 ) {
     let mut covered = RangeSum::default();
-    for range in &facts.archived {
+    for range in &facts.archived.ranges {
         if range.last < table.next {
             covered.join(range);
         } else {
@@ -274,6 +313,12 @@ impl<'a> Problems<'a> {
             what,
         });
     }
+
+    /// A problem of which it is not known where it lies.
+    fn add_anywhere(&mut self, what: String) {
+        let (topic, partition) = (self.topic.to_owned(), Some(self.partition));
+        self.found.push(Problem { topic, partition, first: None, last: None, what });
+    }
 }
 
 pub(super) fn records(count: u64) -> String {
@@ -319,7 +364,9 @@ mod tests {
             hash: sum(0, 9).hash,
             quarantine_rows: 2,
         };
-        Facts { log_beginning: Some(0), log: cut(&archived, 0..30), archived, table: Some(table) }
+        let log = cut(&archived, 0..30);
+        let archived = Archived { own: true, ranges: archived, ..Archived::default() };
+        Facts { log_beginning: Some(0), log, archived, table: Some(table) }
     }
 
     #[test]
@@ -336,9 +383,9 @@ mod tests {
     #[test]
     fn what_retention_removed_is_vouched_for_by_the_archive() {
         let mut facts = facts();
-        facts.archived = vec![sum(0, 9), sum(10, 14), sum(15, 19)];
+        facts.archived.ranges = vec![sum(0, 9), sum(10, 14), sum(15, 19)];
         facts.log_beginning = Some(15);
-        facts.log = cut(&facts.archived, 15..30);
+        facts.log = cut(&facts.archived.ranges, 15..30);
         let (audit, problems) = balance("pin", 0, &facts);
         assert_eq!(problems, vec![]);
         assert_eq!(audit.accepted, sum(0, 29));
@@ -354,34 +401,41 @@ mod tests {
         assert_eq!((audit.accepted, audit.pending_archive), (sum(0, 19), 0));
     }
 
+    /// An archive of these ranges, and a log that retention has cut off at its beginning.
+    fn retain(facts: &mut Facts, archived: Vec<RangeSum>, beginning: u64) {
+        facts.log_beginning = Some(beginning);
+        facts.log = cut(&archived, beginning..30);
+        facts.archived.ranges = archived;
+    }
+
     /// Every way of being wrong is found, and said with the offsets it concerns.
     #[test]
     fn each_kind_of_loss_and_repetition_is_named_with_its_offsets() {
         type Damage = fn(&mut Facts);
-        let cases: [(&str, Damage, (u64, u64)); 9] = [
-            ("the log holds 9 records", |f| f.log = cut(&f.archived, (0..30).filter(|o| *o != 12)), (10, 19)),
-            ("two archive objects", |f| f.archived = vec![sum(0, 9), sum(5, 19)], (5, 9)),
+        let cases: [(&str, Damage, (u64, u64)); 12] = [
+            (
+                "the log holds 9 records",
+                |f| f.log = cut(&f.archived.ranges, (0..30).filter(|o| *o != 12)),
+                (10, 19),
+            ),
+            ("two archive objects", |f| f.archived.ranges = vec![sum(0, 9), sum(5, 19)], (5, 9)),
+            ("the archive object of 3 records is gone", |f| f.archived.gone = vec![sum(4, 6)], (4, 6)),
             (
                 "are in no archive object",
                 |f| {
-                    f.archived = vec![sum(0, 9), sum(13, 19)];
-                    f.log = cut(&f.archived, 0..30);
+                    f.archived.ranges = vec![sum(0, 9), sum(13, 19)];
+                    f.log = cut(&f.archived.ranges, 0..30);
                 },
                 (10, 12),
             ),
-            (
-                "the log no longer holds them",
-                |f| {
-                    f.log_beginning = Some(25);
-                    f.log = cut(&f.archived, 25..30);
-                },
-                (20, 24),
-            ),
+            ("the log no longer holds them", |f| retain(f, vec![sum(0, 9), sum(10, 19)], 25), (20, 24)),
+            ("the log no longer holds them", |f| retain(f, vec![sum(10, 19), sum(20, 29)], 20), (0, 9)),
+            ("the log no longer holds them", |f| retain(f, vec![sum(0, 9), sum(14, 29)], 14), (10, 13)),
             ("up to where the table ends", |f| f.table.as_mut().unwrap().clean = 7, (0, 9)),
             ("up to where the table ends", |f| f.table.as_mut().unwrap().clean = 9, (0, 9)),
             ("not those of the archive", |f| f.table.as_mut().unwrap().hash ^= 1, (0, 9)),
             ("but it holds 1 record", |f| f.table.as_mut().unwrap().quarantine_rows = 1, (0, 9)),
-            ("the archive 10 records with hash", |f| f.archived[1].hash ^= 1, (10, 19)),
+            ("the archive 10 records with hash", |f| f.archived.ranges[1].hash ^= 1, (10, 19)),
         ];
         for (words, damage, offsets) in cases {
             let mut facts = facts();
@@ -392,6 +446,34 @@ mod tests {
             assert_eq!((found.first.unwrap(), found.last.unwrap()), offsets, "{words}");
             assert_eq!((found.topic.as_str(), found.partition), ("pin", Some(3)));
         }
+    }
+
+    #[test]
+    fn what_another_sink_left_may_begin_anywhere_and_have_gaps_and_repeats() {
+        let mut facts = facts();
+        facts.table = None;
+        retain(&mut facts, vec![sum(2, 9), sum(15, 19)], 20);
+        facts.archived.repeated = 3;
+        let whats = |facts: &Facts| -> Vec<String> {
+            balance("pin", 0, facts).1.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(whats(&facts).len(), 3, "the archiver's has none of them: {:?}", whats(&facts));
+        assert_eq!(whats(&facts)[0], "pin/0: 3 records stand in two archive objects");
+        facts.archived.own = false;
+        assert_eq!(whats(&facts), Vec::<String>::new());
+        facts.log_beginning = None;
+        facts.archived.own = true;
+        facts.archived.repeated = 0;
+        assert_eq!(whats(&facts), Vec::<String>::new(), "an archive alone may be a part of one");
+    }
+
+    #[test]
+    fn gaps_are_what_no_range_holds_up_to_an_offset() {
+        let ranges = [sum(2, 3), sum(3, 5), sum(9, 9)];
+        assert_eq!(gaps(0, &ranges, 12), [(0, 1), (6, 8), (10, 11)]);
+        assert_eq!(gaps(2, &ranges, 8), [(6, 7)]);
+        assert!(gaps(10, &ranges, 10).is_empty());
+        assert_eq!(gaps(0, &[], 3), [(0, 2)]);
     }
 
     #[test]

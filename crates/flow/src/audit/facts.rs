@@ -8,11 +8,12 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt;
 use pinmill_broker::{EventLog, OffsetRange, ReadLimit};
 use pinmill_engine::Engine;
-use pinmill_lake::archive::{Archive, ReadOptions};
+use pinmill_lake::archive::Archive;
 use pinmill_lake::table::{Table, Totals};
 use pinmill_lake::{Lake, RangeSum};
 use pinmill_pipeline::{Dataset, Pipeline};
 
+use super::archived::archived;
 use super::balance::{Facts, LogCut, Problem, TableFacts, Tally};
 use crate::{Error, Half, Result, register_tables};
 
@@ -164,89 +165,18 @@ pub(super) async fn partition(
         None => None,
         Some(log) => held(log, topic, partition).await?,
     };
+    let generation = match (log, held) {
+        (Some(log), Some(_)) => Some(log.generation(topic).await?),
+        _ => None,
+    };
     let log_beginning = held.map(|held| held.beginning);
     let cuts = [log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
-    let archived = ranges(archive, topic, partition, cuts, deep).await?;
+    let archived = archived(archive, (topic, partition), generation.as_deref(), cuts, deep).await?;
     let log = match (log, held) {
-        (Some(log), Some(held)) => read_log(log, topic, partition, held, &archived).await?,
+        (Some(log), Some(held)) => read_log(log, topic, partition, held, &archived.ranges).await?,
         _ => LogCut::default(),
     };
     Ok(Facts { log_beginning, log, archived, table })
-}
-
-/// The ranges of the archive: one an object, by its manifest. Objects without a manifest are read, and so are those
-/// that one of the cuts runs through, and with `deep` all of them.
-async fn ranges(
-    archive: &Archive,
-    topic: &str,
-    partition: u32,
-    cuts: [u64; 2],
-    deep: bool,
-) -> Result<Vec<RangeSum>> {
-    if deep {
-        return read_archive(archive, topic, partition, (0, u64::MAX), cuts).await;
-    }
-    let objects = archive.objects(topic, partition, 0).await?;
-    let manifests = archive.manifests(topic, partition, 0).await?;
-    let mut ranges = Vec::with_capacity(objects.len());
-    // Runs of objects without a manifest are read together: there may be tens of thousands of them.
-    let mut unread: Option<u64> = None;
-    for object in objects {
-        let manifest = match manifests.binary_search(&object.first_offset) {
-            Ok(_) => archive.manifest(&object.name(topic, partition)).await?,
-            Err(_) => None,
-        };
-        let cut = |sum: &RangeSum| cuts.iter().any(|&cut| sum.first < cut && cut <= sum.last);
-        match manifest.filter(|manifest| !cut(&manifest.sum)) {
-            None => {
-                unread.get_or_insert(object.first_offset);
-            }
-            Some(manifest) => {
-                if let Some(from) = unread.take() {
-                    ranges.extend(
-                        read_archive(archive, topic, partition, (from, manifest.sum.first), cuts).await?,
-                    );
-                }
-                ranges.push(manifest.sum);
-            }
-        }
-    }
-    if let Some(from) = unread {
-        ranges.extend(read_archive(archive, topic, partition, (from, u64::MAX), cuts).await?);
-    }
-    Ok(ranges)
-}
-
-/// Reads the archive's records from one offset to another (exclusive) and sums them up between the cuts.
-async fn read_archive(
-    archive: &Archive,
-    topic: &str,
-    partition: u32,
-    (from, to): (u64, u64),
-    cuts: [u64; 2],
-) -> Result<Vec<RangeSum>> {
-    let mut reader = archive.read(topic, partition, from, ReadOptions::default()).await?;
-    let mut ranges: Vec<RangeSum> = Vec::new();
-    let mut begin_anew = true;
-    while let Some(chunk) = reader.next().await? {
-        for record in &chunk.records {
-            if record.offset >= to {
-                return Ok(ranges);
-            }
-            let last = ranges.last().map(|range| range.last);
-            let crossed = last.is_some_and(|last| cuts.iter().any(|&cut| last < cut && cut <= record.offset));
-            if begin_anew || crossed {
-                ranges.push(RangeSum::default());
-                begin_anew = false;
-            }
-            if let Some(range) = ranges.last_mut() {
-                range.add(record.offset, chunk.value(record));
-            }
-        }
-        // A range of its own for each object, or run of small ones: what is off can be said more precisely.
-        begin_anew |= chunk.ends_object;
-    }
-    Ok(ranges)
 }
 
 pub(super) async fn read_log(

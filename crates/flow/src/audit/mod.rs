@@ -1,7 +1,9 @@
 //! Does every stage hold what the stage before it held? Counts and hashes, range by range, for every topic partition.
 //!
 //! - *accepted*: what the log holds, and, for offsets that retention removed from it, what the archive holds;
-//! - *archived*: the manifests of the archive's objects (`deep`: the objects themselves, line by line);
+//! - *archived*: the manifests of the archive's objects (`deep`: the objects themselves, line by line). What retention
+//!   removed from the log must be there, from offset 0 on, and a manifest must have its object. An archive that another
+//!   sink left may begin anywhere, and have gaps and repeats;
 //! - *clean* and *quarantined*: the totals that each commit of a table carries, checked against the rows that the
 //!   tables really hold, and that no (partition, offset) stands in one of them twice.
 //!
@@ -13,6 +15,7 @@
 //! [`AuditOptions::allow_pending`] asks only whether what is done is done right. Topics that no dataset takes must be
 //! archived, no more; they are named in [`AuditReport::unclaimed`].
 
+mod archived;
 mod balance;
 mod facts;
 mod halves;

@@ -4,6 +4,10 @@
 //! log's records are summed up by those ranges and compared. What retention has removed from the log is vouched for by
 //! the commits; a range that the log holds only a part of is vouched for too. Where old commits were cleaned up, what they
 //! covered together is the table's totals less the ranges that are still known.
+//!
+//! What the log has removed must be in the commits, from the first record on that the table covers. What lies before that
+//! is no loss: a stream may be older than its table, which may have been made again. How much it is stands in
+//! [`ShardAudit::before`].
 
 use std::collections::BTreeMap;
 
@@ -14,7 +18,7 @@ use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 use super::Logs;
-use super::balance::{LogCut, Problem, Problems, TableFacts, records, sum_text};
+use super::balance::{LogCut, Problem, Problems, TableFacts, gaps, records, sum_text};
 use super::facts::{self, Tables};
 use crate::{Half, Result};
 
@@ -42,6 +46,8 @@ pub struct ShardAudit {
     pub partition: u32,
     /// Every record ever accepted: what the log holds, and before that what the table covers.
     pub accepted: RangeSum,
+    /// Offsets before all that the table covers and the log holds: retention had removed them before the table began.
+    pub before: u64,
     /// What the table and its quarantine cover; `count` is `clean + quarantined`.
     pub cleaned: RangeSum,
     /// Rows in the table.
@@ -194,9 +200,9 @@ fn log_against_commits(facts: &Facts, audit: &mut ShardAudit, problems: &mut Pro
             problems.add(committed.first, committed.last, what);
         }
     }
-    let next = facts.committed.last().map_or(0, |range| range.last + 1);
-    if facts.table.is_some() && next > 0 && beginning > next {
-        problems.add(next, beginning - 1, "the log no longer holds them and the table never did".to_owned());
+    if facts.table.is_some() {
+        audit.before = facts.committed.first().map_or(beginning, |range| range.first.min(beginning));
+        removed_against_commits(&facts.committed, beginning, problems);
     }
     for hole in &facts.log.holes {
         audit.accepted.join(hole);
@@ -205,6 +211,22 @@ fn log_against_commits(facts: &Facts, audit: &mut ShardAudit, problems: &mut Pro
     audit.accepted.join(&facts.log.tail);
     if facts.table.is_some() {
         audit.pending = facts.log.tail.count;
+    }
+}
+
+/// What retention has removed, all before `beginning`, must be in a commit, from the first one that there was.
+fn removed_against_commits(committed: &[RangeSum], beginning: u64, problems: &mut Problems<'_>) {
+    let Some(first) = committed.first() else { return };
+    for (first, last) in gaps(first.first, committed, beginning) {
+        problems.add(first, last, "the log no longer holds them and the table never did".to_owned());
+    }
+    // A range may be of many commits that are not known one by one any longer.
+    for range in committed.iter().filter(|range| range.first < beginning) {
+        let offsets = range.last.saturating_sub(range.first).saturating_add(1);
+        let missing = offsets.saturating_sub(range.count);
+        if missing > 0 {
+            problems.add(range.first, range.last, format!("{} of these are in no commit", records(missing)));
+        }
     }
 }
 
@@ -284,10 +306,31 @@ mod tests {
         assert_eq!(audit.accepted, sum(0, 29));
     }
 
+    /// A shard with these commits, of which retention has removed what lies before an offset.
+    fn remove(facts: &mut Facts, committed: Vec<RangeSum>, beginning: u64) {
+        facts.beginning = Some(beginning);
+        facts.log = cut(&committed, beginning..30);
+        facts.committed = committed;
+    }
+
+    #[test]
+    fn a_stream_may_be_older_than_its_table_and_it_is_told_by_how_much() {
+        let mut facts = facts();
+        for (committed, beginning, before) in
+            [(vec![sum(7, 19)], 15, 7), (vec![sum(7, 19)], 7, 7), (vec![sum(0, 19)], 15, 0), (vec![], 12, 12)]
+        {
+            remove(&mut facts, committed, beginning);
+            let mut problems = Problems::of("s-pin", 0);
+            let mut audit = ShardAudit::default();
+            log_against_commits(&facts, &mut audit, &mut problems);
+            assert_eq!((audit.before, problems.found), (before, vec![]), "from {beginning} on");
+        }
+    }
+
     #[test]
     fn each_kind_of_loss_is_named_with_its_offsets() {
         type Damage = fn(&mut Facts);
-        let cases: [(&str, Damage, (u64, u64)); 6] = [
+        let cases: [(&str, Damage, (u64, u64)); 8] = [
             (
                 "the log holds 9 records",
                 |f| f.log = cut(&f.committed, (0..30).filter(|o| *o != 12)),
@@ -309,6 +352,16 @@ mod tests {
                     f.log = cut(&f.committed, 25..30);
                 },
                 (20, 24),
+            ),
+            ("the table never did", |f| remove(f, vec![sum(0, 9), sum(13, 19)], 15), (10, 12)),
+            (
+                "3 records of these are in no commit",
+                |f| {
+                    let mut all = sum(0, 9);
+                    all.join(&sum(13, 19));
+                    remove(f, with_earlier(all, &[]), 15);
+                },
+                (0, 19),
             ),
             ("20 records are covered, of which 17", |f| f.table.as_mut().unwrap().clean = 17, (0, 19)),
             ("but it holds 1 record", |f| f.table.as_mut().unwrap().quarantine_rows = 1, (0, 19)),

@@ -1,6 +1,7 @@
 //! One dataset's loop: find its partitions, gather a step, commit it, go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use pinmill_broker::TopicDescription;
@@ -8,15 +9,14 @@ use pinmill_pipeline::{Dataset, Pipeline};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::claims::{Claim, LOOK_EVERY, Refused, claims};
 use super::feed::{Feed, Found, is_ready};
 use super::meter;
-use super::{StreamConfig, StreamSource};
+use super::{SourceKind, StreamConfig, StreamSource};
 use crate::clean::DatasetReport;
 use crate::load::{Loader, Shared, Step};
 use crate::{Error, Result};
 
-/// How long new streams and shards may stay unseen while there is nothing to read.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Longest pause between two looks at partitions that had nothing new.
 const LONGEST_POLL: Duration = Duration::from_millis(50);
 
@@ -28,8 +28,8 @@ pub(super) struct Follow<'a> {
     dataset: &'a Dataset,
     loader: Loader<'a>,
     feeds: Vec<Feed>,
-    /// Topics that were made anew under an old name, by name and generation: they are told of once and left alone.
-    refused: BTreeSet<(String, String)>,
+    /// Topics that were made anew under an old name, and those that have the name of another one.
+    refused: &'a mut Refused,
     poll: Duration,
     /// When the log took the oldest record of the step, in microseconds since the Unix epoch.
     oldest_us: Option<i64>,
@@ -51,10 +51,11 @@ impl<'a> Follow<'a> {
         shared: &'a Shared<'a>,
         dataset: &'a Dataset,
         (pipeline, sources, config): (&'a Pipeline, &'a [StreamSource], &'a StreamConfig),
+        refused: &'a mut Refused,
     ) -> Result<Self> {
         let loader = Loader::open(shared, dataset).await?;
         let poll = (config.commit_every / 20).clamp(Duration::from_millis(1), LONGEST_POLL);
-        let (feeds, refused) = (Vec::new(), BTreeSet::new());
+        let feeds = Vec::new();
         Ok(Self { pipeline, sources, config, dataset, loader, feeds, refused, poll, oldest_us: None })
     }
 
@@ -84,34 +85,51 @@ impl<'a> Follow<'a> {
 
     /// Takes on partitions that are new, with what has changed of those that are known, and lets go of deleted ones.
     async fn discover(&mut self) -> Result<()> {
+        let mut claims = claims(self.pipeline, self.sources, self.dataset).await?;
+        // Of two of one name the one that is read already goes on.
+        claims.sort_by_key(|claim| !self.reads(&claim.topic));
         let mut topics: BTreeMap<String, String> = BTreeMap::new();
-        for source in self.sources {
-            for name in source.log.topics().await? {
-                let mine = source.kind.dataset(self.pipeline, &name);
-                if mine.is_none_or(|dataset| dataset.name != self.dataset.name) {
-                    continue;
-                }
-                let topic = match source.log.describe(&name).await {
-                    Ok(topic) => topic,
-                    // Deleted in between.
-                    Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                if topics.insert(name, topic.generation.clone()).is_some() {
-                    return Err(Error::TwoOfOneName { topic: topic.name });
-                }
-                self.take_on(source, &topic).await?;
+        for claim in claims {
+            if self.refused.has(&claim) {
+                continue;
+            }
+            let Entry::Vacant(name) = topics.entry(claim.topic.name.clone()) else {
+                self.refuse_namesake(&claim);
+                continue;
+            };
+            if self.take_on(&claim).await? {
+                name.insert(claim.topic.generation);
             }
         }
         self.feeds.retain(|feed| topics.get(&feed.topic) == Some(&feed.generation));
         Ok(())
     }
 
-    async fn take_on(&mut self, source: &StreamSource, topic: &TopicDescription) -> Result<()> {
-        let key = (topic.name.clone(), topic.generation.clone());
-        if self.refused.contains(&key) {
-            return Ok(());
-        }
+    fn reads(&self, topic: &TopicDescription) -> bool {
+        self.feeds.iter().any(|feed| feed.topic == topic.name && feed.generation == topic.generation)
+    }
+
+    /// A stream and a topic of one name: in one table their offsets could not be told apart. Anybody can make the second
+    /// one, so the first goes on.
+    fn refuse_namesake(&mut self, claim: &Claim<'_>) {
+        let (what, other) = match claim.source.kind {
+            SourceKind::Streams => ("stream", "topic"),
+            SourceKind::Topics => ("topic", "stream"),
+        };
+        let (dataset, name) = (self.dataset.name.as_str(), claim.topic.name.as_str());
+        let hint = "rename one of them, or load streams only";
+        tracing::error!(
+            dataset,
+            name,
+            hint,
+            "the {what} is not loaded: a {other} of the name is, into the same table"
+        );
+        self.refused.add(claim);
+    }
+
+    /// False where it is refused.
+    async fn take_on(&mut self, claim: &Claim<'_>) -> Result<bool> {
+        let Claim { source, topic } = claim;
         for partition in &topic.partitions {
             let number = partition.partition;
             let known = self.feeds.iter_mut().find(|feed| {
@@ -127,9 +145,9 @@ impl<'a> Follow<'a> {
                     let hint = error.hint().unwrap_or_default();
                     tracing::error!(dataset = self.dataset.name, %error, hint, "the stream is not loaded");
                     // All of it or nothing: the table may know only some of its shards from before.
-                    self.feeds.retain(|feed| feed.topic != key.0);
-                    self.refused.insert(key);
-                    return Ok(());
+                    self.feeds.retain(|feed| feed.topic != topic.name);
+                    self.refused.add(claim);
+                    return Ok(false);
                 }
                 Err(error) => return Err(error),
             };
@@ -137,7 +155,7 @@ impl<'a> Follow<'a> {
             let name = (topic.name.as_str(), topic.generation.as_str());
             self.feeds.push(Feed::begin(&source.log, name, partition, place).await?);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads until a commit is due.

@@ -71,13 +71,7 @@ impl Feed {
             });
         }
         let floor = next.max(held.beginning);
-        let noted = match log.position(STREAM_READER, topic, number).await.map_err(failed)? {
-            Some(noted) => noted,
-            None => {
-                log.commit_position(STREAM_READER, topic, number, floor).await.map_err(failed)?;
-                floor
-            }
-        };
+        let noted = register(&**log, topic, number, floor).await.map_err(failed)?;
         let mut feed = Self {
             log: Arc::clone(log),
             topic: topic.to_owned(),
@@ -99,16 +93,13 @@ impl Feed {
         if self.next >= beginning {
             return;
         }
-        // A topic that was never read before begins where it begins.
-        if self.next > 0 {
-            let (first, last) = (self.next, beginning - 1);
-            tracing::error!(
-                topic = self.topic,
-                partition = self.partition,
-                first,
-                last,
-                "records were removed from the log before they were in the table"
-            );
+        let (topic, partition, first, last) = (self.topic.as_str(), self.partition, self.next, beginning - 1);
+        if first == 0 {
+            let what = "the log no longer holds a topic's first records: its table begins after them";
+            tracing::warn!(topic, partition, first, last, "{what}");
+        } else {
+            let what = "records were removed from the log before they were in the table";
+            tracing::error!(topic, partition, first, last, "{what}");
         }
         self.next = beginning;
         self.floor = beginning;
@@ -174,6 +165,21 @@ impl Feed {
         self.noted = Noted { next, at: Instant::now() };
         Ok(())
     }
+}
+
+/// Where the log says that the reader goes on in a partition; `from` where it did not know the reader there. From now on
+/// retention keeps what lies behind.
+pub(super) async fn register(
+    log: &dyn EventLog,
+    topic: &str,
+    partition: u32,
+    from: u64,
+) -> pinmill_broker::Result<u64> {
+    if let Some(noted) = log.position(STREAM_READER, topic, partition).await? {
+        return Ok(noted);
+    }
+    log.commit_position(STREAM_READER, topic, partition, from).await?;
+    Ok(from)
 }
 
 /// Whether a partition may be read: the table covers each of its parents, as far as they are known, to the end.

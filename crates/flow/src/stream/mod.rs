@@ -8,7 +8,8 @@
 //! parents to the end, so the records of one key stand in the table's history in the order in which they came.
 //!
 //! The log knows the reader `stream`: retention keeps what the tables do not cover. Its position follows that of the
-//! tables now and then, and at the end; it is behind them by some seconds, and never ahead (invariant I2).
+//! tables now and then, and at the end; it is behind them by some seconds, and never ahead (invariant I2). Shards that are
+//! new get a position at once, also while a dataset's loop rests after an error or has ended (see the module `claims`).
 //!
 //! | the process dies | then |
 //! | --- | --- |
@@ -17,6 +18,7 @@
 //!
 //! Beside the loops, small files are put together and old ones removed: see [`tidy`].
 
+mod claims;
 mod dataset;
 mod feed;
 mod freshness;
@@ -36,6 +38,7 @@ use pinmill_lake::table::{CompactPolicy, TableOptions};
 use pinmill_pipeline::{Dataset, Pipeline};
 use tokio_util::sync::CancellationToken;
 
+use self::claims::{Refused, keep};
 use self::dataset::Follow;
 pub use self::freshness::{Freshness, freshness};
 use crate::clean::{CleanReport, DatasetReport, workers};
@@ -51,7 +54,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a log's topics are to the pipeline: its datasets name topics and streams by patterns of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SourceKind {
     /// Streams and their shards.
     Streams,
@@ -101,7 +104,8 @@ impl Default for StreamConfig {
     fn default() -> Self {
         Self {
             commit_every: Duration::from_secs(1),
-            step: StepLimit { bytes: 32 << 20, records: 100_000, rejected_bytes: 32 << 20 },
+            // More at once makes larger files and needs more memory, and is hardly faster.
+            step: StepLimit { bytes: 16 << 20, records: 50_000, rejected_bytes: 16 << 20 },
             fetch_bytes: 2 << 20,
             workers: None,
             history: Duration::from_secs(3600),
@@ -146,7 +150,8 @@ impl Streamer {
     /// Loads records as they come until `stop` is cancelled, then everything that is left, and returns.
     ///
     /// An error that may pass is told and tried again, from the table's position. One that will not (a rule says
-    /// stop, another writer has taken the table over) ends its dataset's loop; the others go on.
+    /// stop, another writer has taken the table over) ends its dataset's loop; the others go on, and the logs keep what
+    /// is posted for it.
     ///
     /// # Errors
     /// The first error that ended a loop, or that came after `stop`.
@@ -195,11 +200,11 @@ impl Streamer {
         stop: &CancellationToken,
     ) -> Result<DatasetReport> {
         let mut report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut refused) = (FIRST_PAUSE, Refused::default());
         meter::stopped(&dataset.name, false);
         loop {
             let before = report.commits;
-            let error = match self.follow(shared, dataset, stop, &mut report).await {
+            let error = match self.follow(shared, dataset, stop, &mut refused, &mut report).await {
                 Ok(()) => {
                     report.warn_of_skew();
                     return Ok(report);
@@ -210,14 +215,27 @@ impl Streamer {
                 let hint = error.hint().unwrap_or_default();
                 tracing::error!(dataset = dataset.name, %error, hint, "its streams are not loaded any longer");
                 meter::stopped(&dataset.name, true);
+                self.wait(dataset, &refused, stop.cancelled()).await;
                 return Err(error);
             }
             pause = if report.commits > before { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             tracing::error!(dataset = dataset.name, %error, "a commit failed, will be tried again in {pause:?}");
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            let rested = async {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            };
+            self.wait(dataset, &refused, rested).await;
+        }
+    }
+
+    /// Waits for `until` while a dataset is not loaded. Its streams' logs keep what it has not loaded meanwhile.
+    async fn wait(&self, dataset: &Dataset, refused: &Refused, until: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = until => {}
+            () = keep(&self.pipeline, &self.sources, dataset, refused) => {}
         }
     }
 
@@ -226,10 +244,11 @@ impl Streamer {
         shared: &Shared<'_>,
         dataset: &Dataset,
         stop: &CancellationToken,
+        refused: &mut Refused,
         report: &mut DatasetReport,
     ) -> Result<()> {
         let place = (&self.pipeline, &self.sources[..], &self.config);
-        Follow::open(shared, dataset, place).await?.run(stop, report).await
+        Follow::open(shared, dataset, place, refused).await?.run(stop, report).await
     }
 
     /// Streams that no dataset takes.

@@ -1,8 +1,13 @@
 //! The audit says what is off and where, and nothing when nothing is.
 
-use pinmill_flow::{ArchiveConfig, AuditOptions, Logs};
+use std::sync::Arc;
+
+use pinmill_broker::EventLog;
+use pinmill_flow::{ArchiveConfig, Archiver, AuditOptions, AuditReport, Logs};
+use pinmill_lake::archive::{Archive, ObjectBuilder};
 use serde_json::json;
 
+use crate::stream::Shards;
 use crate::support::{World, bad, good, small};
 
 async fn world() -> World {
@@ -63,6 +68,72 @@ async fn a_lost_object_is_named_with_its_offsets() {
     let told =
         report.problems.iter().any(|p| (p.first, p.last) == (Some(10), Some(19)) && p.partition == Some(0));
     assert!(told, "{:#?}", report.problems);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_whose_object_is_gone_is_told_without_a_log_too() {
+    let world = world().await;
+    let name = "topics/t.user/partition=0/t.user+0+0000000010.json";
+    std::fs::remove_file(world.dir.path().join(name)).unwrap();
+    for deep in [false, true] {
+        let options = AuditOptions { deep, ..AuditOptions::default() };
+        let audit =
+            pinmill_flow::audit(&world.pipeline, &world.engine, Logs::default(), &world.lake, &options);
+        let report = audit.await.unwrap();
+        assert!(tells(&report, (10, 19), "its manifest is there"), "deep {deep}: {:#?}", report.problems);
+    }
+}
+
+fn tells(report: &AuditReport, offsets: (u64, u64), words: &str) -> bool {
+    let (first, last) = (Some(offsets.0), Some(offsets.1));
+    report.problems.iter().any(|p| (p.first, p.last) == (first, last) && p.what.contains(words))
+}
+
+/// No dataset takes the topic: nothing but the archive can tell of what retention has removed from the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_neither_log_nor_archive_holds_is_named_wherever_it_lies() {
+    for first in [0, 10, 20] {
+        let world = World::new(small());
+        let log = Arc::new(Shards::default());
+        log.create_topic("orders", 1).await.unwrap();
+        log.put("orders", 0, 0..40).await;
+        let config = ArchiveConfig { max_records: 10, ..ArchiveConfig::default() };
+        Archiver::new(Arc::<Shards>::clone(&log), &world.lake, config).run_once().await.unwrap();
+        log.drop_before("orders", 0, 35);
+        let audit = async |deep| {
+            let logs = Logs { topics: Some(&*log), streams: None };
+            let options = AuditOptions { deep, ..AuditOptions::default() };
+            pinmill_flow::audit(&world.pipeline, &world.engine, logs, &world.lake, &options).await.unwrap()
+        };
+        for deep in [false, true] {
+            let report = audit(deep).await;
+            assert!(report.balanced, "deep {deep}: {report:#?}");
+        }
+        let object = format!("topics/orders/partition=0/orders+0+{first:010}.json");
+        std::fs::remove_file(world.dir.path().join(&object)).unwrap();
+        std::fs::remove_file(world.dir.path().join(format!("_pinmill/{object}.manifest"))).unwrap();
+        for deep in [false, true] {
+            let report = audit(deep).await;
+            let told = tells(&report, (first, first + 9), "no archive object does");
+            assert!(told, "deep {deep}: {:#?}", report.problems);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_objects_that_hold_the_same_records_are_found() {
+    let world = world().await;
+    let mut again = ObjectBuilder::new("t.user", 0, None);
+    for record in &world.log.records("t.user")[0][13..16] {
+        again.push(record.offset, record.timestamp_ms, record.value.as_deref()).unwrap();
+    }
+    let archive = Archive::new(&world.lake, pinmill_lake::archive::ArchiveConfig::default());
+    archive.put(&again).await.unwrap();
+    for deep in [false, true] {
+        let report = world.audit_with(&AuditOptions { deep, ..AuditOptions::default() }).await;
+        let told = report.problems.iter().any(|problem| problem.what.contains("two archive objects"));
+        assert!(told, "deep {deep}: {:#?}", report.problems);
+    }
 }
 
 /// The manifest still says what it said: only reading the object itself finds it.

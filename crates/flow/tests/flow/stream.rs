@@ -19,7 +19,7 @@ use pinmill_pipeline::Pipeline;
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, engine, good, small};
+use crate::support::{World, engine, good, pipeline, small};
 
 type Result<T> = pinmill_broker::Result<T>;
 
@@ -28,7 +28,7 @@ type Lineage = (Vec<u32>, Option<u64>);
 
 /// A log in memory whose partitions may be closed and have parents, as shards do, and lose their oldest records.
 #[derive(Debug, Default)]
-struct Shards {
+pub(crate) struct Shards {
     inner: MemoryLog,
     beginning: Mutex<BTreeMap<(String, u32), u64>>,
     lineage: Mutex<BTreeMap<(String, u32), Lineage>>,
@@ -36,11 +36,11 @@ struct Shards {
 
 impl Shards {
     /// What retention does.
-    fn drop_before(&self, topic: &str, partition: u32, offset: u64) {
+    pub(crate) fn drop_before(&self, topic: &str, partition: u32, offset: u64) {
         self.beginning.lock().unwrap().insert((topic.to_owned(), partition), offset);
     }
 
-    async fn put(&self, topic: &str, partition: u32, values: std::ops::Range<u64>) {
+    pub(crate) async fn put(&self, topic: &str, partition: u32, values: std::ops::Range<u64>) {
         let records = values.map(|n| Record { value: good(n), ..Record::default() }).collect();
         self.inner.append(topic, partition, records).await.unwrap();
     }
@@ -353,17 +353,78 @@ async fn a_stream_made_anew_is_left_alone_and_the_others_go_on() {
     assert_eq!(rows, [[serde_json::json!(30), serde_json::json!(209)]]);
 }
 
+/// Loads the world's log as streams, and another one as topics.
+fn of_both(world: &World, topics: &Arc<MemoryLog>, config: StreamConfig) -> Streamer {
+    let streams = StreamSource { log: world.event_log(), kind: SourceKind::Streams };
+    let topics = StreamSource { log: Arc::<MemoryLog>::clone(topics), kind: SourceKind::Topics };
+    Streamer::new(world.pipeline.clone(), Arc::new(engine()), &world.lake, vec![streams, topics], config)
+}
+
+async fn put_good(log: &MemoryLog, topic: &str, values: std::ops::Range<u64>) {
+    let records = values.map(|n| Record { value: good(n), ..Record::default() }).collect();
+    log.append(topic, 0, records).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_and_a_topic_of_one_name_are_not_loaded_into_one_table() {
+async fn of_a_stream_and_a_topic_of_one_name_the_stream_is_loaded_and_all_others_are() {
     let world = World::new(small());
+    let topics = Arc::new(MemoryLog::new());
     world.topic("user", 1).await;
-    world.post("user", 0, (0..5).map(good)).await;
-    let source = |kind| StreamSource { log: world.event_log(), kind };
-    let sources = vec![source(SourceKind::Streams), source(SourceKind::Topics)];
-    let both = Streamer::new(world.pipeline.clone(), Arc::new(engine()), &world.lake, sources, quick());
-    let error = both.run_once().await.unwrap_err();
-    assert!(matches!(&error, Error::TwoOfOneName { topic } if topic == "user"), "{error}");
-    assert_eq!(world.stream_table().await.sum_of(&["ind"]).await.unwrap().rows, 0);
+    for topic in ["t.user", "user", "v.user"] {
+        topics.create_topic(topic, 1).await.unwrap();
+        put_good(&topics, topic, 100..103).await;
+    }
+    for life in 0..2 {
+        put_good(&world.log, "user", 0..5).await;
+        let report = of_both(&world, &topics, quick()).run_once().await.unwrap();
+        assert_eq!(report.records(), if life == 0 { 5 + 3 + 3 } else { 5 });
+    }
+    let mut table = world.stream_table().await;
+    assert_eq!(table.position("user", 0).await.unwrap(), Some(9), "the offsets are those of the stream");
+}
+
+/// Anybody can post to a stream of any name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_takes_the_name_of_a_loaded_topic_does_not_stop_it() {
+    let world = World::new(small());
+    let topics = Arc::new(MemoryLog::new());
+    topics.create_topic("user", 1).await.unwrap();
+    put_good(&topics, "user", 0..3).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let config = StreamConfig { commit_every: Duration::from_millis(1), ..quick() };
+        let (streamer, stop) = (of_both(&world, &topics, config), stop.clone());
+        async move { streamer.run(stop).await }
+    });
+    await_position(&world, "user", 2).await;
+    // So that the stream's generation is another one than the topic's.
+    world.topic("other", 1).await;
+    world.topic("user", 1).await;
+    put_good(&world.log, "user", 50..60).await;
+    put_good(&topics, "user", 3..4).await;
+    stop.cancel();
+    assert_eq!(running.await.unwrap().unwrap().records(), 4);
+    // A new process finds the stream first.
+    put_good(&topics, "user", 4..6).await;
+    assert_eq!(of_both(&world, &topics, quick()).run_once().await.unwrap().records(), 2);
+    assert_eq!(world.stream_table().await.position("user", 0).await.unwrap(), Some(5));
+}
+
+/// Waits until the streaming table covers a partition up to an offset.
+async fn await_position(world: &World, topic: &str, offset: u64) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let table = Table::open(&world.lake, &Half::Stream.table("user")).await.unwrap();
+        let position = match table {
+            Some(mut table) => table.position(topic, 0).await.unwrap(),
+            None => None,
+        };
+        if position == Some(offset) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "offset {offset} of {topic} is not in the table");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,19 +439,7 @@ async fn records_are_loaded_as_they_come_until_it_is_told_to_stop() {
     });
     for n in 0..5 {
         world.post("a-user", 0, [good(n)]).await;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        loop {
-            let table = Table::open(&world.lake, &Half::Stream.table("user")).await.unwrap();
-            let position = match table {
-                Some(mut table) => table.position("a-user", 0).await.unwrap(),
-                None => None,
-            };
-            if position == Some(n) {
-                break;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "record {n} is not in the table");
-            tokio::task::yield_now().await;
-        }
+        await_position(&world, "a-user", n).await;
     }
     // A stream that is made while it runs is found, also when it is to stop at once.
     world.topic("b-user", 1).await;
@@ -398,6 +447,33 @@ async fn records_are_loaded_as_they_come_until_it_is_told_to_stop() {
     stop.cancel();
     assert_eq!(running.await.unwrap().unwrap().records(), 15);
     world.assert_streamed(&*world.log).await;
+}
+
+/// SQL that cannot be planned ends the loop before it has looked at any stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_keeps_new_shards_of_a_dataset_that_is_not_loaded_any_longer() {
+    let world = World::new(pipeline(str::to_owned, "SELECT ind, no_such_field AS name FROM raw_user\n"));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (streamer, stop) = (world.streamer(world.event_log(), quick()), stop.clone());
+        async move { streamer.run(stop).await }
+    });
+    world.topic("a-user", 1).await;
+    await_registered(&world, 0).await;
+    world.log.add_partitions("a-user", 2).await.unwrap();
+    await_registered(&world, 1).await;
+    stop.cancel();
+    let error = running.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Engine(_)), "{error}");
+}
+
+/// Waits until retention would keep what a shard of `a-user` holds.
+async fn await_registered(world: &World, shard: u32) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while world.log.position(pinmill_flow::STREAM_READER, "a-user", shard).await.unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "nobody reads shard {shard}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -425,6 +501,10 @@ async fn what_retention_removed_is_vouched_for_by_the_commits_and_a_loss_is_told
     assert!(report.problems[0].to_string().contains("offsets 30 to 34"), "{report:#?}");
     assert_eq!(streamer.run_once().await.unwrap().records(), 5);
     assert_eq!(world.stream_table().await.sum_of(&["ind"]).await.unwrap().rows, 35);
+    // It is told when the table has gone on behind it, too.
+    let report = world.stream_audit(&*log, AuditOptions::default()).await;
+    assert!(!report.balanced, "{report:#?}");
+    assert!(report.problems[0].to_string().contains("offsets 30 to 34"), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

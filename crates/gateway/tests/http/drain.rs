@@ -59,7 +59,7 @@ async fn what_does_not_end_in_time_is_cut_and_counted() {
 async fn posts_under_load_are_all_acknowledged_or_not_begun_when_it_stops() {
     let served = serve(|_| {}).await;
     served.make_topic("t", 1).await;
-    let (address, log) = (served.address, std::sync::Arc::clone(&served.log));
+    let log = std::sync::Arc::clone(&served.log);
     let clients: Vec<_> = (0..16)
         .map(|_| {
             let served = &served;
@@ -92,7 +92,6 @@ async fn posts_under_load_are_all_acknowledged_or_not_begun_when_it_stops() {
     };
     let (acknowledged, ()) = tokio::join!(futures::future::join_all(clients), stopper);
     assert_eq!(served.stopped().await.cut, 0);
-    assert!(TcpStream::connect(address).await.is_err());
     assert_eq!(
         log.records("t")[0].len(),
         acknowledged.iter().sum::<usize>(),

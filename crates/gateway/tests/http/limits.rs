@@ -7,10 +7,14 @@ use crate::support::{Client, Served, get, post_json, serve, within};
 const SOCKETS: usize = 150;
 const OPEN: &str = "pinmill_gateway_connections ";
 
-async fn connect_many(served: &Served) -> Vec<Client> {
+/// Connects often, and sends each time what there is for that socket, before the next one: a socket that says nothing for
+/// as long as a head may take is hung up on without a word.
+async fn connect_many(served: &Served, beginning: impl Fn(usize) -> String) -> Vec<Client> {
     let mut clients = Vec::new();
-    for _ in 0..SOCKETS {
-        clients.push(served.connect().await);
+    for index in 0..SOCKETS {
+        let mut client = served.connect().await;
+        client.send(beginning(index)).await;
+        clients.push(client);
     }
     clients
 }
@@ -24,13 +28,10 @@ async fn post_ten(served: &Served) {
 
 #[tokio::test]
 async fn slow_heads_are_hung_up_on_with_a_word_and_others_are_served() {
-    let served = serve(|config| config.limits.header_timeout = Duration::from_millis(300)).await;
-    let mut slow = connect_many(&served).await;
-    for (index, client) in slow.iter_mut().enumerate() {
-        // Cut anywhere: in the method, where HTTP/2's preface is still possible, in a header.
-        let head = ["P", "PRI * HTTP/2.0\r\n", "POST /topics/t HTTP/1.1\r\nHost: x\r\nX-Slow: "][index % 3];
-        client.send(head).await;
-    }
+    let served = serve(|config| config.limits.header_timeout = Duration::from_secs(3)).await;
+    // Cut anywhere: in the method, where HTTP/2's preface is still possible, in a header.
+    let heads = ["P", "PRI * HTTP/2.0\r\n", "POST /topics/t HTTP/1.1\r\nHost: x\r\nX-Slow: "];
+    let mut slow = connect_many(&served, |index| heads[index % 3].to_owned()).await;
     post_ten(&served).await;
     for (index, client) in slow.iter_mut().enumerate() {
         let answer = client.answer(false).await.unwrap_or_else(|| panic!("socket {index} got no word"));
@@ -65,15 +66,15 @@ async fn a_connection_that_says_nothing_is_closed_without_a_word() {
 
 #[tokio::test]
 async fn slow_bodies_are_hung_up_on_with_a_word_and_others_are_served() {
-    let served = serve(|config| config.limits.body_timeout = Duration::from_millis(300)).await;
-    let mut slow = connect_many(&served).await;
-    for (index, client) in slow.iter_mut().enumerate() {
+    let served = serve(|config| config.limits.body_timeout = Duration::from_secs(3)).await;
+    let mut slow = connect_many(&served, |index| {
         let framing = ["Content-Length: 100", "Transfer-Encoding: chunked"][index % 2];
         let head = format!(
             "POST /topics/t HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
         );
-        client.send(head + if index % 2 == 0 { "{\"rec" } else { "5\r\n{\"rec\r\n" }).await;
-    }
+        head + if index % 2 == 0 { "{\"rec" } else { "5\r\n{\"rec\r\n" }
+    })
+    .await;
     post_ten(&served).await;
     for client in &mut slow {
         let answer = client.answer(false).await.expect("a word");

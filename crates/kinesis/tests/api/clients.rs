@@ -4,9 +4,11 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use pinmill_testkit::left_out;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::world::World;
@@ -48,17 +50,40 @@ async fn output(mut command: Command) -> String {
     stdout.into_owned()
 }
 
-/// Runs a Python program of this workspace against a service and returns what it prints.
-async fn run_boto3(program: &str, world: &World) -> String {
+/// A Python program of this workspace that is to be run against a service.
+fn boto3_program(program: &str, world: &World) -> Command {
     let mut command = client(python());
     command.arg(pinmill_testkit::workspace_root().join(program)).arg(format!("http://{}", world.address));
-    output(command).await
+    command
 }
 
-/// Runs one of the programs beside this file, which say at their end that they got there.
+/// Runs a Python program of this workspace against a service and returns what it prints.
+async fn run_boto3(program: &str, world: &World) -> String {
+    output(boto3_program(program, world)).await
+}
+
+/// How long a stream shows `CREATING` to a program that says itself when it is to settle, in milliseconds.
+const SETTLING_MS: i64 = 60_000;
+
+/// Runs one of the programs beside this file, which say at their end that they got there. Where one says `settle`, the
+/// service's clock runs ahead, and the program is told so.
 async fn run_beside(script: &str, world: &World) {
-    let said = run_boto3(&format!("crates/kinesis/tests/api/{script}"), world).await;
-    assert!(said.ends_with("done\n"), "{said}");
+    let mut command = boto3_program(&format!("crates/kinesis/tests/api/{script}"), world);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut answers = child.stdin.take().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut last = String::new();
+    while let Some(line) = said.next_line().await.unwrap() {
+        if line == "settle" {
+            world.pass(SETTLING_MS);
+            answers.write_all(b"\n").await.unwrap();
+        }
+        last = line;
+    }
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert_eq!(last, "done");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +91,7 @@ async fn a_newcomers_boto3_program_gets_each_record_back_once_over_a_split() {
     if !has_module("boto3").await {
         return left_out("this machine's Python has no boto3");
     }
-    let world = World::with(|config| config.creation_delay = std::time::Duration::from_millis(300)).await;
+    let world = World::with(|config| config.creation_delay = Duration::from_millis(300)).await;
     let said = run_boto3("testing/boto3/streams.py", &world).await;
     let counts: Value = serde_json::from_str(&said).unwrap();
     let expected = json!({
@@ -93,7 +118,8 @@ async fn boto3_reads_pages_waits_tags_and_subscribes() {
     if !has_module("boto3").await {
         return left_out("this machine's Python has no boto3");
     }
-    let world = World::with(|config| config.creation_delay = std::time::Duration::from_millis(300)).await;
+    let settling = Duration::from_millis(SETTLING_MS.unsigned_abs());
+    let world = World::with(|config| config.creation_delay = settling).await;
     run_beside("boto3_everything.py", &world).await;
 }
 

@@ -30,7 +30,9 @@ pub(crate) const ANY_SIGNATURE: &str =
 pub(crate) struct World {
     pub(crate) kinesis: Kinesis,
     pub(crate) address: String,
-    clock: Arc<AtomicI64>,
+    /// What the service's clock is ahead, in milliseconds.
+    ahead: Arc<AtomicI64>,
+    clock: Clock,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: Arc<Notify>,
     server: JoinHandle<()>,
@@ -60,10 +62,11 @@ impl World {
     }
 
     pub(crate) async fn on(log: Arc<dyn EventLog>, set: impl FnOnce(&mut KinesisConfig)) -> Self {
-        let clock = Arc::new(AtomicI64::new(0));
+        let ahead = Arc::new(AtomicI64::new(0));
         let mut config =
-            KinesisConfig { clock: Clock::shifted(Arc::clone(&clock)), ..KinesisConfig::default() };
+            KinesisConfig { clock: Clock::shifted(Arc::clone(&ahead)), ..KinesisConfig::default() };
         set(&mut config);
+        let clock = config.clock.clone();
         let kinesis = Kinesis::open(log, config).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -86,7 +89,7 @@ impl World {
             }
         });
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { kinesis, address, clock, client, stop, server }
+        Self { kinesis, address, ahead, clock, client, stop, server }
     }
 
     /// Ends the service with all its connections, so that nothing holds its log any more.
@@ -103,12 +106,12 @@ impl World {
 
     /// Lets the service's clock run ahead.
     pub(crate) fn pass(&self, ms: i64) {
-        self.clock.fetch_add(ms, Ordering::SeqCst);
+        self.ahead.fetch_add(ms, Ordering::SeqCst);
     }
 
     /// The service's time, in milliseconds.
     pub(crate) fn now_ms(&self) -> i64 {
-        Clock::shifted(Arc::clone(&self.clock)).now_ms()
+        self.clock.now_ms()
     }
 
     pub(crate) async fn open(

@@ -198,10 +198,14 @@ impl Archive {
 
     /// An object of this name is there: is it ours?
     async fn adopt(&self, object: &ObjectBuilder, name: &ObjectName) -> Result<Put> {
-        let manifest = match self.lake.get(&self.manifest_path(name)).await? {
+        let path = self.manifest_path(name);
+        let manifest = match self.lake.get(&path).await? {
             Some(bytes) => {
                 let read = Manifest::decode(&bytes);
-                read.map_err(|e| Error::corrupt(self.lake.relative(&self.manifest_path(name)), e))?
+                let manifest = read.map_err(|e| Error::corrupt(self.lake.relative(&path), e))?;
+                // Whoever put it may have died before its name was on disk: a put that finds it has it kept.
+                self.lake.put_if_absent(&path, bytes).await?;
+                manifest
             }
             None => match self.compare_data(object, name).await? {
                 Found::Longer { count } => return Ok(Put::Longer { count }),

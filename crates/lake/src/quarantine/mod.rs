@@ -194,24 +194,6 @@ impl Quarantine {
         Ok(found)
     }
 
-    /// How many records are here, by topic partition.
-    ///
-    /// # Errors
-    /// [`Error::Delta`], [`Error::Store`].
-    pub async fn counts(&self) -> Result<BTreeMap<(String, u32), u64>> {
-        let mut table = self.table.lock().await;
-        table.refresh().await?;
-        let mut counts = BTreeMap::new();
-        self.scan(&table, 0, |batch| {
-            for id in rows::ids(batch)? {
-                *counts.entry((id.topic, id.partition)).or_insert(0) += 1;
-            }
-            Ok(true)
-        })
-        .await?;
-        Ok(counts)
-    }
-
     /// Takes records out, after their rows were committed to the clean table. Returns how many were here.
     ///
     /// # Errors

@@ -14,7 +14,8 @@
 //!
 //! `ranges` is what this commit covers, `totals` what all commits have covered together. The position is the
 //! `txn` version: it lives in checkpoints too and every Delta writer keeps it. The rest lives as long as the
-//! commit's JSON does.
+//! commit's JSON does. So the log is cleaned up after commits of ours alone, each of which has the totals; the property
+//! `delta.enableExpiredLogCleanup = false` keeps others from doing it after theirs.
 //!
 //! # Invariants
 //!
@@ -111,7 +112,11 @@ pub struct TableOptions {
 
 impl TableOptions {
     fn properties(&self) -> Vec<(TableProperty, String)> {
-        let mut properties = vec![(TableProperty::CheckpointInterval, CHECKPOINT_INTERVAL.to_owned())];
+        let mut properties = vec![
+            (TableProperty::CheckpointInterval, CHECKPOINT_INTERVAL.to_owned()),
+            // We clean up ourselves, after commits that have the totals.
+            (TableProperty::EnableExpiredLogCleanup, "false".to_owned()),
+        ];
         if let Some(history) = self.history {
             let interval = format!("interval {} seconds", history.as_secs().max(1));
             properties.push((TableProperty::LogRetentionDuration, interval.clone()));
@@ -225,7 +230,8 @@ impl Table {
             Evolution::Add(columns) => {
                 let columns =
                     schema::to_delta(&Schema::new(columns)).map_err(|e| schema_error(&self.name, e))?;
-                let added = self.delta.clone().add_columns().with_fields(columns).await;
+                let adding = self.delta.clone().add_columns().with_fields(columns);
+                let added = adding.with_commit_properties(commit::no_housekeeping()).await;
                 self.delta = added.map_err(|e| self.delta_error("add columns", e))?;
                 self.forget();
                 self.read_schema()

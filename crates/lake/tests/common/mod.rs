@@ -17,6 +17,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use pinmill_lake::Lake;
+use tokio::sync::Barrier;
 use url::Url;
 
 /// What a put does instead of what was asked.
@@ -24,10 +25,22 @@ use url::Url;
 pub enum Fault {
     /// Nothing is written; the put says so.
     Refused,
+    /// Nothing is written; the put says that the object is there already, as stores do whose 409 means "try again".
+    RefusedAsThere,
     /// The object is written; the put says that it failed.
     AnswerLost,
     /// The object is written; a retry within the store finds it and says that it was there already.
     AnswerLostThenExists,
+    /// The same, from a store that calls it a condition that was not met.
+    AnswerLostThenUnmet,
+    /// The put says that it failed; the object is written a moment before the next put of the same path arrives.
+    Late,
+    /// The request arrives twice; the first of the two answers is given.
+    SentTwice,
+    /// The object is written; the answer says so and nothing else.
+    BareAnswer,
+    /// The put waits until a second one does, then both go on: two writers at the same moment.
+    Together,
 }
 
 /// Which puts fail, and how.
@@ -45,14 +58,22 @@ pub struct Plan {
 pub struct FaultyStore {
     inner: InMemory,
     plan: Mutex<Option<Plan>>,
+    late: Mutex<Option<(Path, PutPayload, PutOptions)>>,
+    pair: Barrier,
     pub faults: AtomicU64,
     pub deletes: AtomicU64,
 }
 
 impl FaultyStore {
     pub fn new() -> Arc<Self> {
-        let (faults, deletes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { inner: InMemory::new(), plan: Mutex::new(None), faults, deletes })
+        Arc::new(Self {
+            inner: InMemory::new(),
+            plan: Mutex::default(),
+            late: Mutex::default(),
+            pair: Barrier::new(2),
+            faults: AtomicU64::new(0),
+            deletes: AtomicU64::new(0),
+        })
     }
 
     pub fn lake(self: &Arc<Self>) -> Lake {
@@ -68,6 +89,15 @@ impl FaultyStore {
         *self.plan.lock().unwrap() = None;
     }
 
+    /// Writes what is late for this path, if anything is.
+    async fn arrive(&self, path: &Path) {
+        let late = self.late.lock().unwrap().take_if(|(late, ..)| *late == *path);
+        if let Some((path, payload, opts)) = late {
+            // Somebody else may have been there first; nobody hears of it.
+            let _ = self.inner.put_opts(&path, payload, opts).await;
+        }
+    }
+
     fn fault(&self, path: &Path) -> Option<Fault> {
         let mut plan = self.plan.lock().unwrap();
         let plan = plan.as_mut().filter(|plan| plan.times > 0 && path.as_ref().contains(plan.path))?;
@@ -81,6 +111,11 @@ fn lost() -> object_store::Error {
     object_store::Error::Generic { store: "faulty", source: "the answer was lost".into() }
 }
 
+fn there(location: &Path) -> object_store::Error {
+    let (path, source) = (location.to_string(), "412 after a retry, or 409".into());
+    object_store::Error::AlreadyExists { path, source }
+}
+
 impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FaultyStore")
@@ -90,17 +125,42 @@ impl fmt::Display for FaultyStore {
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.arrive(location).await;
         match self.fault(location) {
             None => self.inner.put_opts(location, payload, opts).await,
             Some(Fault::Refused) => Err(lost()),
+            Some(Fault::RefusedAsThere) => Err(there(location)),
             Some(Fault::AnswerLost) => {
                 self.inner.put_opts(location, payload, opts).await?;
                 Err(lost())
             }
             Some(Fault::AnswerLostThenExists) => {
                 self.inner.put_opts(location, payload, opts).await?;
+                Err(there(location))
+            }
+            Some(Fault::AnswerLostThenUnmet) => {
+                self.inner.put_opts(location, payload, opts).await?;
                 let (path, source) = (location.to_string(), "412 after a retry".into());
-                Err(object_store::Error::AlreadyExists { path, source })
+                Err(object_store::Error::Precondition { path, source })
+            }
+            Some(Fault::Late) => {
+                *self.late.lock().unwrap() = Some((location.clone(), payload, opts));
+                Err(lost())
+            }
+            Some(Fault::SentTwice) => {
+                let answer = self.inner.put_opts(location, payload.clone(), opts.clone()).await;
+                let again = self.inner.put_opts(location, payload, opts).await;
+                let refused = matches!(again, Err(object_store::Error::AlreadyExists { .. }));
+                assert!(refused, "{location} was written twice: its put has no condition");
+                answer
+            }
+            Some(Fault::BareAnswer) => {
+                self.inner.put_opts(location, payload, opts).await?;
+                Ok(PutResult { e_tag: None, version: None })
+            }
+            Some(Fault::Together) => {
+                self.pair.wait().await;
+                self.inner.put_opts(location, payload, opts).await
             }
         }
     }

@@ -1,8 +1,5 @@
 //! Commits: once, in their place, or refused.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
-
 use arrow::array::{Array, AsArray};
 use pinmill_lake::table::{CommitPlan, Committed, Table};
 use pinmill_lake::{Error, Lake, RangeSum};
@@ -37,71 +34,6 @@ async fn rows_positions_and_totals_come_back_after_reopening() {
     assert_eq!(titles.value(2), "title 7, rather long");
     assert!(table.files().unwrap().iter().all(|file| file.file.as_ref().unwrap().is_file()));
     assert!(Table::open(&lake, "batch/other").await.unwrap().is_none());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_commits_whose_answer_was_lost_are_known_again() {
-    for fault in [Fault::AnswerLost, Fault::AnswerLostThenExists] {
-        let store = FaultyStore::new();
-        let lake = store.lake();
-        let mut table = open(&lake).await;
-        for index in 0..50_u64 {
-            let plan = plan(&table, 0, index.checked_sub(1), index, index + 1).await;
-            store.fail("_delta_log/0", fault, 1);
-            let done = table.commit(&plan).await.unwrap();
-            assert_eq!(done, Committed::Committed { version: index + 1, attempts: 1 });
-        }
-        store.heal();
-        assert_eq!(store.faults.load(Ordering::Relaxed), 50);
-        assert_eq!(store.deletes.load(Ordering::Relaxed), 0, "no data file is deleted");
-        let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
-        assert_eq!(table.version(), 50, "no second commit");
-        assert_eq!(count(&table, &lake).await, once(0, 0..50));
-        assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 50));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_put_that_really_failed_is_made_again_and_lands_once() {
-    let store = FaultyStore::new();
-    let lake = store.lake();
-    let mut table = open(&lake).await;
-    let plan = plan(&table, 0, None, 0, 4).await;
-    store.fail("_delta_log/0", Fault::Refused, 3);
-    assert_eq!(table.commit(&plan).await.unwrap(), Committed::Committed { version: 1, attempts: 4 });
-    assert_eq!(count(&table, &lake).await, once(0, 0..4));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_stays_down_ends_the_commit_and_the_next_call_may_go_on() {
-    let store = FaultyStore::new();
-    let lake = store.lake();
-    let mut table = open(&lake).await;
-    let plan = plan(&table, 0, None, 0, 4).await;
-    store.fail("_delta_log/0", Fault::Refused, u64::MAX);
-    let error = table.commit(&plan).await.unwrap_err();
-    assert!(matches!(error, Error::Contention { .. }), "{error}");
-    store.heal();
-    assert!(matches!(table.commit(&plan).await.unwrap(), Committed::Committed { version: 1, .. }));
-    assert_eq!(table.commit(&plan).await.unwrap(), Committed::AlreadyCommitted);
-    assert_eq!(count(&table, &lake).await, once(0, 0..4));
-}
-
-#[tokio::test]
-async fn a_second_writer_is_fenced_and_the_same_work_is_not_done_twice() {
-    let lake = FaultyStore::new().lake();
-    let (mut one, mut zombie) = (open(&lake).await, open(&lake).await);
-    let [ours, same, longer] = [
-        plan(&one, 0, None, 0, 10).await,
-        plan(&zombie, 0, None, 0, 10).await,
-        plan(&zombie, 0, None, 0, 15).await,
-    ];
-    one.commit(&ours).await.unwrap();
-    let error = zombie.commit(&longer).await.unwrap_err();
-    assert!(matches!(&error, Error::Fenced { partition: 0, .. }), "{error}");
-    assert!(error.to_string().contains("was to be at nothing covered and is at offset 9"), "{error}");
-    assert_eq!(zombie.commit(&same).await.unwrap(), Committed::AlreadyCommitted);
-    assert_eq!(count(&zombie, &lake).await, once(0, 0..10));
 }
 
 #[tokio::test]
@@ -187,34 +119,6 @@ async fn a_replay_with_other_batch_boundaries_after_any_crash_gives_each_row_onc
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_of_different_partitions_all_land() {
-    const COMMITS: u64 = 15;
-    let lake = FaultyStore::new().lake();
-    open(&lake).await;
-    let writers = (0..8_u32).map(|partition| {
-        let lake = lake.clone();
-        tokio::spawn(async move {
-            let mut table = open(&lake).await;
-            for index in 0..COMMITS {
-                let plan = plan(&table, partition, index.checked_sub(1), index, index + 1).await;
-                // Giving up is allowed when others are always quicker; then it is tried again.
-                while let Err(error) = table.commit(&plan).await {
-                    assert!(matches!(error, Error::Contention { .. }), "{error}");
-                }
-            }
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await.unwrap();
-    }
-    let mut table = open(&lake).await;
-    let all: BTreeMap<_, _> = (0..8).flat_map(|partition| once(partition, 0..COMMITS as i64)).collect();
-    assert_eq!(count(&table, &lake).await, all);
-    assert_eq!(table.totals().await.unwrap().len(), 8);
-    assert_eq!(table.version(), 8 * COMMITS);
-}
-
 #[tokio::test]
 async fn positions_and_totals_live_on_in_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
@@ -233,22 +137,4 @@ async fn positions_and_totals_live_on_in_checkpoints() {
     assert_eq!(fresh.position("a.pin", 0).await.unwrap(), Some(51));
     assert_eq!(fresh.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 52));
     assert_eq!(count(&fresh, &lake).await, once(0, 0..52));
-}
-
-#[tokio::test]
-async fn a_torn_commit_is_an_error_that_names_the_table() {
-    let dir = tempfile::tempdir().unwrap();
-    let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
-    let mut table = open(&lake).await;
-    let plan = plan(&table, 0, None, 0, 3).await;
-    table.commit(&plan).await.unwrap();
-    let commit = dir.path().join("batch/pin/_delta_log/00000000000000000001.json");
-    let bytes = std::fs::read(&commit).unwrap();
-    std::fs::write(&commit, &bytes[..bytes.len() / 2]).unwrap();
-    let opened = match Table::open(&lake, "batch/pin").await {
-        Ok(table) => table.unwrap().totals().await.map(drop),
-        Err(error) => Err(error),
-    };
-    let error = opened.unwrap_err().to_string();
-    assert!(error.contains("batch/pin"), "{error}");
 }

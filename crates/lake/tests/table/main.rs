@@ -5,8 +5,10 @@
 mod common;
 mod support;
 
+mod ambiguous;
 mod columns;
 mod commits;
 mod damage;
+mod rivals;
 mod statistics;
 mod tidy;

@@ -113,6 +113,15 @@ pub(crate) fn once(partition: i32, offsets: std::ops::Range<i64>) -> BTreeMap<(i
     offsets.map(|offset| ((partition, offset), 1)).collect()
 }
 
+/// Makes all files look as if they had been written an hour ago.
+pub(crate) fn let_an_hour_pass(dir: &tempfile::TempDir) {
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for path in contents_of(dir) {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(past).unwrap();
+    }
+}
+
 pub(crate) fn contents_of(dir: &tempfile::TempDir) -> Vec<String> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.path().to_owned()];

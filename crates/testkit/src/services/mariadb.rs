@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::running::{Running, speaks};
 use super::{as_nobody, find, give_away, run};
-use crate::{free_port, temp_dir};
+use crate::temp_dir;
 
 /// Run when the server starts, before it takes connections.
 const INIT: &str = "CREATE DATABASE IF NOT EXISTS pinterest_data CHARACTER SET utf8mb4;\n\
@@ -33,19 +33,23 @@ pub(super) fn start(programs: &Path) -> Result<Running, String> {
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .current_dir(dir.path()))?;
 
-    let port = free_port();
-    let mut server = as_nobody(&programs.join("mariadbd"));
-    server
-        .arg("--no-defaults")
-        .arg(format!("--datadir={}", data.display()))
-        .arg(format!("--socket={}", dir.path().join("sock").display()))
-        .arg(format!("--pid-file={}", dir.path().join("pid").display()))
-        .arg(format!("--init-file={}", init.display()))
-        .arg(format!("--port={port}"))
-        // a server that is thrown away needs neither much memory nor its data safe
-        .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"])
-        .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M"])
-        .current_dir(dir.path());
-    let url = format!("mysql://pinmill:p%2540%20in%3Amill@127.0.0.1:{port}/pinterest_data");
-    Running::start(server, dir, url, |_| speaks(port))
+    let home = dir.path().to_path_buf();
+    let server = |port: u16| {
+        let mut server = as_nobody(&programs.join("mariadbd"));
+        server
+            .arg("--no-defaults")
+            .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--socket={}", home.join("sock").display()))
+            .arg(format!("--pid-file={}", home.join("pid").display()))
+            .arg(format!("--init-file={}", init.display()))
+            .arg(format!("--port={port}"))
+            // a server that is thrown away needs neither much memory nor its data safe
+            .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"])
+            .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M"])
+            .current_dir(&home);
+        server
+    };
+    let url = |port: u16| format!("mysql://pinmill:p%2540%20in%3Amill@127.0.0.1:{port}/pinterest_data");
+    // That somebody speaks at the port is not enough: it may be the one who took it.
+    Running::start(dir, server, url, |log, port| log.contains("ready for connections") && speaks(port))
 }

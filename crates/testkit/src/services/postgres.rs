@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::running::Running;
 use super::{as_nobody, find, give_away, run};
-use crate::{free_port, temp_dir};
+use crate::temp_dir;
 
 pub(super) fn programs() -> Option<PathBuf> {
     // Debian keeps them out of the search path, a folder for each version.
@@ -33,17 +33,20 @@ pub(super) fn start(programs: &Path) -> Result<Running, String> {
     init.args(["--username=pinmill", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]);
     run(init.current_dir(dir.path()))?;
 
-    let port = free_port();
-    let mut server = as_nobody(&programs.join("postgres"));
-    server
-        .arg("-D")
-        .arg(&data)
-        .arg("-k")
-        .arg(dir.path())
-        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
-        // a server that is thrown away does not need its data safe
-        .args(["-c", "fsync=off", "-c", "shared_buffers=16MB"])
-        .current_dir(dir.path());
-    let url = format!("postgres://pinmill:p%2540%20in%3Amill@127.0.0.1:{port}/postgres");
-    Running::start(server, dir, url, |log| log.contains("ready to accept connections"))
+    let home = dir.path().to_path_buf();
+    let server = |port: u16| {
+        let mut server = as_nobody(&programs.join("postgres"));
+        server
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(&home)
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            // a server that is thrown away does not need its data safe
+            .args(["-c", "fsync=off", "-c", "shared_buffers=16MB"])
+            .current_dir(&home);
+        server
+    };
+    let url = |port: u16| format!("postgres://pinmill:p%2540%20in%3Amill@127.0.0.1:{port}/postgres");
+    Running::start(dir, server, url, |log, _| log.contains("ready to accept connections"))
 }

@@ -11,10 +11,14 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::tail;
-use crate::KillOnDrop;
+use crate::{KillOnDrop, free_port};
 
 /// How long a server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How many ports are tried: another program may take one between its being found free and the server's binding it.
+const PORTS: usize = 5;
+/// What a server says, in whatever words before it, whose port is another program's.
+const TAKEN: &str = "Address already in use";
 
 /// A server that runs. When this value is dropped it is stopped and its directory removed; when the process ends without
 /// dropping it (a shared one, or a killed test), a watcher does the same.
@@ -31,34 +35,24 @@ pub struct Running {
 struct Leash(Child);
 
 impl Running {
-    /// Starts `command`, with its output in `dir`/log, and waits until `ready` says so.
+    /// Starts what `command` gives for a port, with its output in `dir`/log, and waits until `ready` says so, which is given
+    /// what it has said and the port. Where the port is taken meanwhile, the next one is tried.
     pub(super) fn start(
-        mut command: Command,
         dir: TempDir,
-        url: String,
-        ready: impl Fn(&str) -> bool,
+        command: impl Fn(u16) -> Command,
+        url: impl Fn(u16) -> String,
+        ready: impl Fn(&str, u16) -> bool,
     ) -> Result<Self, String> {
-        let log_path = dir.path().join("log");
-        let log = File::create(&log_path).and_then(|log| Ok((log.try_clone()?, log)));
-        let (out, err) = log.map_err(|e| format!("{}: {e}", log_path.display()))?;
-        let spawned = KillOnDrop::spawn(command.stdin(Stdio::null()).stdout(out).stderr(err));
-        let mut process = spawned.map_err(|e| e.to_string())?;
-        let leash = Leash::tie(process.id(), dir.path()).map_err(|e| format!("its watcher: {e}"))?;
-        let start = Instant::now();
-        loop {
-            let said = read(&log_path);
-            if ready(&said) {
-                return Ok(Self { url, process, leash, dir });
+        let mut last = String::new();
+        for _ in 0..PORTS {
+            let port = free_port();
+            match start(&mut command(port), dir.path(), |said| ready(said, port)) {
+                Ok((process, leash)) => return Ok(Self { url: url(port), process, leash, dir }),
+                Err(why) if why.contains(TAKEN) => last = why,
+                Err(why) => return Err(why),
             }
-            if let Ok(Some(status)) = process.try_wait() {
-                return Err(format!("it ended with {status}: {}", tail(&read(&log_path))));
-            }
-            if start.elapsed() > PATIENCE {
-                return Err(format!("it was not ready within {} s: {}", PATIENCE.as_secs(), tail(&said)));
-            }
-            // a server tells nobody when it is ready
-            std::thread::sleep(Duration::from_millis(20));
         }
+        Err(last)
     }
 
     /// The URL of its database, with user and password.
@@ -97,6 +91,50 @@ impl Leash {
     }
 }
 
+/// Starts one server and waits for it; one that does not start is gone when this returns.
+fn start(
+    command: &mut Command,
+    dir: &Path,
+    ready: impl Fn(&str) -> bool,
+) -> Result<(KillOnDrop, Leash), String> {
+    let log_path = dir.join("log");
+    let log = File::create(&log_path).and_then(|log| Ok((log.try_clone()?, log)));
+    let (out, err) = log.map_err(|e| format!("{}: {e}", log_path.display()))?;
+    let spawned = KillOnDrop::spawn(command.stdin(Stdio::null()).stdout(out).stderr(err));
+    let mut process = spawned.map_err(|e| e.to_string())?;
+    let mut leash = Leash::tie(process.id(), dir).map_err(|e| format!("its watcher: {e}"))?;
+    match await_ready(&mut process, &log_path, ready) {
+        Ok(()) => Ok((process, leash)),
+        Err(why) => {
+            // The directory is not the watcher's to remove: the server may be tried again in it.
+            leash.cut();
+            Err(why)
+        }
+    }
+}
+
+fn await_ready(
+    process: &mut KillOnDrop,
+    log_path: &Path,
+    ready: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        let said = read(log_path);
+        if ready(&said) {
+            return Ok(());
+        }
+        if let Ok(Some(status)) = process.try_wait() {
+            return Err(format!("it ended with {status}: {}", tail(&read(log_path))));
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(format!("it was not ready within {} s: {}", PATIENCE.as_secs(), tail(&said)));
+        }
+        // a server tells nobody when it is ready
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn read(path: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
@@ -105,4 +143,42 @@ fn read(path: &Path) -> String {
 pub(super) fn speaks(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok() && stream.read_exact(&mut [0; 4]).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts a shell in a directory of its own, which is ready when it says that it is at your service.
+    fn shell(script: &str) -> Result<Running, String> {
+        let dir = crate::temp_dir();
+        let place = dir.path().to_path_buf();
+        let command = |port: u16| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "sh", &port.to_string()]).current_dir(&place);
+            command
+        };
+        Running::start(dir, command, |port| format!("at {port}"), |said, _| said.contains("at your service"))
+    }
+
+    #[test]
+    fn a_server_whose_port_was_taken_is_started_on_another_in_the_same_directory() {
+        let running = shell(
+            "echo $1 >> ports; [ $(wc -l < ports) = 3 ] || { echo 'bind: Address already in use'; exit 1; }; \
+             echo at your service; exec sleep 600",
+        )
+        .unwrap();
+        let ports = std::fs::read_to_string(running.dir().join("ports")).unwrap();
+        let ports: Vec<&str> = ports.lines().collect();
+        assert_eq!(ports.len(), 3);
+        assert_eq!(running.url(), format!("at {}", ports[2]));
+    }
+
+    #[test]
+    fn a_server_that_finds_no_port_or_fails_otherwise_says_why() {
+        let why = shell("echo 'bind: Address already in use'; exit 1").unwrap_err();
+        assert!(why.contains(TAKEN), "{why}");
+        let why = shell("[ -e here ] && echo again; : > here; echo 'no space'; exit 7").unwrap_err();
+        assert!(why.contains("no space") && why.contains('7') && !why.contains("again"), "{why}");
+    }
 }

@@ -1,0 +1,148 @@
+//! Gathering what the archive holds of one topic partition.
+
+use pinmill_lake::RangeSum;
+use pinmill_lake::archive::{Archive, ArchivedObject, Compression, Manifest, ObjectName, ReadOptions};
+
+use super::balance::Archived;
+use crate::Result;
+
+/// Sums up the archive's objects range by range.
+struct Survey<'a> {
+    archive: &'a Archive,
+    topic: &'a str,
+    partition: u32,
+    /// No range runs across one of these offsets.
+    cuts: [u64; 2],
+    /// First offsets of the objects that have a manifest, ascending.
+    manifests: Vec<u64>,
+    objects: Vec<ArchivedObject>,
+    /// What was found so far, in offset order.
+    ranges: Vec<RangeSum>,
+    /// Records that were read a second time.
+    repeated: u64,
+}
+
+/// What the archive holds of a topic partition: by the manifests where they say enough, and with `deep` by every line
+/// of every object. `generation` is that of the log's topic, where there is one.
+pub(super) async fn archived(
+    archive: &Archive,
+    (topic, partition): (&str, u32),
+    generation: Option<&str>,
+    cuts: [u64; 2],
+    deep: bool,
+) -> Result<Archived> {
+    // An object is put before its manifest: what is listed here has its object when those are listed.
+    let manifests = archive.manifests(topic, partition, 0).await?;
+    let objects = archive.objects(topic, partition, 0).await?;
+    let ranges = Vec::new();
+    let mut survey = Survey { archive, topic, partition, cuts, manifests, objects, ranges, repeated: 0 };
+    match deep {
+        true => survey.read(0, u64::MAX).await?,
+        false => survey.sum_up().await?,
+    }
+    let (own, gone) = (survey.is_own(generation).await?, survey.gone().await?);
+    Ok(Archived { own, ranges: survey.ranges, repeated: survey.repeated, gone })
+}
+
+impl Survey<'_> {
+    /// pinmill's objects have manifests, which name the topic's generation; those of another sink have none.
+    async fn is_own(&self, generation: Option<&str>) -> Result<bool> {
+        let Some(&first) = self.manifests.first() else { return Ok(false) };
+        let Some(manifest) = self.manifest_at(first).await? else { return Ok(false) };
+        Ok(manifest.generation.as_deref().zip(generation).is_none_or(|(archived, given)| archived == given))
+    }
+
+    /// What objects held that are gone, by the manifests that they have left.
+    async fn gone(&self) -> Result<Vec<RangeSum>> {
+        let mut gone = Vec::new();
+        for &first in &self.manifests {
+            if !self.begins_object(first) {
+                gone.extend(self.manifest_at(first).await?.map(|manifest| manifest.sum));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// The manifest of the object that begins at an offset, whatever its compression.
+    async fn manifest_at(&self, first_offset: u64) -> Result<Option<Manifest>> {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let topic = self.topic.to_owned();
+            let name = ObjectName { topic, partition: self.partition, first_offset, compression };
+            if let Some(manifest) = self.archive.manifest(&name).await? {
+                return Ok(Some(manifest));
+            }
+        }
+        Ok(None)
+    }
+
+    fn begins_object(&self, offset: u64) -> bool {
+        self.objects.binary_search_by_key(&offset, |object| object.first_offset).is_ok()
+    }
+
+    /// One range an object, by its manifest. Objects without a manifest are read, and so are those that one of the cuts
+    /// runs through.
+    async fn sum_up(&mut self) -> Result<()> {
+        // Runs of objects without a manifest are read together: there may be tens of thousands of them.
+        let mut unread: Option<u64> = None;
+        for index in 0..self.objects.len() {
+            let object = self.objects[index];
+            let manifest = match self.manifests.binary_search(&object.first_offset) {
+                Ok(_) => self.archive.manifest(&object.name(self.topic, self.partition)).await?,
+                Err(_) => None,
+            };
+            match manifest.filter(|manifest| !self.is_cut(&manifest.sum)) {
+                None => {
+                    unread.get_or_insert(object.first_offset);
+                }
+                Some(manifest) => {
+                    if let Some(from) = unread.take() {
+                        self.read(from, manifest.sum.first).await?;
+                    }
+                    self.ranges.push(manifest.sum);
+                }
+            }
+        }
+        match unread {
+            Some(from) => self.read(from, u64::MAX).await,
+            None => Ok(()),
+        }
+    }
+
+    fn is_cut(&self, sum: &RangeSum) -> bool {
+        self.cuts.iter().any(|&cut| sum.first < cut && cut <= sum.last)
+    }
+
+    /// Reads the archive's records from one offset to another (exclusive) and sums them up between the cuts.
+    async fn read(&mut self, from: u64, to: u64) -> Result<()> {
+        let options = ReadOptions::default();
+        let mut reader = self.archive.read(self.topic, self.partition, from, options).await?;
+        let mut begin_anew = true;
+        while let Some(chunk) = reader.next().await? {
+            self.repeated += chunk.repeated;
+            let wanted = chunk.records.partition_point(|record| record.offset < to);
+            for record in &chunk.records[..wanted] {
+                if begin_anew || self.begins_range(record.offset) {
+                    self.ranges.push(RangeSum::default());
+                    begin_anew = false;
+                }
+                if let Some(range) = self.ranges.last_mut() {
+                    range.add(record.offset, chunk.value(record));
+                }
+            }
+            if wanted < chunk.records.len() {
+                return Ok(());
+            }
+            // A range of its own for each object, or run of small ones: what is off can be said more precisely.
+            begin_anew |= chunk.ends_object;
+        }
+        Ok(())
+    }
+
+    /// Whether a new range begins with a record that is read: behind a cut, or in a run of small objects where one is
+    /// missing.
+    fn begins_range(&self, offset: u64) -> bool {
+        let Some(last) = self.ranges.last().map(|range| range.last) else { return true };
+        let is_cut = self.cuts.iter().any(|&cut| last < cut && cut <= offset);
+        is_cut || (offset > last.saturating_add(1) && self.begins_object(offset))
+    }
+}
