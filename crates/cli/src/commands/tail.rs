@@ -37,7 +37,7 @@ pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> 
         crate::commands::serve::cancel_on_signal(&stop)?;
     }
     let mut merge = Merge::default();
-    let mut printer = Printer::new(args.output.format.unwrap_or(Format::Ndjson));
+    let mut printer = Printer::new(args.format);
     loop {
         let log = open(context, plane).await?.ok_or_else(|| Failure::expected("the log is gone"))?;
         let partitions = log.describe(&name).await.or_fail()?.partitions;

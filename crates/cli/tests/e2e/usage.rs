@@ -187,6 +187,21 @@ fn completions_and_help_name_every_command() {
 }
 
 #[test]
+fn help_says_what_is_so() {
+    for (command, words) in [
+        ("tail", "[default: ndjson]"),
+        ("answer", "instead of stdout"),
+        ("emulate", "--features databases"),
+        ("run", "one of user"),
+    ] {
+        let help = pinmill().args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        let line = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(line.contains(words), "{command}: {help}");
+    }
+}
+
+#[test]
 fn log_verify_passes_on_a_sound_log_and_names_the_place_of_a_broken_one() {
     let world = World::new();
     world.ok(&["run", "--posts", "40"]);
