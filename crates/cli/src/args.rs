@@ -68,6 +68,30 @@ pub(crate) struct Output {
     pub(crate) format: Option<Format>,
 }
 
+/// Shape of a report on stdout, which is no rows.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Shape of the report on stdout [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<ReportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// Words.
+    #[value(alias = "table")]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+impl Report {
+    /// A document, and no words.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Some(ReportFormat::Json)
+    }
+}
+
 /// What pinmill can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -109,7 +133,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Events to post; each is one post to every dataset's topic
+    /// Events to post; each is one record of pin, one of geo and one of user, whatever datasets the pipeline has
     #[arg(long, value_name = "N", default_value_t = 2000)]
     pub(crate) posts: u64,
     /// Seed of the rows and of the draws
@@ -190,7 +214,8 @@ pub(crate) struct Emulate {
     /// Put before the names: topics ID.pin, ID.geo, ID.user; streams ID-pin, ID-geo, ID-user
     #[arg(long, value_name = "ID")]
     pub(crate) prefix: Option<String>,
-    /// generator, jsonl:DIR, sqlite:FILE, mysql://… or postgres://… [default: generator]
+    /// generator or jsonl:DIR; sqlite:FILE, mysql://… and postgres://… in a program that was built with
+    /// `cargo build --release --features databases` [default: generator]
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
     /// The reference system's db_creds.yaml: database and URL in one
@@ -227,7 +252,7 @@ pub(crate) struct Emulate {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) ack_log: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: Report,
 }
 
 #[derive(Debug, Args)]
@@ -250,7 +275,8 @@ pub(crate) struct Answer {
     /// From the tables of which half
     #[arg(long, value_enum, value_name = "HALF", default_value_t)]
     pub(crate) from: From,
-    /// Writes the rows to this file too; its ending decides the form: .parquet, .csv, .json or .ndjson
+    /// Writes the rows to this file instead of stdout; its ending decides the form: .parquet, .csv, .json, .ndjson, .jsonl
+    /// or .md
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output_file: Option<PathBuf>,
     #[command(flatten)]
@@ -265,7 +291,8 @@ pub(crate) struct Sql {
     /// On the tables of which half
     #[arg(long, value_enum, value_name = "HALF", default_value_t)]
     pub(crate) from: From,
-    /// Writes the rows to this file; its ending decides the form: .parquet, .csv, .json or .ndjson
+    /// Writes the rows to this file instead of stdout; its ending decides the form: .parquet, .csv, .json, .ndjson, .jsonl
+    /// or .md
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output_file: Option<PathBuf>,
     #[command(flatten)]
@@ -307,8 +334,9 @@ pub(crate) struct Tail {
     /// Goes on until ctrl-c
     #[arg(short, long)]
     pub(crate) follow: bool,
-    #[command(flatten)]
-    pub(crate) output: Output,
+    /// Shape of the data on stdout
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Ndjson)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -351,7 +379,7 @@ pub(crate) enum TablesCommand {
         /// How long replaced files stay; not shorter than the longest query
         #[arg(long, value_name = "TIME", default_value = "7d")]
         older_than: String,
-        /// Names the files and removes none
+        /// Names the files, one a line, and removes none
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -405,7 +433,7 @@ pub(crate) enum QuarantineCommand {
         #[arg(long, value_name = "NAME")]
         dataset: Option<String>,
         #[command(flatten)]
-        output: Output,
+        output: Report,
     },
 }
 
@@ -423,7 +451,7 @@ pub(crate) enum LogCommand {
     /// Reads every batch and checks it; changes nothing
     Verify {
         #[command(flatten)]
-        output: Output,
+        output: Report,
     },
     /// Writes a repaired copy that keeps every readable batch, and lists what was lost
     Repair {
@@ -431,7 +459,7 @@ pub(crate) enum LogCommand {
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         to: PathBuf,
         #[command(flatten)]
-        output: Output,
+        output: Report,
     },
 }
 
@@ -451,7 +479,7 @@ pub(crate) struct Folder {
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: Report,
 }
 
 #[derive(Debug, Args)]

@@ -117,12 +117,17 @@ impl Context {
 
     /// The pipeline of a folder, else the one that the settings name.
     pub(crate) fn pipeline_in(&self, folder: Option<&Path>) -> Result<Pipeline, Failure> {
+        let folder = self.pipeline_dir(folder);
+        load_pipeline(folder.as_deref()).map_err(|error| match &folder {
+            Some(folder) => Failure::chain(&error).within(&folder.display().to_string()),
+            None => Failure::chain(&error),
+        })
+    }
+
+    /// The folder, else the one that the settings name; `None` is the built-in pipeline.
+    pub(crate) fn pipeline_dir(&self, folder: Option<&Path>) -> Option<PathBuf> {
         let named = Some(self.settings.path("pipeline")).filter(|path| !path.as_os_str().is_empty());
-        match folder.map(Path::to_owned).or(named) {
-            Some(folder) => Pipeline::load(&folder)
-                .map_err(|error| Failure::chain(&error).within(&folder.display().to_string())),
-            None => Pipeline::built_in().or_fail(),
-        }
+        folder.map(Path::to_owned).or(named)
     }
 
     /// Opens the embedded log of the topics; no other process may have it.
@@ -161,7 +166,7 @@ impl Context {
 
     /// The embedded log as it is now, beside whoever owns it; `None` where there is none.
     pub(crate) fn log_to_read(&self) -> Result<Option<Arc<EmbeddedLog>>, Failure> {
-        if !self.log_dir().is_dir() {
+        if !is_there(&self.log_dir())? {
             return Ok(None);
         }
         Ok(Some(Arc::new(EmbeddedLog::new(Arc::new(Log::view(self.log_dir()).or_fail()?)))))
@@ -227,6 +232,24 @@ impl Context {
     pub(crate) fn size(&self, name: &str) -> Result<usize, Failure> {
         usize::try_from(self.settings.bytes(name)?)
             .map_err(|_| Failure::config(format!("setting `{name}` is more than this machine can hold")))
+    }
+}
+
+/// Whether there is such a folder. One that cannot be looked at is not one that is missing.
+pub(crate) fn is_there(folder: &Path) -> Result<bool, Failure> {
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(true),
+        Ok(_) => Err(Failure::expected(format!("{} is no folder", folder.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::expected(format!("{} cannot be looked at: {error}", folder.display()))),
+    }
+}
+
+/// Reads a pipeline folder; `None` is the built-in pipeline.
+pub(crate) fn load_pipeline(folder: Option<&Path>) -> pinmill_pipeline::Result<Pipeline> {
+    match folder {
+        Some(folder) => Pipeline::load(folder),
+        None => Pipeline::built_in(),
     }
 }
 

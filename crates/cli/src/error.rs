@@ -10,6 +10,8 @@ pub(crate) const INTERNAL: u8 = 2;
 pub(crate) const UNBALANCED: u8 = 4;
 /// A configuration that cannot be used.
 pub(crate) const CONFIG: u8 = 78;
+/// Ctrl-c or SIGTERM came before the work was done, or came twice: what a shell says of SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Why a command ended without doing what it was asked.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use pinmill_kinesis::{
 use pinmill_lake::Lake;
 use pinmill_log::{Log, LogConfig};
 
-use crate::context::Context;
+use crate::context::{Context, is_there};
 use crate::error::{Failure, OrFail};
 
 /// The streams, open for writing.
@@ -48,7 +48,7 @@ impl Context {
 
     /// The streams as they are now, beside whoever owns them; `None` where there are none.
     pub(crate) async fn streams_to_read(&self) -> Result<Option<ShardsLog>, Failure> {
-        if !self.streams_dir().is_dir() {
+        if !is_there(&self.streams_dir())? {
             return Ok(None);
         }
         // A view keeps every change to itself, also what the catalog does when it is opened.

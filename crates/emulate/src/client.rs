@@ -119,7 +119,10 @@ impl Client {
         for fresh in [false, true] {
             let mut sender = match self.sender.take() {
                 Some(sender) if !fresh && !sender.is_closed() => sender,
-                _ => self.dialer.dial().await.map_err(|why| SendError { maybe_received: false, why })?,
+                _ => self.dialer.dial().await.map_err(|why| SendError {
+                    maybe_received: false,
+                    why: format!("no connection to {}: {why}", self.dialer.origin),
+                })?,
             };
             let request = self.request(to, body.clone());
             match tokio::time::timeout(timeout, exchange(&mut sender, request)).await {

@@ -174,9 +174,14 @@ impl Run {
         (table as usize..self.outlets.len()).step_by(Table::ALL.len())
     }
 
+    /// Keeps an error. The first is told at once: where nothing is reached, all tries take half a minute.
     fn note(&self, error: String) {
-        tracing::debug!(error, "a request failed");
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if faults.errors.is_empty() {
+            tracing::warn!("a request failed: {error}; what else fails is told at the end");
+        } else {
+            tracing::debug!(error, "a request failed");
+        }
         if faults.errors.len() < KEPT_ERRORS && !faults.errors.contains(&error) {
             faults.errors.push(error);
         }

@@ -78,6 +78,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error and its causes on one line, each said once: many errors leave it to their cause to say why.
+    pub(crate) fn chain(&self) -> String {
+        let mut said = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let words = error.to_string();
+            if !said.contains(&words) {
+                said = format!("{said}: {words}");
+            }
+            cause = error.source();
+        }
+        said
+    }
+
     /// What a person can do about it, where there is something.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -91,5 +105,22 @@ impl Error {
             ),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_causes_each_once() {
+        let full = "cannot write /lake/stream/pin/x.parquet: No space left on device (os error 28)";
+        let source = object_store::Error::Generic { store: "local directory", source: full.into() };
+        let error = pinmill_lake::Error::Store { doing: "write", path: "stream/pin/x".to_owned(), source };
+        let said = Error::from(error).chain();
+        assert_eq!(said, format!("cannot write stream/pin/x: Generic local directory error: {full}"));
+        let source = pinmill_broker::Error::Unavailable("the disk is full".to_owned());
+        let error = Error::Log { topic: "pin".to_owned(), partition: 0, source };
+        assert_eq!(error.chain(), error.to_string());
     }
 }

@@ -67,6 +67,11 @@ fn field(
             json::compact(value, limits.json_depth).map(|bytes| Some(bytes.into())).map_err(refusal)
         }
         Embedded::Binary => {
+            // The parser would speak of a member's name, which is what it mostly reads.
+            if !value.get().starts_with('"') {
+                let what = format!("records[{index}].{name}: expected a string in base64");
+                return Err(ApiError::unprocessable(what));
+            }
             let base64 =
                 json::unescaped(value.get()).map_err(|error| refusal(&error, Some((index, name))))?;
             let no_base64 =
@@ -406,9 +411,14 @@ mod tests {
             (r#"{"records":[{"value":"%%%"}]}"#, 400),
             (r#"{"records":[{"value":"a2V5_-"}]}"#, 400),
             (r#"{"records":[{"value":5}]}"#, 422),
-            (r#"{"records":[{"value":{}}]}"#, 422),
+            (r#"{"records":[{"value": {}}]}"#, 422),
         ] {
-            assert_eq!(parse(body).unwrap_err().status.as_u16(), status, "{body}");
+            let error = parse(body).unwrap_err();
+            assert_eq!(error.status.as_u16(), status, "{body}");
+            assert!(
+                error.message.contains("records[0].value") && error.message.contains("base64"),
+                "{error:?}"
+            );
         }
     }
 

@@ -136,7 +136,7 @@ impl Lake {
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(Error::store("read", path, error)),
+            Err(error) => Err(Error::store("read", self.relative(path), error)),
         }
     }
 
@@ -152,7 +152,7 @@ impl Lake {
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 Ok(false)
             }
-            Err(error) => Err(Error::store("write", path, error)),
+            Err(error) => Err(Error::store("write", self.relative(path), error)),
         }
     }
 }

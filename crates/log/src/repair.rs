@@ -32,8 +32,10 @@ const SEGMENT_BYTES: u64 = 128 << 20;
 pub struct RepairReport {
     /// Topics in the copy.
     pub topics: usize,
-    /// Records in the copy, reader positions among them.
+    /// Records of topics in the copy.
     pub records: u64,
+    /// Records of the log's own in the copy: readers' positions, outdated ones too.
+    pub positions: u64,
     /// What was wrong in the source.
     pub problems: Vec<Problem>,
     /// Offsets that are not in the copy.
@@ -73,6 +75,7 @@ pub fn repair_on(disk: &dyn Disk, from: impl AsRef<Path>, to: impl AsRef<Path>) 
         clean_end: ends.get(&clean::name(POSITIONS, IDENTITY.partition)).copied(),
     };
     copy_partition(disk, positions, &to.join(POSITIONS), &mut report)?;
+    report.positions = std::mem::take(&mut report.records);
 
     let (from_topics, to_topics) = (from.join(TOPICS), to.join(TOPICS));
     disk.create_dir_all(&to_topics).during("create", &to_topics)?;

@@ -24,8 +24,10 @@ pub struct VerifyReport {
     pub segments: u64,
     /// Whole batches.
     pub batches: u64,
-    /// Records in them.
+    /// Records of topics.
     pub records: u64,
+    /// Records of the log's own: readers' positions, outdated ones too.
+    pub positions: u64,
     /// Bytes of the segments.
     pub bytes: u64,
     /// All that is not as it should be.
@@ -86,6 +88,7 @@ pub fn verify_on(disk: &dyn Disk, dir: impl AsRef<Path>) -> Result<VerifyReport>
         clean_end: ends.get(&clean::name(POSITIONS, IDENTITY.partition)).copied(),
     };
     report.add(survey(disk, positions, &mut |_, _| Ok(()))?);
+    report.positions = std::mem::take(&mut report.records);
     let topics_dir = dir.join(TOPICS);
     for name in topic_names(disk, &topics_dir)? {
         report.topics += 1;

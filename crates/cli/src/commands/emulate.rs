@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Draw, Emulate};
 use crate::context::Context;
-use crate::error::{EXPECTED, Failure, OrFail};
-use crate::render::{Format, SCHEMA_VERSION, write_json};
+use crate::error::{EXPECTED, Failure, INTERRUPTED, OrFail};
+use crate::render::{SCHEMA_VERSION, write_json};
 
 /// Posts until it is through, or until ctrl-c.
 pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Failure> {
@@ -23,13 +23,13 @@ pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Fai
     crate::commands::serve::cancel_on_signal(&stop)?;
     let summary = pinmill_emulate::emulate(options, source, &stop).await.or_fail()?;
     let mut stdout = std::io::stdout().lock();
-    match args.output.format {
-        Some(Format::Json | Format::Ndjson) => {
-            write_json(&mut stdout, &json!({"schema_version": SCHEMA_VERSION, "summary": summary}))?;
-        }
-        _ => writeln!(stdout, "{summary}")?,
+    if args.output.is_json() {
+        write_json(&mut stdout, &json!({"schema_version": SCHEMA_VERSION, "summary": summary}))?;
+    } else {
+        writeln!(stdout, "{summary}")?;
     }
-    complete(&summary)
+    complete(&summary)?;
+    whole(&summary, args.posts, &stop)
 }
 
 /// Fails when records stayed unacknowledged.
@@ -47,6 +47,19 @@ pub(crate) fn complete(summary: &Summary) -> Result<(), Failure> {
         exit: EXPECTED,
         ..Failure::expected(format!("{} records were not acknowledged", summary.unacknowledged))
     })
+}
+
+/// Fails where a signal ended the posting before all that was asked for was posted.
+pub(crate) fn whole(
+    summary: &Summary,
+    posts: Option<u64>,
+    interrupted: &CancellationToken,
+) -> Result<(), Failure> {
+    let Some(posts) = posts.filter(|posts| interrupted.is_cancelled() && summary.events < *posts) else {
+        return Ok(());
+    };
+    let what = format!("interrupted: {} of {posts} events were posted", summary.events);
+    Err(Failure { exit: INTERRUPTED, ..Failure::expected(what) })
 }
 
 /// An explicit `--source` wins over the database that the credentials name.

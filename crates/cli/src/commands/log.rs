@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{Log, LogCommand};
 use crate::context::Context;
 use crate::error::{EXPECTED, Failure, OrFail};
-use crate::render::{Format, SCHEMA_VERSION, write_json};
+use crate::render::{SCHEMA_VERSION, write_json};
 
 /// Checks or repairs a log of the data folder.
 pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
@@ -17,7 +17,7 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
     match args.command {
         LogCommand::Verify { output } => {
             let report = pinmill_log::verify(&dir).or_fail()?;
-            if output.format == Some(Format::Json) {
+            if output.is_json() {
                 let document = json!({
                     "schema_version": SCHEMA_VERSION,
                     "sound": report.is_sound(),
@@ -26,6 +26,7 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
                     "segments": report.segments,
                     "batches": report.batches,
                     "records": report.records,
+                    "positions": report.positions,
                     "bytes": report.bytes,
                     "problems": problems(&report.problems),
                     "lost": lost(&report.lost),
@@ -34,12 +35,13 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
             } else {
                 writeln!(
                     stdout,
-                    "{}: {} topics, {} partitions, {} segments, {} records, {} bytes",
+                    "{}: {} topics, {} partitions, {} segments, {} records, {} positions, {} bytes",
                     dir.display(),
                     report.topics,
                     report.partitions,
                     report.segments,
                     report.records,
+                    report.positions,
                     report.bytes
                 )?;
                 tell(&mut stdout, &report.problems, &report.lost)?;
@@ -48,11 +50,12 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
         }
         LogCommand::Repair { to, output } => {
             let report = pinmill_log::repair(&dir, &to).or_fail()?;
-            if output.format == Some(Format::Json) {
+            if output.is_json() {
                 let document = json!({
                     "schema_version": SCHEMA_VERSION,
                     "topics": report.topics,
                     "records": report.records,
+                    "positions": report.positions,
                     "problems": problems(&report.problems),
                     "lost": lost(&report.lost),
                     "rebuilt": report.rebuilt,
@@ -62,10 +65,11 @@ pub(crate) fn log(context: &Context, args: Log) -> Result<(), Failure> {
             } else {
                 writeln!(
                     stdout,
-                    "wrote {}: {} topics, {} records",
+                    "wrote {}: {} topics, {} records, {} positions",
                     to.display(),
                     report.topics,
-                    report.records
+                    report.records,
+                    report.positions
                 )?;
                 tell(&mut stdout, &report.problems, &report.lost)?;
                 for path in &report.unreadable {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use pinmill_flow::quarantine::{self, Filter, QuarantinedRecord};
+use pinmill_flow::{Error, Half};
+use pinmill_lake::Lake;
 use pinmill_lake::table::RecordId;
+use pinmill_pipeline::Pipeline;
 use serde_json::json;
 
 use crate::args::{Quarantine, QuarantineCommand};
 use crate::context::Context;
 use crate::error::{EXPECTED, Failure};
-use crate::render::{Format, Rows, SCHEMA_VERSION, text_or_base64, write_json};
+use crate::render::{Rows, SCHEMA_VERSION, text_or_base64, write_json};
 
 /// Lists, shows or replays.
 pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<(), Failure> {
@@ -19,6 +22,7 @@ pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<()
     match args.command {
         QuarantineCommand::List { dataset, records, limit, output } => {
             let filter = Filter { dataset, ..Filter::default() };
+            check_dataset(&pipeline, &lake, half, &filter).await?;
             let found = quarantine::list(&pipeline, &lake, half, &filter, limit).await?;
             if found.len() == limit {
                 tracing::warn!("only the oldest {limit} records are considered; --limit takes more");
@@ -41,8 +45,9 @@ pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<()
         }
         QuarantineCommand::Replay { dataset, output } => {
             let filter = Filter { dataset, ..Filter::default() };
+            check_dataset(&pipeline, &lake, half, &filter).await?;
             let report = quarantine::replay(&pipeline, &*context.engine()?, &lake, half, &filter).await?;
-            if output.format == Some(Format::Json) {
+            if output.is_json() {
                 let mut document = json!(report);
                 document["schema_version"] = json!(SCHEMA_VERSION);
                 write_json(&mut stdout, &document)?;
@@ -60,6 +65,18 @@ pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<()
             if report.unknown.is_empty() { Ok(()) } else { Err(Failure::told(EXPECTED)) }
         }
     }
+}
+
+/// Fails for a dataset that neither the pipeline has nor a quarantined record.
+async fn check_dataset(pipeline: &Pipeline, lake: &Lake, half: Half, filter: &Filter) -> Result<(), Failure> {
+    let Some(name) = &filter.dataset else { return Ok(()) };
+    let datasets: Vec<&str> = pipeline.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+    if datasets.contains(&name.as_str())
+        || !quarantine::list(pipeline, lake, half, filter, 1).await?.is_empty()
+    {
+        return Ok(());
+    }
+    Err(Error::Unknown { kind: "dataset", name: name.clone(), known: datasets.join(", ") }.into())
 }
 
 /// Reasons and how often each occurs, the most frequent first.

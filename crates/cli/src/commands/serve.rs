@@ -13,7 +13,7 @@ use pinmill_pipeline::Pipeline;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::error::{CONFIG, Failure, OrFail};
+use crate::error::{CONFIG, Failure, INTERRUPTED, OrFail};
 use crate::streams::{Streams, close};
 
 /// Serves until SIGTERM or ctrl-c; then open requests are finished, the rest is archived, and the process ends.
@@ -196,6 +196,11 @@ pub(crate) fn clean_options(context: &Context) -> Result<CleanOptions, Failure> 
 }
 
 /// Cancels `stop` at SIGTERM or ctrl-c; a second one ends the process at once, which is as safe as a kill -9.
+#[allow(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "who asks twice wants nothing to be waited for, and what is durable needs no tidy end"
+)]
 pub(crate) fn cancel_on_signal(stop: &CancellationToken) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).or_fail()?;
@@ -211,7 +216,7 @@ pub(crate) fn cancel_on_signal(stop: &CancellationToken) -> Result<(), Failure> 
                 tracing::info!("stopping; once more ends the process at once");
                 stop.cancel();
             } else {
-                std::process::abort();
+                std::process::exit(i32::from(INTERRUPTED));
             }
         }
     });

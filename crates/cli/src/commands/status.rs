@@ -47,9 +47,20 @@ pub(crate) async fn status(context: &Context, args: &Status) -> Result<(), Failu
         Format::Table => {
             writeln!(stdout, "data in {}, lake at {}", context.data().display(), lake.url())?;
             in_logs(&of_log).write(&mut stdout, Format::Table)?;
-            rows(&tables).write(&mut stdout, Format::Table)
+            rows(&tables, Format::Table).write(&mut stdout, Format::Table)
         }
-        format => rows(&tables).write(&mut stdout, format),
+        Format::Markdown => {
+            in_logs(&of_log).write(&mut stdout, Format::Markdown)?;
+            writeln!(stdout)?;
+            rows(&tables, Format::Markdown).write(&mut stdout, Format::Markdown)
+        }
+        // Lines say by their members what they are of. Rows of CSV cannot: they are of the tables alone.
+        format => {
+            if format == Format::Ndjson {
+                in_logs(&of_log).write(&mut stdout, format)?;
+            }
+            rows(&tables, format).write(&mut stdout, format)
+        }
     }
 }
 
@@ -71,13 +82,15 @@ fn in_logs(of_log: &[BTreeMap<String, TopicStatus>; 2]) -> Rows {
     rows
 }
 
-fn rows(tables: &[TableStatus]) -> Rows {
+/// The tables. Programs get seconds as a number.
+fn rows(tables: &[TableStatus], format: Format) -> Rows {
+    let in_words = matches!(format, Format::Table | Format::Markdown);
     let mut rows = Rows::new(&[
         "table",
         "rows",
         "quarantined",
         "lag",
-        "freshness",
+        if in_words { "freshness" } else { "freshness_seconds" },
         "commits/min",
         "version",
         "files",
@@ -89,7 +102,7 @@ fn rows(tables: &[TableStatus]) -> Rows {
             json!(table.rows),
             json!(table.quarantined),
             json!(table.lag),
-            freshness(table.freshness_seconds),
+            if in_words { age(table.freshness_seconds) } else { json!(table.freshness_seconds) },
             json!(table.commits_last_minute),
             json!(table.version),
             json!(table.files),
@@ -100,7 +113,7 @@ fn rows(tables: &[TableStatus]) -> Rows {
 }
 
 /// Age of the newest row, as people say it.
-fn freshness(seconds: Option<f64>) -> Value {
+fn age(seconds: Option<f64>) -> Value {
     let Some(seconds) = seconds else { return Value::Null };
     let age = std::time::Duration::from_millis((seconds * 1000.0) as u64);
     json!(humantime::format_duration(age).to_string())

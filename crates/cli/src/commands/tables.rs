@@ -63,7 +63,11 @@ pub(crate) async fn tables(context: &Context, command: TablesCommand) -> Result<
             let mut rows = Rows::new(&["table", if dry_run { "would_remove" } else { "removed" }]);
             for name in chosen(&pipeline, &lake, tables, true).await? {
                 let vacuumed = open(&pipeline, &lake, &name).await?.vacuum(retention, dry_run).await?;
-                rows.rows.push(vec![json!(name), json!(vacuumed.files.len())]);
+                if dry_run {
+                    rows.rows.extend(vacuumed.files.iter().map(|file| vec![json!(name), json!(file)]));
+                } else {
+                    rows.rows.push(vec![json!(name), json!(vacuumed.files.len())]);
+                }
             }
             (rows, output)
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use pinmill_broker::{EventLog, OffsetRange, ReadLimit, StoredRecord};
+use pinmill_broker::{EventLog, OffsetRange, PartitionDescription, ReadLimit, StoredRecord};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -37,10 +37,12 @@ pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> 
         crate::commands::serve::cancel_on_signal(&stop)?;
     }
     let mut merge = Merge::default();
-    let mut printer = Printer::new(args.output.format.unwrap_or(Format::Ndjson));
+    let mut printer = Printer::new(args.format);
     loop {
         let log = open(context, plane).await?.ok_or_else(|| Failure::expected("the log is gone"))?;
-        for partition in log.describe(&name).await.or_fail()?.partitions {
+        let partitions = log.describe(&name).await.or_fail()?.partitions;
+        check_partition(args, &partitions)?;
+        for partition in partitions {
             let number = partition.partition;
             if args.partition.is_none_or(|wanted| wanted == number) {
                 let held = log.offsets(&name, number).await.or_fail()?;
@@ -96,13 +98,26 @@ async fn find(context: &Context, name: &str) -> Result<(Plane, String), Failure>
         [] => {
             let hint = match pinmill_pipeline::nearest(name, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None if known.is_empty() => "nothing was posted to this data folder yet".to_owned(),
+                None if known.is_empty() => {
+                    format!("nothing was posted to the data folder {} yet", context.data().display())
+                }
                 None => format!("there are {}", known.join(", ")),
             };
             Err(Failure::expected(format!("there is no topic or stream `{name}`")).hint(hint))
         }
         _ => Err(Failure::internal(format!("`{name}` is a topic and a stream"))
             .hint(format!("say topics/{name} or streams/{name}"))),
+    }
+}
+
+fn check_partition(args: &Tail, partitions: &[PartitionDescription]) -> Result<(), Failure> {
+    let is_there = |wanted: u32| partitions.iter().any(|partition| partition.partition == wanted);
+    match args.partition {
+        Some(wanted) if !is_there(wanted) => {
+            Err(Failure::expected(format!("`{}` has no partition {wanted}", args.name))
+                .hint(format!("it has {}, numbered from 0", partitions.len())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,13 +1,16 @@
 //! SIGTERM under load: what was accepted is kept and acknowledged, what was open is finished.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::world::{Client, PATIENCE, World, block_on};
+use crate::world::{Client, PATIENCE, World, await_some, block_on};
 
 const WRITERS: usize = 16;
 /// How many posts of a life are acknowledged before it is told to stop.
@@ -65,4 +68,23 @@ fn three_restarts_under_load_keep_every_accepted_record_and_cut_no_request() {
     let (accepted, acknowledged) = (&audit["topics"]["user"]["accepted"], *acknowledged.borrow());
     assert_eq!(*accepted, json!(acknowledged), "stored is acknowledged, and nothing else: {ends:?}");
     assert_eq!(world.sql("SELECT count(*) FROM user_all"), [[json!(acknowledged)]]);
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once_and_in_no_panic() {
+    let world = World::new();
+    let mut server = world.serve(&["--batch-every", "off"]);
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    // A request whose body is waited for, and never comes, holds up the first signal.
+    let mut client = TcpStream::connect(&address).unwrap();
+    let head = "POST /topics/pin HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.kafka.json.v2+json\r\n\
+                Content-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    let mut asked_for = [0; 12];
+    client.read_exact(&mut asked_for).unwrap();
+    assert_eq!(&asked_for, b"HTTP/1.1 100");
+    server.child.signal(Signal::INT).unwrap();
+    await_some("the end of listening", || TcpStream::connect(&address).err());
+    server.child.signal(Signal::INT).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(130));
 }

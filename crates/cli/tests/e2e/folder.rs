@@ -1,6 +1,8 @@
 //! A pipeline is files: a fourth dataset and a tenth answer without a line of Rust.
 
-use serde_json::json;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use crate::world::{Client, World, block_on, write};
 
@@ -34,6 +36,40 @@ fn validate_names_file_line_column_and_hint() {
     assert_eq!(output.status.code(), Some(1));
     let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(words.contains("answers/10_wrong.sql:3:8") && words.contains("capital"), "{words}");
+}
+
+#[test]
+fn validate_gives_the_same_document_for_a_folder_that_cannot_be_loaded() {
+    let world = World::new();
+    let folder = world.path("mine");
+    world.ok(&["init", folder.to_str().unwrap()]);
+    write(&folder.join("pipeline.toml"), "name = \"mine\"\n[[dataset\n");
+    let problem = |folder: &Path| {
+        let output = world.output(&["validate", folder.to_str().unwrap(), "--format", "json"]);
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&document["schema_version"], &document["valid"]), (&json!(1), &json!(false)));
+        assert_eq!(document["problems"].as_array().unwrap().len(), 1, "{document}");
+        document["problems"][0].clone()
+    };
+    let wrong = problem(&folder);
+    assert_eq!((&wrong["file"], &wrong["line"]), (&json!("pipeline.toml"), &json!(2)), "{wrong}");
+    let missing = problem(&world.path("nowhere"));
+    assert!(missing["message"].as_str().unwrap().contains("cannot read"), "{missing}");
+}
+
+#[test]
+fn reports_take_no_shape_of_rows() {
+    let world = World::new();
+    for command in [&["validate"][..], &["test"], &["emulate"], &["log", "verify"], &["quarantine", "replay"]]
+    {
+        for format in ["csv", "ndjson", "markdown"] {
+            let output = world.output(&[command, &["--format", format]].concat());
+            assert_eq!(output.status.code(), Some(2), "{command:?} --format {format}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains("text, json"), "{command:?}");
+        }
+    }
+    world.ok(&["validate", "--format", "text"]);
 }
 
 #[test]

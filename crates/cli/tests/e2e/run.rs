@@ -1,8 +1,12 @@
 //! `pinmill run`: the main job.
 
+use std::fs::File;
+
+use pinmill_testkit::KillOnDrop;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, await_some};
 
 fn check(document: &Value, posts: u64) {
     assert_eq!(document["audit"]["balanced"], json!(true), "{document:#}");
@@ -38,7 +42,49 @@ fn a_run_does_not_compare_halves_of_which_one_was_given_posts_alone() {
     let output = world.output(&["run", "--posts", "30", "--seed", "7", "--format", "json"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     check(&serde_json::from_slice(&output.stdout).unwrap(), 70);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("not compared"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("that their rows differ is no failure"));
+}
+
+#[test]
+fn an_interrupted_run_says_so_and_how_far_it_came() {
+    let world = World::new();
+    let (rows, words) = (world.path("rows"), world.path("words"));
+    let mut run = world.command(&["run", "--posts", "1000000000", "--format", "json", "--no-progress"]);
+    run.stdout(File::create(&rows).unwrap()).stderr(File::create(&words).unwrap());
+    let mut run = KillOnDrop::spawn(&mut run).unwrap();
+    await_some("a post", || {
+        // It may be there before the logs are.
+        let status = world.output(&["status", "--format", "json"]).stdout;
+        let status: Value = serde_json::from_slice(&status).ok()?;
+        status["streams"]["user"]["held"].as_u64().filter(|held| *held > 0)
+    });
+    run.signal(Signal::INT).unwrap();
+    let status = run.wait().unwrap();
+    let words = std::fs::read_to_string(words).unwrap();
+    assert_eq!(status.code(), Some(130), "{words}");
+    assert!(words.contains("of 1000000000 events were posted"), "{words}");
+    let document: Value = serde_json::from_slice(&std::fs::read(rows).unwrap()).unwrap();
+    assert_eq!(document["summary"]["interrupted"], json!(true));
+    check(&document, document["summary"]["posted"]["events"].as_u64().unwrap());
+}
+
+#[test]
+fn beside_rows_for_programs_the_summary_is_on_stderr() {
+    let world = World::new();
+    let output = world.output(&["run", "--posts", "60", "--format", "ndjson", "--no-progress"]);
+    let (rows, words) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{words}");
+    let answers = rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["answer"].clone());
+    let mut answers: Vec<Value> = answers.collect();
+    answers.dedup();
+    assert_eq!(answers.len(), 9, "{rows}");
+    assert!(words.contains("audit: balanced") && words.contains("in all:"), "{words}");
+    let output = world.output(&["audit", "--format", "csv"]);
+    let (rows, words) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(rows.starts_with("half,name,") && !rows.contains("audit:"), "{rows}");
+    assert!(words.contains("audit: balanced"), "{words}");
 }
 
 #[test]
@@ -68,7 +114,8 @@ fn answers_can_be_had_by_short_name_in_every_form_and_as_a_file() {
         world.ok(&["answer", "03b", "--format", "csv"]).starts_with("country,poster_name,follower_count\n")
     );
     assert!(world.ok(&["answer", "06", "--format", "markdown"]).contains("| year_joined"));
-    assert!(world.ok(&["answer", "06", "--format", "ndjson"]).lines().all(|line| line.starts_with('{')));
+    let lines = world.ok(&["answer", "06", "--format", "ndjson"]);
+    assert!(lines.lines().all(|line| line.starts_with("{\"answer\":\"06_")), "{lines}");
     let file = world.path("six.parquet");
     world.ok(&["answer", "06", "-o", file.to_str().unwrap()]);
     assert_eq!(&std::fs::read(&file).unwrap()[..4], b"PAR1");

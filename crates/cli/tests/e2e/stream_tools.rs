@@ -6,7 +6,7 @@ use pinmill_testkit::KillOnDrop;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Client, Server, World, await_some, block_on, rows};
+use crate::world::{Client, Server, World, await_some, block_on, pinmill, rows, write};
 
 /// What `tail` prints of a record: its offset, its text, and its bytes in base64 where they are no text.
 fn printed(line: &str) -> (Value, Value, Value) {
@@ -75,6 +75,8 @@ fn tail_of_a_name_that_is_none_or_two_says_what_to_do() {
         words.contains("no topic or stream `x-ego`") && words.contains("did you mean `x-geo`?"),
         "{words}"
     );
+    let words = refusal(&world, &["tail", "x-geo", "--partition", "4"], 1);
+    assert!(words.contains("`x-geo` has no partition 4") && words.contains("it has 1,"), "{words}");
     let words = refusal(&world, &["tail", "talk"], 2);
     assert!(words.contains("topics/talk") && words.contains("streams/talk"), "{words}");
     for (name, half) in [("topics/talk", "batch"), ("streams/talk", "stream")] {
@@ -82,6 +84,32 @@ fn tail_of_a_name_that_is_none_or_two_says_what_to_do() {
         assert_eq!(tail(&world, &[name]), [(json!(0), json!(value), Value::Null)]);
     }
     server.stop();
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_read_is_not_called_empty() {
+    let world = World::new();
+    write(&world.path("file"), "no folder");
+    let file = world.path("file");
+    let output = pinmill().args(["tail", "talk", "--data"]).arg(&file).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains(file.to_str().unwrap()) && words.contains("Not a directory"), "{words}");
+    let words = refusal(&world, &["tail", "talk"], 1);
+    assert!(
+        words.contains("nothing was posted") && words.contains(world.data().to_str().unwrap()),
+        "{words}"
+    );
+}
+
+#[test]
+fn the_quarantine_of_a_dataset_that_is_none_names_those_that_are() {
+    let world = World::new();
+    for command in ["list", "replay"] {
+        let words = refusal(&world, &["quarantine", command, "--dataset", "nosuch"], 1);
+        assert!(words.contains("`nosuch`") && words.contains("pin, geo, user"), "{words}");
+    }
+    world.ok(&["quarantine", "list", "--dataset", "pin"]);
 }
 
 /// Puts pins one after the other, each in a commit of its own. Gives the server that took them.
@@ -120,12 +148,15 @@ fn tables_can_be_looked_through_put_together_and_vacuumed() {
 
     let vacuum = |args: &[&str]| {
         let vacuum = ["tables", "vacuum", "stream/pin", "--older-than"];
-        world.json(&[&vacuum[..], args].concat())["rows"][0][1].clone()
+        rows(&world.json(&[&vacuum[..], args].concat()))
     };
-    assert_eq!(vacuum(&["1h", "--dry-run"]), json!(0), "what was replaced just now stays");
-    assert_eq!(vacuum(&["0s", "--dry-run"]), json!(3));
+    assert!(vacuum(&["1h", "--dry-run"]).is_empty(), "what was replaced just now stays");
+    let named = vacuum(&["0s", "--dry-run"]);
+    assert_eq!(named.len(), 3);
+    let table = world.data().join("lake/stream/pin");
+    assert!(named.iter().all(|row| table.join(row[1].as_str().unwrap()).is_file()), "{named:?}");
     assert_eq!(data_files(&world), 4, "a dry run removes nothing");
-    assert_eq!(vacuum(&["0s"]), json!(3));
+    assert_eq!(vacuum(&["0s"]), [[json!("stream/pin"), json!(3)]]);
     assert_eq!(data_files(&world), 1);
     let pins = world.stream_sql("SELECT ind FROM pin_all ORDER BY ind");
     assert_eq!(pins, [[json!(0)], [json!(1)], [json!(2)]]);
@@ -170,4 +201,17 @@ fn status_shows_the_lag_of_a_slow_commit_and_none_after_a_stop() {
     assert!(level["freshness_seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0), "{level}");
     let text = world.ok(&["status"]);
     assert!(text.contains("stream/pin") && text.contains("freshness"), "{text}");
+    let lines = world.ok(&["status", "--format", "ndjson"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |member: &str, name: &str| {
+        lines.iter().find(|line| line[member] == json!(name)).unwrap_or_else(|| panic!("{name}: {lines:?}"))
+    };
+    assert_eq!(
+        (&of("log", "streams")["name"], &of("log", "streams")["records"]),
+        (&json!("x-pin"), &json!(3))
+    );
+    assert!(of("table", "stream/pin")["freshness_seconds"].is_number(), "{lines:?}");
+    let csv = world.ok(&["status", "--format", "csv"]);
+    assert!(csv.starts_with("table,rows,quarantined,lag,freshness_seconds,"), "{csv}");
+    assert!(world.ok(&["status", "--format", "markdown"]).contains("| streams"));
 }

@@ -1,6 +1,7 @@
 //! Exit codes, words, and the conventions that scripts rely on.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,7 +9,7 @@ use std::process::Stdio;
 use pinmill_testkit::KillOnDrop;
 use serde_json::json;
 
-use crate::world::{World, pinmill, write};
+use crate::world::{World, await_some, pinmill, write};
 
 /// What standard error says of a command that must fail with this exit code, and make no data folder.
 fn refusal_without_a_folder(args: &[&str], code: i32) -> String {
@@ -145,6 +146,23 @@ fn variables_of_others_may_hold_any_bytes_and_a_stray_one_gets_a_suggestion() {
 }
 
 #[test]
+fn an_emulator_that_reaches_nobody_says_why_at_its_first_try() {
+    let world = World::new();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (summary, words) = (world.path("summary"), world.path("words"));
+    let url = format!("http://{nobody}");
+    let mut emulate = world.command(&["emulate", "--url", &url, "--posts", "1", "--pace", "max"]);
+    emulate.stdout(File::create(&summary).unwrap()).stderr(File::create(&words).unwrap());
+    let _emulate = KillOnDrop::spawn(&mut emulate).unwrap();
+    let words = await_some("the reason", || {
+        let words = std::fs::read_to_string(&words).unwrap();
+        words.contains("Connection refused").then_some(words)
+    });
+    assert!(std::fs::read(&summary).unwrap().is_empty(), "it was told at the end only: {words}");
+    assert!(words.contains(&url), "{words}");
+}
+
+#[test]
 fn completions_and_help_name_every_command() {
     let help = pinmill().arg("--help").output().unwrap();
     let bash = pinmill().args(["completions", "bash"]).output().unwrap();
@@ -170,16 +188,30 @@ fn completions_and_help_name_every_command() {
 }
 
 #[test]
+fn help_says_what_is_so() {
+    for (command, words) in [
+        ("tail", "[default: ndjson]"),
+        ("answer", "instead of stdout"),
+        ("emulate", "--features databases"),
+        ("run", "one of user"),
+    ] {
+        let help = pinmill().args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        let line = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(line.contains(words), "{command}: {help}");
+    }
+}
+
+#[test]
 fn log_verify_passes_on_a_sound_log_and_names_the_place_of_a_broken_one() {
     let world = World::new();
     world.ok(&["run", "--posts", "40"]);
-    world.ok(&["log", "verify"]);
-    let log = world.data().join("log");
-    // Below the log's folder, as the folder above it has `pin` in its own name.
-    let is_of_pins = |path: &Path| path.strip_prefix(&log).unwrap().to_string_lossy().contains("pin");
-    let segment = walk(&log)
+    let sound = world.json(&["log", "verify"]);
+    assert_eq!(sound["records"], json!(120), "three topics with 40 posts each");
+    assert!(sound["positions"].as_u64().unwrap() >= 3, "the archiver's: {sound}");
+    let segment = walk(&world.data().join("log/topics/pin"))
         .into_iter()
-        .find(|path| path.extension().is_some_and(|e| e == "seg") && is_of_pins(path))
+        .find(|path| path.extension().is_some_and(|ending| ending == "seg"))
         .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[300] ^= 1;
@@ -190,7 +222,9 @@ fn log_verify_passes_on_a_sound_log_and_names_the_place_of_a_broken_one() {
     let words = String::from_utf8_lossy(&words);
     assert!(words.contains(segment.to_str().unwrap()), "{}: {words}", segment.display());
     let copy = world.path("repaired");
-    world.ok(&["log", "repair", "--to", copy.to_str().unwrap()]);
+    let repaired = world.json(&["log", "repair", "--to", copy.to_str().unwrap()]);
+    assert!(repaired["records"].as_u64().unwrap() < 120, "{repaired}");
+    assert_eq!(repaired["positions"], sound["positions"]);
     assert!(copy.is_dir());
 }
 

@@ -134,10 +134,10 @@ pub enum SourceError {
     },
     /// A database whose client was left out of this build.
     #[error(
-        "this build has no {what} client, which keeps the default build small; build it with `cargo build --release --features {what}` (or `--features databases` for all of them)"
+        "this build has no {what} client, which keeps the default build small; build it with `cargo build --release --features databases`"
     )]
     NotBuilt {
-        /// The Cargo feature that brings it.
+        /// Which one.
         what: &'static str,
     },
     /// A file could not be read.

@@ -151,7 +151,7 @@ impl Archiver {
             let flushed = self.flush(&mut slots, &topic, partition, &mut report).await;
             if let Err(error) = flushed {
                 slots.remove(&key);
-                tracing::error!(topic = key.0, partition, %error, "could not be archived");
+                tracing::error!(topic = key.0, partition, error = %error.chain(), "could not be archived");
                 failure.get_or_insert(error);
             }
         }
@@ -176,7 +176,8 @@ impl Archiver {
                 Ok(false) => pause = self.poll(),
                 Err(error) => {
                     pause = (pause * 2).min(MAX_PAUSE);
-                    tracing::error!(%error, "the topics cannot be listed, will be tried again in {pause:?}");
+                    let what = format!("the topics cannot be listed, will be tried again in {pause:?}");
+                    tracing::error!(error = %error.chain(), "{what}");
                 }
             }
             tokio::select! {
@@ -246,8 +247,9 @@ impl Archiver {
     fn give_rest(&self, slots: &mut Slots, rests: &mut Rests, key: &(String, u32), error: &Error) {
         slots.remove(key);
         let pause = rests.failed(key, self.started.elapsed(), self.poll());
-        let (topic, partition) = (key.0.as_str(), key.1);
-        tracing::error!(topic, partition, %error, "could not be archived, will be tried again in {pause:?}");
+        let (topic, partition, hint) = (key.0.as_str(), key.1, error.hint());
+        let what = format!("could not be archived, will be tried again in {pause:?}");
+        tracing::error!(topic, partition, error = %error.chain(), hint, "{what}");
     }
 
     /// All partitions of the log. Slots of topics that are gone are dropped.

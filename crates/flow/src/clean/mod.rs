@@ -176,7 +176,7 @@ pub async fn clean(
                 datasets.push(report);
             }
             Err(error) => {
-                tracing::error!(%error, "a dataset was not cleaned");
+                tracing::error!(error = %error.chain(), "a dataset was not cleaned");
                 failure.get_or_insert(error);
             }
         }

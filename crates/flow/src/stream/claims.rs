@@ -76,7 +76,8 @@ pub(super) async fn keep(
         if let Err(error) = &kept
             && !told
         {
-            tracing::warn!(dataset = dataset.name, %error, "new shards may lose records to retention");
+            let why = error.chain();
+            tracing::warn!(dataset = dataset.name, error = %why, "new shards may lose records to retention");
         }
         told = kept.is_err();
         tokio::time::sleep(LOOK_EVERY).await;

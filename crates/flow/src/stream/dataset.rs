@@ -142,8 +142,8 @@ impl<'a> Follow<'a> {
             let index = match self.loader.add(&topic.name, number, Some(&topic.generation)).await {
                 Ok(index) => index,
                 Err(error @ Error::Lake(pinmill_lake::Error::Generation { .. })) => {
-                    let hint = error.hint().unwrap_or_default();
-                    tracing::error!(dataset = self.dataset.name, %error, hint, "the stream is not loaded");
+                    let (dataset, hint) = (&self.dataset.name, error.hint());
+                    tracing::error!(dataset, error = %error.chain(), hint, "the stream is not loaded");
                     // All of it or nothing: the table may know only some of its shards from before.
                     self.feeds.retain(|feed| feed.topic != topic.name);
                     self.refused.add(claim);

@@ -211,15 +211,16 @@ impl Streamer {
                 }
                 Err(error) => error,
             };
+            let (name, why, hint) = (&dataset.name, error.chain(), error.hint());
             if stop.is_cancelled() || !may_pass(&error) {
-                let hint = error.hint().unwrap_or_default();
-                tracing::error!(dataset = dataset.name, %error, hint, "its streams are not loaded any longer");
+                tracing::error!(dataset = name, error = %why, hint, "its streams are not loaded any longer");
                 meter::stopped(&dataset.name, true);
                 self.wait(dataset, &refused, stop.cancelled()).await;
                 return Err(error);
             }
             pause = if report.commits > before { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            tracing::error!(dataset = dataset.name, %error, "a commit failed, will be tried again in {pause:?}");
+            let what = format!("a commit failed, will be tried again in {pause:?}");
+            tracing::error!(dataset = name, error = %why, hint, "{what}");
             let rested = async {
                 tokio::select! {
                     () = stop.cancelled() => {}

@@ -39,7 +39,7 @@ impl Streamer {
                 // A merge keeps a core busy for up to seconds. The loops must not wait for it: they share this task.
                 let tidying = spawn_blocking(move || runtime.block_on(tidy(&lake, &table, &policy, vacuum)));
                 let failure = match tidying.await {
-                    Ok(tidied) => tidied.err().map(|error| error.to_string()),
+                    Ok(tidied) => tidied.err().map(|error| error.chain()),
                     Err(died) => Some(died.to_string()),
                 };
                 if let Some(error) = failure {

@@ -58,7 +58,7 @@ impl Archive {
         match self.lake.store().list_with_delimiter(Some(of)).await {
             Ok(listing) => Ok(listing.common_prefixes),
             Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-            Err(error) => Err(Error::store("list", of, error)),
+            Err(error) => Err(Error::store("list", self.lake.relative(of), error)),
         }
     }
 
@@ -92,7 +92,8 @@ impl Archive {
         };
         let mut objects = Vec::new();
         let mut listing = self.list_from(&dir, topic, partition, from);
-        while let Some(meta) = listing.try_next().await.map_err(|e| Error::store("list", &dir, e))? {
+        let failed = |error| Error::store("list", self.lake.relative(&dir), error);
+        while let Some(meta) = listing.try_next().await.map_err(failed)? {
             let Some(name) = is_ours(&meta.location).filter(|name| name.first_offset >= from) else {
                 continue;
             };
@@ -116,7 +117,8 @@ impl Archive {
             self.lake.path(&format!("_pinmill/{}/{}", self.config.topics_dir, directory(topic, partition)));
         let mut firsts = Vec::new();
         let mut listing = self.list_from(&dir, topic, partition, from);
-        while let Some(meta) = listing.try_next().await.map_err(|e| Error::store("list", &dir, e))? {
+        let failed = |error| Error::store("list", self.lake.relative(&dir), error);
+        while let Some(meta) = listing.try_next().await.map_err(failed)? {
             let name = meta.location.filename().and_then(|name| name.strip_suffix(".manifest"));
             firsts.extend(name.and_then(ObjectName::parse).map(|name| name.first_offset));
         }

@@ -192,7 +192,7 @@ impl Archive {
             match self.lake.store().head(&path).await {
                 Ok(_) => return Ok(Some(name)),
                 Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(Error::store("read", path, error)),
+                Err(error) => return Err(Error::store("read", self.lake.relative(&path), error)),
             }
         }
         Ok(None)

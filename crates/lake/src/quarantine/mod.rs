@@ -313,7 +313,7 @@ impl Quarantine {
 
     async fn batches(&self, file: &DataFile) -> Result<Vec<RecordBatch>> {
         let got = async { self.lake.store().get(&file.path).await?.bytes().await };
-        let bytes = got.await.map_err(|e| Error::store("read", &file.path, e))?;
+        let bytes = got.await.map_err(|e| Error::store("read", self.lake.relative(&file.path), e))?;
         rows::decode(bytes).map_err(|reason| Error::corrupt(&file.path, reason))
     }
 

@@ -129,7 +129,8 @@ impl Table {
             }
             None => {
                 let got = async { self.lake.store().get(&file.path).await?.bytes().await };
-                let bytes: Bytes = got.await.map_err(|e| Error::store("read", &file.path, e))?;
+                let bytes: Bytes =
+                    got.await.map_err(|e| Error::store("read", self.lake.relative(&file.path), e))?;
                 reader(bytes, columns).map_err(failed)?
             }
         };

@@ -208,8 +208,9 @@ impl TableWriter {
             reason: "failpoint".into()
         }));
         let (store, path) = (Arc::clone(&self.store), self.root.clone().join(file.path.as_str()));
+        let shown = format!("{}/{}", self.table, file.path);
         self.uploads.spawn(async move {
-            store.put(&path, bytes.into()).await.map_err(|e| Error::store("write", &path, e))?;
+            store.put(&path, bytes.into()).await.map_err(|e| Error::store("write", shown, e))?;
             Ok(file)
         });
         Ok(())
