@@ -192,7 +192,7 @@ fn not_compiled_in(location: &str) -> Error {
 }
 
 /// A URL without its credentials: user, password and query.
-fn redacted(url: &Url) -> String {
+pub(crate) fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     // Both fail only for URLs that cannot carry credentials.
