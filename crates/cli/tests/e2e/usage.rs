@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::world::{World, pinmill, write};
+use crate::world::{Client, World, block_on, pinmill, write};
 
 #[test]
 fn an_unknown_setting_ends_with_78_and_a_suggestion() {
@@ -56,6 +56,17 @@ fn audit_and_status_work_beside_a_running_server() {
     );
     let audit = world.json(&["audit", "--allow-pending"]);
     assert_eq!(audit["balanced"], json!(true));
+    server.stop();
+}
+
+#[test]
+fn a_put_to_a_server_without_streams_is_an_error_and_no_silence() {
+    let world = World::new();
+    let server = world.serve(&["--batch-every", "off", "--streams", "off"]);
+    let put = json!({"StreamName": "a", "Data": "YQ==", "PartitionKey": "k"});
+    let error = block_on(Client::new(&server.url).kinesis("PutRecord", &put)).unwrap_err();
+    assert!(error.starts_with("400") && error.contains("UnknownOperationException"), "{error}");
+    assert!(error.contains("--streams off"), "{error}");
     server.stop();
 }
 
