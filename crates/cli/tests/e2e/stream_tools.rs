@@ -125,7 +125,11 @@ fn tables_can_be_looked_through_put_together_and_vacuumed() {
     assert_eq!(vacuum(&["1h", "--dry-run"]), json!(0), "what was replaced just now stays");
     assert_eq!(vacuum(&["0s", "--dry-run"]), json!(3));
     assert_eq!(data_files(&world), 4, "a dry run removes nothing");
-    assert_eq!(vacuum(&["0s"]), json!(3));
+    let words = refusal(&world, &["tables", "vacuum", "stream/pin", "--older-than", "599s"], 2);
+    assert!(words.contains("10m") && words.contains("--alone"), "{words}");
+    assert_eq!(data_files(&world), 4, "what somebody may be about to commit stays");
+    assert_eq!(vacuum(&["10m"]), json!(0));
+    assert_eq!(vacuum(&["0s", "--alone"]), json!(3));
     assert_eq!(data_files(&world), 1);
     let pins = world.stream_sql("SELECT ind FROM pin_all ORDER BY ind");
     assert_eq!(pins, [[json!(0)], [json!(1)], [json!(2)]]);
