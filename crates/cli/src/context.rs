@@ -166,11 +166,12 @@ impl Context {
     /// Opens the lake.
     pub(crate) fn lake(&self) -> Result<Lake, Failure> {
         let location = self.settings.text("lake");
-        if location.is_empty() {
-            Ok(Lake::open(&self.data().join("lake").to_string_lossy())?)
-        } else {
-            Ok(Lake::open(location)?)
-        }
+        let lake = match location.is_empty() {
+            true => Lake::open(&self.data().join("lake").to_string_lossy())?,
+            false => Lake::open(location)?,
+        };
+        lake.check_tables()?;
+        Ok(lake)
     }
 
     /// The engine that runs the SQL.

@@ -86,6 +86,20 @@ impl Lake {
         Ok(Self { store, prefix, url, local, direct: false })
     }
 
+    /// Refuses a place whose path Delta's kernel, which takes paths for URLs, would take for another one.
+    ///
+    /// # Errors
+    /// [`Error::Location`].
+    pub fn check_tables(&self) -> Result<()> {
+        let Some(misread) = misread(self.prefix.as_ref()) else { return Ok(()) };
+        let location = self.local.as_ref().map_or_else(|| redacted(&self.url), |dir| dir.display().to_string());
+        let reason = format!(
+            "the path of a table may hold neither a backslash nor a `%` before two hexadecimal digits, and here is \
+             `{misread}`; use a folder with another name"
+        );
+        Err(Error::Location { location, reason })
+    }
+
     /// The lake as a URL that ends in `/`.
     pub fn url(&self) -> &Url {
         &self.url
@@ -173,6 +187,15 @@ fn local_dir(location: &str) -> Result<Option<PathBuf>> {
     }
 }
 
+/// The first part of a path that means something else in a URL, even where it is not escaped.
+fn misread(path: &str) -> Option<&str> {
+    let escape = |(at, _): (usize, &str)| {
+        let escape = path.get(at..at + 3)?;
+        escape.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit()).then_some(escape)
+    };
+    path.matches('\\').next().or_else(|| path.match_indices('%').find_map(escape))
+}
+
 fn not_compiled_in(location: &str) -> Error {
     let scheme = location.split("://").next().unwrap_or_default();
     let feature = match scheme {
@@ -227,6 +250,29 @@ mod tests {
         assert_eq!(lake.local_file(&path).unwrap(), file);
         assert_eq!(std::fs::read(file).unwrap(), b"x");
         assert_eq!(lake.relative(&path), "topics/a.pin/partition=0/a.pin+0+0000000000.json");
+    }
+
+    #[test]
+    fn a_place_whose_path_delta_would_misread_is_refused_for_tables_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, misread) in [
+            ("ünï a~b#1?*[x]{}", None),
+            ("100% höher", None),
+            ("100%", None),
+            ("a%41b", Some("`%41`")),
+            ("100%25", Some("`%25`")),
+            ("a\\b", Some("`\\`")),
+        ] {
+            let lake = Lake::open(dir.path().join(name).to_str().unwrap()).unwrap();
+            let refused = lake.check_tables().map_err(|error| error.to_string());
+            match misread {
+                None => assert_eq!(refused, Ok(()), "{name}"),
+                Some(misread) => {
+                    let words = refused.unwrap_err();
+                    assert!(words.contains(misread) && words.contains(name), "{words}");
+                }
+            }
+        }
     }
 
     #[test]
