@@ -51,12 +51,31 @@ impl Lake {
     /// # Errors
     /// As [`Lake::open`].
     pub fn open_with(location: &str, options: &LakeOptions) -> Result<Self> {
+        let wrong = |reason: String| Error::Location { location: location.to_owned(), reason };
+        if let Some(dir) = local_dir(location)? {
+            create_dirs_durably(&dir).map_err(|e| wrong(format!("the directory cannot be made: {e}")))?;
+        }
+        Self::open_there(location, options)
+    }
+
+    /// [`Lake::open`] of what is there: nothing is made.
+    ///
+    /// # Errors
+    /// As [`Lake::open`], and [`Error::Location`] where there is no such directory.
+    pub fn open_existing(location: &str) -> Result<Self> {
+        Self::open_there(location, &LakeOptions::default())
+    }
+
+    fn open_there(location: &str, options: &LakeOptions) -> Result<Self> {
         let dir = match local_dir(location)? {
             Some(dir) => dir,
             None => return Err(not_compiled_in(location)),
         };
         let wrong = |reason: String| Error::Location { location: location.to_owned(), reason };
-        create_dirs_durably(&dir).map_err(|e| wrong(format!("the directory cannot be made: {e}")))?;
+        if !dir.is_dir() {
+            let reason = if dir.exists() { "it is no folder" } else { "there is no such folder" };
+            return Err(wrong(reason.to_owned()));
+        }
         let dir = std::fs::canonicalize(&dir).map_err(|e| wrong(e.to_string()))?;
         let url = Url::from_directory_path(&dir).map_err(|()| wrong("not an absolute path".into()))?;
         let store: Arc<dyn ObjectStore> = match options.fsync {
@@ -237,6 +256,18 @@ mod tests {
         let again = Lake::open(lake.url().as_str()).unwrap();
         assert_eq!(again.url(), lake.url());
         assert_eq!(again.local_dir(), lake.local_dir());
+    }
+
+    #[test]
+    fn what_is_to_be_there_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| Lake::open_existing(dir.path().join(name).to_str().unwrap());
+        assert!(open("typo").unwrap_err().to_string().contains("no such folder"));
+        assert!(!dir.path().join("typo").exists());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(open("file").unwrap_err().to_string().contains("no folder"));
+        assert_eq!(open("").unwrap().url(), Lake::open(dir.path().to_str().unwrap()).unwrap().url());
+        assert!(Lake::open_existing("s3://bucket").unwrap_err().to_string().contains("Cargo feature"));
     }
 
     #[tokio::test]

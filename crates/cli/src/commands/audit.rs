@@ -4,21 +4,22 @@ use std::io::Write;
 
 use pinmill_broker::EventLog;
 use pinmill_flow::{AuditOptions, AuditReport, Logs};
-use pinmill_lake::Lake;
 use serde_json::{Value, json};
 
 use crate::args::Audit;
+use crate::commands::clean;
 use crate::context::Context;
 use crate::error::{Failure, UNBALANCED};
 use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
 
 /// Compares what every stage holds.
 pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure> {
+    let lake = context.lake_there()?;
     let options = AuditOptions {
         deep: args.deep,
         allow_pending: args.allow_pending,
         same_rows: args.same_rows,
-        archive: args.archive.as_deref().map(Lake::open).transpose()?,
+        archive: clean::archive(args.archive.as_deref()).await?,
         ..AuditOptions::default()
     };
     let (topics, streams) = (context.log_to_read()?, context.streams_to_read().await?);
@@ -26,7 +27,7 @@ pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure
         topics: topics.as_deref().map(|log| log as &dyn EventLog),
         streams: streams.as_ref().map(|log| log as &dyn EventLog),
     };
-    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
+    let (pipeline, engine) = (context.pipeline()?, context.engine()?);
     let report = pinmill_flow::audit(&pipeline, &*engine, logs, &lake, &options).await?;
     let mut stdout = std::io::stdout().lock();
     match args.output.format.unwrap_or_default() {

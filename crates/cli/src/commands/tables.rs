@@ -20,7 +20,7 @@ const YOUNGEST: Duration = Duration::from_secs(600);
 
 /// Looks after tables.
 pub(crate) async fn tables(context: &Context, command: TablesCommand) -> Result<(), Failure> {
-    let (pipeline, lake) = (context.pipeline()?, context.lake()?);
+    let (pipeline, lake) = (context.pipeline()?, context.lake_there()?);
     let (rows, output) = match command {
         TablesCommand::History { table, limit, output } => {
             let table = open(&pipeline, &lake, &table).await?;

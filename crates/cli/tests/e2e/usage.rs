@@ -70,6 +70,60 @@ fn a_put_to_a_server_without_streams_is_an_error_and_no_silence() {
     server.stop();
 }
 
+/// In a folder that they would make themselves all would be well.
+#[test]
+fn commands_that_look_at_data_refuse_a_folder_that_is_not_there_and_make_none() {
+    let world = World::new();
+    let refused = |args: &[&str], words: &str| {
+        let output = world.output(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains(words) && said.contains("hint: "), "{args:?}: {said}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    };
+    for args in [
+        &["audit"][..],
+        &["answer"],
+        &["clean"],
+        &["clean", "--from", "stream"],
+        &["quarantine", "list"],
+        &["quarantine", "replay"],
+        &["quarantine", "show", "t", "0", "0"],
+        &["sql", "SELECT 1"],
+        &["status"],
+        &["tables", "compact"],
+        &["tables", "history", "batch/pin"],
+        &["tables", "vacuum"],
+        &["tail", "x"],
+    ] {
+        refused(args, "no data folder");
+        assert!(!world.data().exists(), "{args:?}");
+    }
+    let typo = world.path("typo");
+    refused(&["clean", "--archive", typo.to_str().unwrap()], "no archive at");
+    assert!(!typo.exists() && !world.data().exists());
+
+    std::fs::create_dir(world.data()).unwrap();
+    for args in [&["audit"][..], &["clean"], &["status"]] {
+        refused(args, "no lake at");
+    }
+    refused(&["clean", "--from", "stream"], "no streams");
+    assert_eq!(std::fs::read_dir(world.data()).unwrap().count(), 0, "a folder of somebody else's");
+}
+
+#[test]
+fn an_archive_without_topics_is_told() {
+    let world = World::new();
+    let empty = world.path("empty");
+    write(&empty.join("other/a.json"), "{}");
+    for command in ["clean", "audit"] {
+        let output = world.output(&[command, "--archive", empty.to_str().unwrap()]);
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words}");
+        assert!(words.contains("no topic is in") && words.contains("`topics/`"), "{words}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let world = World::new();
