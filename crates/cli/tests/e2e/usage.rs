@@ -4,7 +4,8 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::world::{Client, World, block_on, pinmill, write};
+use crate::data::row;
+use crate::world::{Client, World, await_some, block_on, pinmill, write};
 
 #[test]
 fn an_unknown_setting_ends_with_78_and_a_suggestion() {
@@ -122,6 +123,43 @@ fn an_archive_without_topics_is_told() {
         assert!(output.status.success(), "{words}");
         assert!(words.contains("no topic is in") && words.contains("`topics/`"), "{words}");
     }
+}
+
+/// `accepted = clean + quarantined` was said of records that are in no table.
+#[test]
+fn records_that_no_dataset_takes_are_told_once_by_the_server_and_named_by_the_audit() {
+    let world = World::new();
+    let words = world.path("words");
+    let server = world.serve_telling(&["--batch-every", "50ms", "--set", "archive.max-age=10ms"], &words);
+    let said = || std::fs::read_to_string(&words).unwrap();
+    let client = Client::new(&server.url);
+    block_on(async {
+        client.post("124dpin", &[json!({"index": 1}), json!({"index": 2})]).await.unwrap();
+        client.put("talk", "k", &json!({"n": 1})).await.unwrap();
+    });
+    for name in ["topic `124dpin`", "stream `talk`"] {
+        await_some(name, || said().contains(name).then_some(()));
+    }
+    for id in 1..3 {
+        block_on(client.post("a.geo", &[row("geo", id)])).unwrap();
+        await_some("a round of the batch half", || {
+            let status = world.json(&["status"]);
+            let tables = status["tables"].as_array().unwrap().clone();
+            tables.into_iter().find(|table| {
+                (&table["half"], &table["dataset"], &table["rows"])
+                    == (&json!("batch"), &json!("geo"), &json!(id))
+            })
+        });
+    }
+    server.stop();
+    let said = said();
+    assert_eq!(said.matches("124dpin").count(), 1, "{said}");
+    assert!(said.contains("*.pin") && said.contains("*-pin"), "{said}");
+
+    world.ok(&["clean"]);
+    let text = world.ok(&["audit"]);
+    assert!(text.contains("balanced") && text.contains("but for 3 records that no dataset takes"), "{text}");
+    assert!(text.ends_with(": 124dpin, talk\n"), "{text}");
 }
 
 #[test]
