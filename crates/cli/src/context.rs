@@ -172,14 +172,47 @@ impl Context {
         Ok(Some(Arc::new(EmbeddedLog::new(Arc::new(Log::view(self.log_dir()).or_fail()?)))))
     }
 
-    /// Opens the lake.
+    /// Opens the lake, and makes it where there is none: for commands that begin something.
     pub(crate) fn lake(&self) -> Result<Lake, Failure> {
-        let location = self.settings.text("lake");
-        if location.is_empty() {
-            return Ok(Lake::open(&self.data().join("lake").to_string_lossy())?);
+        let unusable = |error: pinmill_lake::Error| match self.settings.text("lake") {
+            "" => error.into(),
+            _ => Failure { exit: CONFIG, ..Failure::from(error).within("setting `lake`") },
+        };
+        let lake = Lake::open(&self.lake_location()).map_err(unusable)?;
+        lake.check_tables()?;
+        Ok(lake)
+    }
+
+    /// Opens the lake for a command that works on what is there. Nothing is made: a mistyped folder is an error, and
+    /// not a lake in which all is well.
+    pub(crate) fn lake_there(&self) -> Result<Lake, Failure> {
+        self.need_data()?;
+        let location = self.lake_location();
+        let lake = Lake::open_existing(&location).map_err(|error| match error {
+            pinmill_lake::Error::Location { reason, .. } => {
+                no_data(format!("there is no lake at `{location}`: {reason}"))
+            }
+            error => error.into(),
+        })?;
+        lake.check_tables()?;
+        Ok(lake)
+    }
+
+    /// Fails where the data folder is not there, unless nobody named one and the lake is elsewhere.
+    pub(crate) fn need_data(&self) -> Result<(), Failure> {
+        let data = self.data();
+        let is_wanted = self.settings.text("lake").is_empty() || self.settings.is_set("data");
+        if !is_wanted || data.is_dir() {
+            return Ok(());
         }
-        let unusable = |error: pinmill_lake::Error| Failure::from(error).within("setting `lake`");
-        Lake::open(location).map_err(|error| Failure { exit: CONFIG, ..unusable(error) })
+        Err(no_data(format!("there is no data folder `{}`", data.display())))
+    }
+
+    fn lake_location(&self) -> String {
+        match self.settings.text("lake") {
+            "" => self.data().join("lake").to_string_lossy().into_owned(),
+            location => location.to_owned(),
+        }
     }
 
     /// The engine that runs the SQL.
@@ -251,6 +284,11 @@ pub(crate) fn load_pipeline(folder: Option<&Path>) -> pinmill_pipeline::Result<P
         Some(folder) => Pipeline::load(folder),
         None => Pipeline::built_in(),
     }
+/// Nothing is where data was said to be.
+fn no_data(what: String) -> Failure {
+    Failure::expected(what).hint(
+        "`pinmill run` and `pinmill serve` make a data folder; --data names another one, and --lake another lake",
+    )
 }
 
 fn config_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>, Failure> {

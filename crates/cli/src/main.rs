@@ -8,6 +8,7 @@ mod error;
 mod memory;
 mod render;
 mod settings;
+mod strays;
 mod streams;
 
 use std::io::Write;

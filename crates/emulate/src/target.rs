@@ -76,7 +76,7 @@ impl Target {
     /// Topics behind `url`.
     ///
     /// - A URL with `/topics/` in its path is taken as the reference's configuration has it: it ends in `/topics/<id>.`, and
-    ///   a table's short name is appended.
+    ///   a table's short name is appended. Where the dot was forgotten it is put there.
     /// - Any other URL is a gateway (or a stage of one, `https://host/dev`): its topics are `/topics/<prefix>.pin` and so on,
     ///   or `/topics/pin` without a prefix.
     ///
@@ -91,7 +91,8 @@ impl Target {
     /// Streams behind `url`, which need not exist where the gateway makes them.
     ///
     /// - A URL with `/streams/` in its path is taken as the reference's configuration has it: it ends in
-    ///   `/streams/streaming-<id>-`, and a table's short name and `/record` (or `/records`) are appended.
+    ///   `/streams/streaming-<id>-`, and a table's short name and `/record` (or `/records`) are appended. Where the hyphen
+    ///   was forgotten it is put there.
     /// - Any other URL is a gateway (or a stage of one): its streams are `/streams/<prefix>-pin` and so on, or `/streams/pin`
     ///   without a prefix. `<id>.`, a prefix of topics, is taken as `<id>-`.
     ///
@@ -150,7 +151,12 @@ fn split(kind: Kind, path: &str, prefix: Option<&str>) -> Result<(String, String
     match (path.rsplit_once(kind.folder()), prefix) {
         (Some(_), Some(_)) => Err("has the names already, so a prefix has no place"),
         (Some((_, name)), None) if name.contains('/') => Err("goes on after the name"),
-        (Some((stage, name)), None) => Ok((stage.to_owned(), name.to_owned())),
+        (Some((stage, name)), None) => {
+            // `…/topics/me` is meant as `…/topics/me.`: a topic `mepin` would be no dataset's.
+            let is_open = name.ends_with(|c: char| c.is_ascii_alphanumeric());
+            let separator = is_open.then(|| kind.separator());
+            Ok((stage.to_owned(), name.chars().chain(separator).collect()))
+        }
         (None, _) if path.contains(other.folder()) => Err(match other {
             Kind::Topics => "names topics, but streams are wanted",
             Kind::Streams => "names streams, but topics are wanted",
@@ -292,6 +298,14 @@ mod tests {
         assert_eq!(streams.path(Table::User), "/test/streams/streaming-124df56aef51-user");
         assert_eq!(streams.name(Table::Geo), "streaming-124df56aef51-geo");
         assert_eq!(stream("http://localhost:8082/streams/124df56aef51-", None), "/streams/124df56aef51-pin");
+    }
+
+    #[test]
+    fn what_was_forgotten_between_prefix_and_table_is_put_there() {
+        assert_eq!(topic("http://localhost:8082/topics/124df56aef51", None), "/topics/124df56aef51.pin");
+        assert_eq!(topic("http://localhost:8082/dev/topics/me_", None), "/dev/topics/me_pin");
+        assert_eq!(topic("http://localhost:8082/topics/", None), "/topics/pin");
+        assert_eq!(stream("http://localhost:8082/streams/streaming-me", None), "/streams/streaming-me-pin");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as DfResult;
@@ -18,8 +19,8 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::physical_plan::ExecutionPlan;
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -135,7 +136,14 @@ impl Source {
 
 impl ParquetFile {
     fn partitioned(&self) -> PartitionedFile {
-        PartitionedFile::new(self.path.to_string(), self.size)
+        // Not made from the path's text, which would be escaped once more: `ü` would become `%C3%BC`.
+        PartitionedFile::new_from_meta(ObjectMeta {
+            location: self.path.clone(),
+            last_modified: DateTime::<Utc>::UNIX_EPOCH,
+            size: self.size,
+            e_tag: None,
+            version: None,
+        })
     }
 
     /// Only the rows whose bits are set.

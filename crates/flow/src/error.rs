@@ -51,6 +51,26 @@ pub enum Error {
         /// Where the log ends.
         end: u64,
     },
+    /// The table has covered records of a topic partition that came from somewhere else: the offsets of the one
+    /// would pass for those of the other.
+    #[error(
+        "table {table} covers {topic}/{partition} up to offset {position} from {found}; the same offsets of \
+         {given} are other records, and none of them was cleaned"
+    )]
+    OtherSource {
+        /// The table.
+        table: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The last offset covered.
+        position: u64,
+        /// Where the table's records come from.
+        found: String,
+        /// Where the others are.
+        given: String,
+    },
     /// A data file of a table does not say how many rows it has.
     #[error("table {table}: {file} has no row count in the table's log; another program wrote it")]
     NoStatistics {
@@ -102,6 +122,10 @@ impl Error {
             Self::LogShrank { .. } => Some(
                 "the topic was deleted and made again, or the log was replaced by an older one; archive into \
                  another lake, or move the topic's objects away",
+            ),
+            Self::OtherSource { .. } => Some(
+                "a table takes a topic from one source: clean the other one into a data folder of its own \
+                 (--data), or post under another topic prefix; what was posted is safe in the archive",
             ),
             _ => None,
         }

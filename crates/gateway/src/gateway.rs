@@ -10,10 +10,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
 use futures::future::{BoxFuture, Either};
-use http::header::ORIGIN;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use pinmill_broker::EventLog;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -56,6 +56,9 @@ impl Listening {
 
 /// The header by which a request of Amazon's JSON and CBOR protocols names its operation.
 const TARGET: &str = "x-amz-target";
+/// What such a request is told where nothing was given that takes it.
+const NO_STREAMS: &str = "{\"__type\":\"UnknownOperationException\",\"message\":\"nothing was done: this server \
+                          keeps no streams (serve --streams off); use one that does, or post to topics\"}";
 
 impl Gateway {
     /// Listens, on the configured address, for records to put into `log`.
@@ -99,6 +102,7 @@ impl Gateway {
 
     /// Hands every request that has the header `X-Amz-Target` to these routes, whatever its path: the native protocol of
     /// Kinesis on the same port. They answer such requests alone and whole: headers, errors and cross-origin rules too.
+    /// Without this call such requests are refused in Amazon's shape.
     #[must_use]
     pub fn with_native(mut self, routes: Router) -> Self {
         self.native = Some(routes);
@@ -180,8 +184,14 @@ impl Service<Request<Incoming>> for Front {
             let answer = cors.preflight(request.headers());
             return Either::Right(Box::pin(ready(Ok(answer))));
         }
-        to_route(request.uri_mut());
         let origin = request.headers().get(ORIGIN).cloned();
+        if request.headers().contains_key(TARGET) {
+            metrics.answered(Route::Kinesis, StatusCode::BAD_REQUEST);
+            let mut answer = no_native(!request.body().is_end_stream());
+            cors.allow(origin.as_ref(), answer.headers_mut());
+            return Either::Right(Box::pin(ready(Ok(answer))));
+        }
+        to_route(request.uri_mut());
         let answer = router.clone().call(request);
         let Some(origin) = origin else { return Either::Left(answer) };
         let shared = Arc::clone(&self.0);
@@ -191,6 +201,20 @@ impl Service<Request<Incoming>> for Front {
             Ok(answer)
         }))
     }
+}
+
+/// The answer to a client of Kinesis where no streams are kept, in the shape in which its SDK looks for an error: the
+/// answer of any other route would pass for that of a put. `unread` is whether the request goes on.
+fn no_native(unread: bool) -> Response<Body> {
+    let mut answer = Response::new(Body::from(NO_STREAMS));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+    headers.insert("x-amzn-errortype", HeaderValue::from_static("UnknownOperationException"));
+    if unread {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 /// Rewrites a path to what the routes expect, where it is not that already.

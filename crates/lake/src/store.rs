@@ -51,12 +51,31 @@ impl Lake {
     /// # Errors
     /// As [`Lake::open`].
     pub fn open_with(location: &str, options: &LakeOptions) -> Result<Self> {
+        let wrong = |reason: String| Error::Location { location: location.to_owned(), reason };
+        if let Some(dir) = local_dir(location)? {
+            create_dirs_durably(&dir).map_err(|e| wrong(format!("the directory cannot be made: {e}")))?;
+        }
+        Self::open_there(location, options)
+    }
+
+    /// [`Lake::open`] of what is there: nothing is made.
+    ///
+    /// # Errors
+    /// As [`Lake::open`], and [`Error::Location`] where there is no such directory.
+    pub fn open_existing(location: &str) -> Result<Self> {
+        Self::open_there(location, &LakeOptions::default())
+    }
+
+    fn open_there(location: &str, options: &LakeOptions) -> Result<Self> {
         let dir = match local_dir(location)? {
             Some(dir) => dir,
             None => return Err(not_compiled_in(location)),
         };
         let wrong = |reason: String| Error::Location { location: location.to_owned(), reason };
-        create_dirs_durably(&dir).map_err(|e| wrong(format!("the directory cannot be made: {e}")))?;
+        if !dir.is_dir() {
+            let reason = if dir.exists() { "it is no folder" } else { "there is no such folder" };
+            return Err(wrong(reason.to_owned()));
+        }
         let dir = std::fs::canonicalize(&dir).map_err(|e| wrong(e.to_string()))?;
         let url = Url::from_directory_path(&dir).map_err(|()| wrong("not an absolute path".into()))?;
         let store: Arc<dyn ObjectStore> = match options.fsync {
@@ -84,6 +103,20 @@ impl Lake {
             _ => None,
         };
         Ok(Self { store, prefix, url, local, direct: false })
+    }
+
+    /// Refuses a place whose path Delta's kernel, which takes paths for URLs, would take for another one.
+    ///
+    /// # Errors
+    /// [`Error::Location`].
+    pub fn check_tables(&self) -> Result<()> {
+        let Some(misread) = misread(self.prefix.as_ref()) else { return Ok(()) };
+        let location = self.local.as_ref().map_or_else(|| redacted(&self.url), |dir| dir.display().to_string());
+        let reason = format!(
+            "the path of a table may hold neither a backslash nor a `%` before two hexadecimal digits, and here is \
+             `{misread}`; use a folder with another name"
+        );
+        Err(Error::Location { location, reason })
     }
 
     /// The lake as a URL that ends in `/`.
@@ -173,6 +206,15 @@ fn local_dir(location: &str) -> Result<Option<PathBuf>> {
     }
 }
 
+/// The first part of a path that means something else in a URL, even where it is not escaped.
+fn misread(path: &str) -> Option<&str> {
+    let escape = |(at, _): (usize, &str)| {
+        let escape = path.get(at..at + 3)?;
+        escape.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit()).then_some(escape)
+    };
+    path.matches('\\').next().or_else(|| path.match_indices('%').find_map(escape))
+}
+
 fn not_compiled_in(location: &str) -> Error {
     let scheme = location.split("://").next().unwrap_or_default();
     let feature = match scheme {
@@ -192,7 +234,7 @@ fn not_compiled_in(location: &str) -> Error {
 }
 
 /// A URL without its credentials: user, password and query.
-fn redacted(url: &Url) -> String {
+pub(crate) fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     // Both fail only for URLs that cannot carry credentials.
@@ -216,6 +258,18 @@ mod tests {
         assert_eq!(again.local_dir(), lake.local_dir());
     }
 
+    #[test]
+    fn what_is_to_be_there_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| Lake::open_existing(dir.path().join(name).to_str().unwrap());
+        assert!(open("typo").unwrap_err().to_string().contains("no such folder"));
+        assert!(!dir.path().join("typo").exists());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(open("file").unwrap_err().to_string().contains("no folder"));
+        assert_eq!(open("").unwrap().url(), Lake::open(dir.path().to_str().unwrap()).unwrap().url());
+        assert!(Lake::open_existing("s3://bucket").unwrap_err().to_string().contains("Cargo feature"));
+    }
+
     #[tokio::test]
     async fn objects_land_below_the_directory_whatever_it_is_called() {
         let dir = tempfile::tempdir().unwrap();
@@ -227,6 +281,29 @@ mod tests {
         assert_eq!(lake.local_file(&path).unwrap(), file);
         assert_eq!(std::fs::read(file).unwrap(), b"x");
         assert_eq!(lake.relative(&path), "topics/a.pin/partition=0/a.pin+0+0000000000.json");
+    }
+
+    #[test]
+    fn a_place_whose_path_delta_would_misread_is_refused_for_tables_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, misread) in [
+            ("ünï a~b#1?*[x]{}", None),
+            ("100% höher", None),
+            ("100%", None),
+            ("a%41b", Some("`%41`")),
+            ("100%25", Some("`%25`")),
+            ("a\\b", Some("`\\`")),
+        ] {
+            let lake = Lake::open(dir.path().join(name).to_str().unwrap()).unwrap();
+            let refused = lake.check_tables().map_err(|error| error.to_string());
+            match misread {
+                None => assert_eq!(refused, Ok(()), "{name}"),
+                Some(misread) => {
+                    let words = refused.unwrap_err();
+                    assert!(words.contains(misread) && words.contains(name), "{words}");
+                }
+            }
+        }
     }
 
     #[test]

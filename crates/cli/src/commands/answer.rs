@@ -27,7 +27,7 @@ pub(crate) async fn answer(context: &Context, args: &Answer) -> Result<(), Failu
             .hint("name the answer: pinmill answer 06 -o six.parquet"));
     }
     let options = AnswerOptions { names, half: args.from.half(), ..AnswerOptions::default() };
-    let report = pinmill_flow::answer(&pipeline, &*context.engine()?, &context.lake()?, &options).await?;
+    let report = pinmill_flow::answer(&pipeline, &*context.engine()?, &context.lake_there()?, &options).await?;
     if let (Some(file), Some(answer)) = (&args.output_file, report.answers.first()) {
         return write_file(file, &answer.rows.schema(), std::slice::from_ref(&answer.rows));
     }
@@ -43,7 +43,7 @@ pub(crate) async fn sql(context: &Context, args: &Sql) -> Result<(), Failure> {
     }
     let engine = context.engine()?;
     let result = {
-        let (pipeline, lake) = (context.pipeline()?, context.lake()?);
+        let (pipeline, lake) = (context.pipeline()?, context.lake_there()?);
         pinmill_flow::sql(&pipeline, &*engine, &lake, args.from.half(), &query).await?
     };
     let schema = result.schema;

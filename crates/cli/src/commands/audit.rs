@@ -5,24 +5,25 @@ use std::io::Write;
 use pinmill_broker::EventLog;
 use pinmill_flow::audit::Stages;
 use pinmill_flow::{AuditOptions, AuditReport, Logs};
-use pinmill_lake::Lake;
 use serde_json::{Value, json};
 
 use crate::args::Audit;
+use crate::commands::clean;
 use crate::context::Context;
 use crate::error::{Failure, UNBALANCED};
 use crate::render::{Format, Rows, SCHEMA_VERSION, words_beside_rows, write_json};
 
 /// Compares what every stage holds.
 pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure> {
+    let lake = context.lake_there()?;
     let options = AuditOptions {
         deep: args.deep,
         allow_pending: args.allow_pending,
         same_rows: args.same_rows,
-        archive: args.archive.as_deref().map(Lake::open).transpose()?,
+        archive: clean::archive(args.archive.as_deref()).await?,
         ..AuditOptions::default()
     };
-    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
+    let (pipeline, engine) = (context.pipeline()?, context.engine()?);
     let stages = Stages::now(&pipeline, &*engine, &lake, &options).await?;
     // Not before: a view does not see what a server takes after it was opened.
     let (topics, streams) = (context.log_to_read()?, context.streams_to_read().await?);
@@ -104,15 +105,35 @@ fn stages(report: &AuditReport) -> Rows {
 
 /// One line.
 pub(crate) fn verdict(report: &AuditReport) -> String {
+    let but = strays(report);
     match (report.balanced, report.problems.len(), report.pending()) {
         (true, _, 0) if report.streams.is_empty() => {
-            "balanced: accepted = archived = clean + quarantined".to_owned()
+            format!("balanced: accepted = archived = clean + quarantined{but}")
         }
         (true, _, 0) => {
-            "balanced in both halves: accepted = archived, accepted = clean + quarantined".to_owned()
+            format!("balanced in both halves: accepted = archived, accepted = clean + quarantined{but}")
         }
-        (true, _, pending) => format!("balanced so far, {pending} records pending"),
+        (true, _, pending) => format!("balanced so far, {pending} records pending{but}"),
         (false, 0, pending) => format!("not balanced: {pending} records are not archived or cleaned yet"),
         (false, problems, _) => format!("NOT BALANCED: {problems} problems"),
     }
+}
+
+/// What the equations leave out: records of topics and streams that no dataset takes.
+fn strays(report: &AuditReport) -> String {
+    const NAMED: usize = 5;
+    let topics = report.topics.iter().map(|(name, topic)| (name, &topic.dataset, topic.accepted));
+    let streams = report.streams.iter().map(|(name, stream)| (name, &stream.dataset, stream.accepted));
+    let strays = topics.chain(streams).filter(|(_, dataset, records)| dataset.is_none() && *records > 0);
+    let (names, records): (Vec<&str>, Vec<u64>) =
+        strays.map(|(name, _, records)| (name.as_str(), records)).unzip();
+    if names.is_empty() {
+        return String::new();
+    }
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = names.get(..NAMED).unwrap_or(&names).join(", ");
+    format!(", but for {} records that no dataset takes: {shown}{more}", records.iter().sum::<u64>())
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use pinmill_flow::CleanReport;
 use pinmill_lake::Lake;
+use pinmill_lake::archive::{Archive, ArchiveConfig};
 use serde_json::{Value, json};
 
 use crate::args::{Clean, From};
@@ -33,20 +34,43 @@ pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure
 }
 
 async fn from_archive(context: &Context, args: &Clean) -> Result<CleanReport, Failure> {
-    let options = pinmill_flow::CleanOptions {
-        archive: args.archive.as_deref().map(Lake::open).transpose()?,
-        ..clean_options(context)?
-    };
-    let (pipeline, engine, lake) = (context.pipeline()?, context.engine()?, context.lake()?);
+    let archive = archive(args.archive.as_deref()).await?;
+    // Only what is brought along may be the beginning of a data folder.
+    let lake = if archive.is_some() { context.lake()? } else { context.lake_there()? };
+    let options = pinmill_flow::CleanOptions { archive, ..clean_options(context)? };
+    let (pipeline, engine) = (context.pipeline()?, context.engine()?);
     Ok(pinmill_flow::clean(&pipeline, &*engine, &lake, &options).await?)
+}
+
+/// The archive that `--archive` names. It must be there; that there is nothing in it is told.
+pub(crate) async fn archive(location: Option<&str>) -> Result<Option<Lake>, Failure> {
+    const WANTED: &str = "--archive wants the folder in which `topics/` is";
+    let Some(location) = location else { return Ok(None) };
+    let lake = Lake::open_existing(location).map_err(|error| match error {
+        pinmill_lake::Error::Location { location, reason } => {
+            Failure::expected(format!("there is no archive at `{location}`: {reason}")).hint(WANTED)
+        }
+        error => error.into(),
+    })?;
+    let archive = Archive::new(&lake, ArchiveConfig::default());
+    if archive.partitions().await?.is_empty() {
+        tracing::warn!("no topic is in {}, so nothing is read: {WANTED}", archive.place());
+    }
+    Ok(Some(lake))
 }
 
 /// What `serve` does all the time, once.
 async fn from_streams(context: &Context) -> Result<CleanReport, Failure> {
+    context.need_data()?;
+    let dir = context.streams_dir();
+    if !dir.is_dir() {
+        let missing = format!("there are no streams: `{}` is not there", dir.display());
+        return Err(Failure::expected(missing).hint("`pinmill serve` makes it; --data names another data folder"));
+    }
+    let lake = context.lake()?;
     let Some(streams) = context.streams().await? else {
         return Err(Failure::config("the streams are switched off: there is nothing to be loaded"));
     };
-    let lake = context.lake()?;
     let report = context.streamer(&streams, None, &lake)?.run_once().await;
     close(&streams.log).await?;
     Ok(report?)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pinmill_broker::{EmbeddedLog, EventLog};
-use pinmill_flow::{AnswerOptions, ArchiveConfig, Archiver, CleanOptions, answer, clean};
+use pinmill_flow::{AnswerOptions, ArchiveConfig, Archiver, CleanOptions, Half, answer, clean};
 use pinmill_gateway::Gateway;
 use pinmill_lake::Lake;
 use pinmill_lake::archive::Compression;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::{CONFIG, Failure, INTERRUPTED, OrFail};
+use crate::strays;
 use crate::streams::{Streams, close};
 
 /// Serves until SIGTERM or ctrl-c; then open requests are finished, the rest is archived, and the process ends.
@@ -52,6 +53,12 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         context.data().display(),
         context.settings.text("durability")
     );
+
+    let mut logs = vec![(Half::Batch, Arc::<EmbeddedLog>::clone(&log) as Arc<dyn EventLog>)];
+    if let Some(Streams { kinesis, .. }) = &streams {
+        logs.push((Half::Stream, Arc::new(kinesis.shards_log())));
+    }
+    tokio::spawn(strays::tell(pipeline.clone(), logs, stop.clone()));
 
     // Archiver and streamer outlive the gateway, so that what the last requests brought is archived and loaded too.
     let archiver = Arc::new(Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, archive_config(context)?));
@@ -159,7 +166,9 @@ impl Batch {
         if let Err(error) = self.archiver.run_once().await {
             tell(&Failure::from(error));
         }
-        let report = clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await?;
+        let mut report = clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await?;
+        // They are told of once, and not in every round.
+        report.unclaimed.clear();
         crate::commands::clean::tell(&report);
         if report.records() > 0 {
             answer(&self.pipeline, &*self.engine, &self.lake, &AnswerOptions::default()).await?;

@@ -14,12 +14,13 @@ use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
 
 /// Shows every table: rows, lag, freshness and commit rate. What is pending is lag, and no error.
 pub(crate) async fn status(context: &Context, args: &Status) -> Result<(), Failure> {
+    let lake = context.lake_there()?;
     let (topics, streams) = (context.log_to_read()?, context.streams_to_read().await?);
     let logs = Logs {
         topics: topics.as_deref().map(|log| log as &dyn EventLog),
         streams: streams.as_ref().map(|log| log as &dyn EventLog),
     };
-    let (pipeline, lake) = (context.pipeline()?, context.lake()?);
+    let pipeline = context.pipeline()?;
     let now_ms = chrono::Utc::now().timestamp_millis();
     let tables = pinmill_flow::status(&pipeline, logs, &lake, now_ms).await?;
     let mut of_log = [BTreeMap::new(), BTreeMap::new()];

@@ -31,6 +31,7 @@ enum Plane {
 
 /// Prints records.
 pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> {
+    context.need_data()?;
     let (plane, name) = find(context, &args.name).await?;
     let stop = CancellationToken::new();
     if args.follow {

@@ -123,3 +123,32 @@ fn answers_can_be_had_by_short_name_in_every_form_and_as_a_file() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("99"));
 }
+
+#[test]
+fn a_data_folder_may_be_called_anything_that_delta_can_read() {
+    let world = World::new();
+    let folder = world.path("ünï a~b #1 ? * [x] {y} 100%");
+    let pinmill = |args: &[&str]| {
+        crate::world::pinmill().args(args).arg("--data").arg(&folder).output().unwrap()
+    };
+    let run = pinmill(&["run", "--posts", "60", "--format", "json"]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    check(&serde_json::from_slice(&run.stdout).unwrap(), 60);
+    let sql = pinmill(&["sql", "SELECT count(*) AS n FROM pin_all", "--format", "ndjson"]);
+    assert_eq!(String::from_utf8(sql.stdout).unwrap(), "{\"n\":60}\n");
+    let audit = pinmill(&["audit", "--deep", "--same-rows"]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+}
+
+#[test]
+fn a_data_folder_that_delta_would_look_for_elsewhere_is_refused_at_once() {
+    let world = World::new();
+    for (name, part) in [("a%41b", "`%41`"), ("a\\b", "`\\`")] {
+        let mut command = crate::world::pinmill();
+        command.args(["run", "--posts", "5", "--data"]).arg(world.path(name));
+        let refused = command.output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{name}");
+        let words = String::from_utf8(refused.stderr).unwrap();
+        assert!(words.contains(part) && words.contains("another name"), "{words}");
+    }
+}

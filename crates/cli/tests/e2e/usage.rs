@@ -9,7 +9,8 @@ use std::process::Stdio;
 use pinmill_testkit::KillOnDrop;
 use serde_json::json;
 
-use crate::world::{World, await_some, pinmill, write};
+use crate::data::row;
+use crate::world::{Client, World, await_some, block_on, pinmill, write};
 
 /// What standard error says of a command that must fail with this exit code, and make no data folder.
 fn refusal_without_a_folder(args: &[&str], code: i32) -> String {
@@ -72,6 +73,108 @@ fn audit_and_status_work_beside_a_running_server() {
     let audit = world.json(&["audit", "--allow-pending"]);
     assert_eq!(audit["balanced"], json!(true));
     server.stop();
+}
+
+#[test]
+fn a_put_to_a_server_without_streams_is_an_error_and_no_silence() {
+    let world = World::new();
+    let server = world.serve(&["--batch-every", "off", "--streams", "off"]);
+    let put = json!({"StreamName": "a", "Data": "YQ==", "PartitionKey": "k"});
+    let error = block_on(Client::new(&server.url).kinesis("PutRecord", &put)).unwrap_err();
+    assert!(error.starts_with("400") && error.contains("UnknownOperationException"), "{error}");
+    assert!(error.contains("--streams off"), "{error}");
+    server.stop();
+}
+
+/// In a folder that they would make themselves all would be well.
+#[test]
+fn commands_that_look_at_data_refuse_a_folder_that_is_not_there_and_make_none() {
+    let world = World::new();
+    let refused = |args: &[&str], words: &str| {
+        let output = world.output(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains(words) && said.contains("hint: "), "{args:?}: {said}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    };
+    for args in [
+        &["audit"][..],
+        &["answer"],
+        &["clean"],
+        &["clean", "--from", "stream"],
+        &["quarantine", "list"],
+        &["quarantine", "replay"],
+        &["quarantine", "show", "t", "0", "0"],
+        &["sql", "SELECT 1"],
+        &["status"],
+        &["tables", "compact"],
+        &["tables", "history", "batch/pin"],
+        &["tables", "vacuum"],
+        &["tail", "x"],
+    ] {
+        refused(args, "no data folder");
+        assert!(!world.data().exists(), "{args:?}");
+    }
+    let typo = world.path("typo");
+    refused(&["clean", "--archive", typo.to_str().unwrap()], "no archive at");
+    assert!(!typo.exists() && !world.data().exists());
+
+    std::fs::create_dir(world.data()).unwrap();
+    for args in [&["audit"][..], &["clean"], &["status"]] {
+        refused(args, "no lake at");
+    }
+    refused(&["clean", "--from", "stream"], "no streams");
+    assert_eq!(std::fs::read_dir(world.data()).unwrap().count(), 0, "a folder of somebody else's");
+}
+
+#[test]
+fn an_archive_without_topics_is_told() {
+    let world = World::new();
+    let empty = world.path("empty");
+    write(&empty.join("other/a.json"), "{}");
+    for command in ["clean", "audit"] {
+        let output = world.output(&[command, "--archive", empty.to_str().unwrap()]);
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{words}");
+        assert!(words.contains("no topic is in") && words.contains("`topics/`"), "{words}");
+    }
+}
+
+/// `accepted = clean + quarantined` was said of records that are in no table.
+#[test]
+fn records_that_no_dataset_takes_are_told_once_by_the_server_and_named_by_the_audit() {
+    let world = World::new();
+    let words = world.path("words");
+    let server = world.serve_telling(&["--batch-every", "50ms", "--set", "archive.max-age=10ms"], &words);
+    let said = || std::fs::read_to_string(&words).unwrap();
+    let client = Client::new(&server.url);
+    block_on(async {
+        client.post("124dpin", &[json!({"index": 1}), json!({"index": 2})]).await.unwrap();
+        client.put("talk", "k", &json!({"n": 1})).await.unwrap();
+    });
+    for name in ["topic `124dpin`", "stream `talk`"] {
+        await_some(name, || said().contains(name).then_some(()));
+    }
+    for id in 1..3 {
+        block_on(client.post("a.geo", &[row("geo", id)])).unwrap();
+        await_some("a round of the batch half", || {
+            let status = world.json(&["status"]);
+            let tables = status["tables"].as_array().unwrap().clone();
+            tables.into_iter().find(|table| {
+                (&table["half"], &table["dataset"], &table["rows"])
+                    == (&json!("batch"), &json!("geo"), &json!(id))
+            })
+        });
+    }
+    server.stop();
+    let said = said();
+    assert_eq!(said.matches("124dpin").count(), 1, "{said}");
+    assert!(said.contains("*.pin") && said.contains("*-pin"), "{said}");
+
+    world.ok(&["clean"]);
+    let text = world.ok(&["audit"]);
+    assert!(text.contains("balanced") && text.contains("but for 3 records that no dataset takes"), "{text}");
+    assert!(text.ends_with(": 124dpin, talk\n"), "{text}");
 }
 
 #[test]

@@ -8,16 +8,20 @@ use pinmill_lake::table::CoveredRange;
 use pinmill_pipeline::Dataset;
 
 use super::{CleanOptions, DatasetReport, PartitionReport};
-use crate::Result;
-use crate::load::{Loaded, Loader, Shared, Step};
+use crate::load::{Loaded, Loader, Shared, Source, Step};
+use crate::{Error, Result};
 
 /// Cleans what is new of one dataset.
 pub(super) struct Run<'a> {
     archive: &'a Archive,
+    /// The archive is the lake's own.
+    own: bool,
     options: &'a CleanOptions,
     loader: Loader<'a>,
     partitions: Vec<Partition>,
     report: DatasetReport,
+    /// Why a partition was left out: the table has covered records of another source.
+    refused: Option<Error>,
 }
 
 /// One topic partition and its reader, once it is its turn.
@@ -36,10 +40,12 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let loader = Loader::open(shared, dataset).await?;
         let report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
-        Ok(Self { archive, options, loader, partitions: Vec::new(), report })
+        let own = archive.lake().url() == shared.lake.url();
+        Ok(Self { archive, own, options, loader, partitions: Vec::new(), report, refused: None })
     }
 
-    /// Cleans all partitions, step by step.
+    /// Cleans all partitions, step by step. That one of them comes from another source than its rows does not keep the
+    /// others.
     pub(super) async fn run(mut self, partitions: Vec<(String, u32)>) -> Result<DatasetReport> {
         for (topic, partition) in partitions {
             self.loader.add(&topic, partition, None).await?;
@@ -57,13 +63,20 @@ impl<'a> Run<'a> {
             self.report.add(loaded);
         }
         self.report.version = self.loader.version();
-        Ok(self.report)
+        self.refused.map_or(Ok(self.report), Err)
     }
 
     /// Reads until the step is full or nothing is left, while workers clean.
     async fn read(&mut self, todo: &mut VecDeque<usize>, step: &mut Step) -> Result<()> {
         while let Some(&index) = todo.front() {
-            let Some(chunk) = self.next_chunk(index).await? else {
+            let chunk = match self.next_chunk(index).await {
+                Err(refused @ Error::OtherSource { .. }) => {
+                    self.refused.get_or_insert(refused);
+                    None
+                }
+                chunk => chunk?,
+            };
+            let Some(chunk) = chunk else {
                 todo.pop_front();
                 continue;
             };
@@ -88,7 +101,10 @@ impl<'a> Run<'a> {
             Some(reader) => reader,
             None => {
                 let options = ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
-                reader.insert(self.archive.read(topic, *partition, from, options).await?)
+                let opened = self.archive.read(topic, *partition, from, options).await?;
+                let source = Source::new(self.archive, self.own, opened.generation());
+                self.loader.comes_from(index, source).await?;
+                reader.insert(opened)
             }
         };
         Ok(reader.next().await?)

@@ -20,6 +20,7 @@
 //! record only later) a replay takes out.
 
 mod plan;
+mod source;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use tokio::task::JoinHandle;
 pub use self::plan::StepLimit;
 use self::plan::one_more_worker;
 pub(crate) use self::plan::skew;
+pub(crate) use self::source::Source;
 use self::worker::{Failed, Job, Place, Share, Tally, Worker};
 use crate::crash::crash_point;
 use crate::{Error, Half, Result};

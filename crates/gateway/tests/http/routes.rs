@@ -146,6 +146,31 @@ async fn browsers_are_answered_as_configured() {
     }
 }
 
+/// Kafka's `POST /` says `{}`, which an SDK of Amazon's takes for a put that was done.
+#[tokio::test]
+async fn a_put_to_kinesis_is_refused_in_its_own_shape_where_no_streams_are_kept() {
+    let served = serve(|_| {}).await;
+    for path in ["/", "/dev/", "/topics/t"] {
+        let body = r#"{"StreamName":"a","Data":"YQ==","PartitionKey":"k"}"#;
+        let put = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nOrigin: https://page.example\r\nContent-Length: {}\r\n\
+             Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: Kinesis_20131202.PutRecord\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = served.ask(put).await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/x-amz-json-1.1"));
+        assert_eq!(answer.header("x-amzn-errortype"), Some("UnknownOperationException"));
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        let error = answer.json();
+        assert_eq!(error["__type"], "UnknownOperationException");
+        assert!(error["message"].as_str().unwrap().contains("--streams"), "{error}");
+    }
+    let count = r#"pinmill_gateway_requests_total{route="kinesis",status="400"}"#;
+    assert_eq!(served.metric(count).await, Some(3.0));
+    assert_eq!(served.log.topics().await.unwrap(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn head_is_answered_like_get_without_a_body_and_pipelined_requests_in_order() {
     let served = serve(|_| {}).await;

@@ -49,6 +49,7 @@ pub use read::{ArchiveReader, Chunk, Gap, ReadOptions, ReadReport, RecordAt};
 pub use write::{MAX_OBJECT_BYTES, ObjectBuilder, Put, Stored};
 
 use crate::Lake;
+use crate::store::redacted;
 
 /// How an archive is laid out and written.
 #[derive(Debug, Clone)]
@@ -81,6 +82,11 @@ impl Archive {
     /// The lake it is in.
     pub fn lake(&self) -> &Lake {
         &self.lake
+    }
+
+    /// Where its topics are, as a URL without credentials.
+    pub fn place(&self) -> String {
+        format!("{}{}", redacted(self.lake.url()), self.config.topics_dir)
     }
 
     /// The store's path of an object.

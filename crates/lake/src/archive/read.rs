@@ -108,6 +108,7 @@ pub struct ArchiveReader {
     chunks: mpsc::Receiver<Result<Chunk>>,
     report: ReadReport,
     bytes: u64,
+    generation: Option<String>,
 }
 
 impl ArchiveReader {
@@ -133,6 +134,12 @@ impl ArchiveReader {
     /// Stored size of all objects to be read, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The topic's generation, by the manifest of the object at which the reading begins, or behind which there is
+    /// nothing to be read; `None` where that object has no manifest.
+    pub fn generation(&self) -> Option<&str> {
+        self.generation.as_deref()
     }
 }
 
@@ -162,12 +169,15 @@ impl Archive {
         options: ReadOptions,
     ) -> Result<ArchiveReader> {
         let mut objects = self.objects(topic, partition, from).await?;
-        if let Some(first) = objects.first().filter(|object| object.first_offset < from)
+        let mut generation = None;
+        if let Some(first) = objects.first()
             && let Some(manifest) = self.manifest(&first.name(topic, partition)).await?
-            && manifest.sum.last < from
         {
-            // It ends where the caller goes on.
-            objects.remove(0);
+            if first.first_offset < from && manifest.sum.last < from {
+                // It ends where the caller goes on.
+                objects.remove(0);
+            }
+            generation = manifest.generation;
         }
         let start = objects.first().map_or(0, |object| object.first_offset);
         let manifests = match objects.is_empty() {
@@ -190,7 +200,7 @@ impl Archive {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Ok(ArchiveReader { chunks, report: ReadReport::default(), bytes })
+        Ok(ArchiveReader { chunks, report: ReadReport::default(), bytes, generation })
     }
 }
 

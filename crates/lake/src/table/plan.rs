@@ -44,7 +44,7 @@ pub struct CoveredRange {
     pub topic: String,
     /// The partition.
     pub partition: u32,
-    /// The topic's generation, where it is known.
+    /// Where the records come from, where that is known: the topic's generation, or a name for an archive that says none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
     /// The table's position when the range was read: the last offset covered before. The guard.
@@ -65,7 +65,7 @@ pub struct PartitionTotals {
     pub topic: String,
     /// The partition.
     pub partition: u32,
-    /// The topic's generation, where it is known.
+    /// Where the records come from, where that is known: see [`CoveredRange::generation`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
     /// First and last offset, number and hash of all records covered.
