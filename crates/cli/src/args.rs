@@ -376,15 +376,12 @@ pub(crate) enum TablesCommand {
     Vacuum {
         /// The tables; all of both halves, and the answers, where none is named
         tables: Vec<String>,
-        /// How long replaced files stay: at least 10m, and not shorter than the longest query
+        /// How long replaced files stay; not shorter than the longest query
         #[arg(long, value_name = "TIME", default_value = "7d")]
         older_than: String,
         /// Names the files, one a line, and removes none
         #[arg(long)]
         dry_run: bool,
-        /// Nothing else writes to the lake now, no server and no clean: allows an --older-than below 10m
-        #[arg(long)]
-        alone: bool,
         #[command(flatten)]
         output: Output,
     },

@@ -15,9 +15,6 @@ use crate::context::Context;
 use crate::error::Failure;
 use crate::render::Rows;
 
-/// Files younger than this are removed only where nobody else writes.
-const YOUNGEST: Duration = Duration::from_secs(600);
-
 /// Looks after tables.
 pub(crate) async fn tables(context: &Context, command: TablesCommand) -> Result<(), Failure> {
     let (pipeline, lake) = (context.pipeline()?, context.lake_there()?);
@@ -58,8 +55,11 @@ pub(crate) async fn tables(context: &Context, command: TablesCommand) -> Result<
             }
             (rows, output)
         }
-        TablesCommand::Vacuum { tables, older_than, dry_run, alone, output } => {
-            let retention = retention(&older_than, alone || dry_run)?;
+        TablesCommand::Vacuum { tables, older_than, dry_run, output } => {
+            let retention = humantime::parse_duration(&older_than).map_err(|error| {
+                Failure::internal(format!("--older-than {older_than}: {error}"))
+                    .hint("a time such as 7d or 12h")
+            })?;
             let mut rows = Rows::new(&["table", if dry_run { "would_remove" } else { "removed" }]);
             for name in chosen(&pipeline, &lake, tables, true).await? {
                 let vacuumed = open(&pipeline, &lake, &name).await?.vacuum(retention, dry_run).await?;
@@ -73,19 +73,6 @@ pub(crate) async fn tables(context: &Context, command: TablesCommand) -> Result<
         }
     };
     rows.write(&mut std::io::stdout().lock(), output.format.unwrap_or_default())
-}
-
-/// How long files stay. A file is written before a commit names it, so what is younger than the longest step of a
-/// server or a clean may still become part of a table.
-fn retention(older_than: &str, alone: bool) -> Result<Duration, Failure> {
-    let retention = ago("--older-than", older_than)?;
-    if retention >= YOUNGEST || alone {
-        return Ok(retention);
-    }
-    let least = humantime::format_duration(YOUNGEST);
-    let why = format!("--older-than {older_than}: a file younger than {least} may be about to be committed");
-    let hint = format!("use {least} or more, or --alone where no server and no clean writes to the lake now");
-    Err(Failure::internal(why).hint(hint))
 }
 
 /// How long ago something was, as an option says it.
