@@ -205,7 +205,7 @@ impl Table {
     }
 
     /// Checkpoint and log clean-up, each so many commits. The commit stands whatever becomes of them.
-    async fn keep_house(&self, version: u64) {
+    async fn keep_house(&mut self, version: u64) {
         let interval = match self.delta.snapshot() {
             Ok(state) => state.table_config().checkpoint_interval.map_or(100, |interval| interval.get()),
             Err(_) => return,
@@ -218,7 +218,9 @@ impl Table {
                 "failpoint".into()
             )));
             create_checkpoint(&self.delta, None).await?;
-            cleanup_metadata(&self.delta, None).await
+            cleanup_metadata(&self.delta, None).await?;
+            // This view of the log names files that may be gone now.
+            self.delta.load().await
         };
         if let Err(error) = house.await {
             tracing::warn!(table = self.name, version, %error, "no checkpoint of the table's log this time");
