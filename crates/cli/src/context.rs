@@ -284,6 +284,8 @@ pub(crate) fn load_pipeline(folder: Option<&Path>) -> pinmill_pipeline::Result<P
         Some(folder) => Pipeline::load(folder),
         None => Pipeline::built_in(),
     }
+}
+
 /// Nothing is where data was said to be.
 fn no_data(what: String) -> Failure {
     Failure::expected(what).hint(

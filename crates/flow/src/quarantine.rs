@@ -205,7 +205,7 @@ impl<'a> Replay<'a> {
         self.table.refresh().await?;
         finish(&mut self.table, self.quarantine).await?;
         for file in self.quarantine.files().await? {
-            let records = self.to_be_tried(&file, filter).await?;
+            let records = self.worth_a_try(&file, filter).await?;
             for part in records.chunks(MAX_IDS) {
                 let tried = self.clean(part).await?;
                 for reason in &tried.failed {
@@ -218,7 +218,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The records of a file of the quarantine that may be moved.
-    async fn to_be_tried(&mut self, file: &DataFile, filter: &Filter) -> Result<Vec<QuarantinedRecord>> {
+    async fn worth_a_try(&mut self, file: &DataFile, filter: &Filter) -> Result<Vec<QuarantinedRecord>> {
         let mut records = self.quarantine.read(file).await?;
         records.retain(|record| record.dataset == self.dataset.name && filter.takes(record));
         let mut covered = Vec::with_capacity(records.len());

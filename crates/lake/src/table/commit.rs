@@ -219,8 +219,9 @@ impl Table {
             )));
             create_checkpoint(&self.delta, None).await?;
             cleanup_metadata(&self.delta, None).await?;
-            // This view of the log names files that may be gone now.
-            self.delta.load().await
+            // This view of the log names files that may be gone now. The same version: newer ones are yet to be followed.
+            let stale = self.delta.state.take();
+            self.delta.load_version(version).await.inspect_err(|_| self.delta.state = stale)
         };
         if let Err(error) = house.await {
             tracing::warn!(table = self.name, version, %error, "no checkpoint of the table's log this time");
