@@ -1,6 +1,7 @@
 //! The binary as a user meets it: started, posted to over HTTP, killed, asked for answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod all_bad;
 mod batch;
 mod crash;
 mod data;
@@ -10,6 +11,7 @@ mod foreign;
 mod full_disk;
 mod generator;
 mod golden;
+mod paused;
 mod readers;
 mod reference_client;
 mod run;
