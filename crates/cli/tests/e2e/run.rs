@@ -36,7 +36,7 @@ fn run_posts_archives_cleans_answers_and_balances_and_does_so_again_on_the_same_
 
 /// They hold different rows then, and that is right.
 #[test]
-fn a_run_does_not_compare_halves_of_which_one_was_given_posts_alone() {
+fn a_run_does_not_fail_where_one_half_was_given_posts_alone_before() {
     let world = World::new();
     check(&world.json(&["run", "--posts", "40", "--to", "topics"]), 40);
     let output = world.output(&["run", "--posts", "30", "--seed", "7", "--format", "json"]);

@@ -213,7 +213,7 @@ fn settings_that_cannot_be_used_are_refused_by_their_own_names() {
         ("lake", "s3://bucket/lake"),
         ("engine.memory", "1"),
     ] {
-        let words = refusal_without_a_folder(&["status", "--set", &format!("{key}={value}")], 78);
+        let words = refusal_without_a_folder(&["run", "--set", &format!("{key}={value}")], 78);
         assert!(words.contains(key), "{key}: {words}");
     }
 }
