@@ -1,4 +1,4 @@
-//! The batch half from end to end, in process.
+//! Both halves from end to end, in process.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "../support/mod.rs"]
@@ -6,8 +6,11 @@ mod support;
 
 mod audit;
 mod clean;
+mod fence;
 mod foreign;
 mod golden;
+mod parity;
 mod poison;
 mod quarantine;
+mod reshard;
 mod stream;

@@ -1,6 +1,7 @@
 //! Streams into tables: each record once, whatever the boundaries, deaths, shards and rivals.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,33 +29,40 @@ type Lineage = (Vec<u32>, Option<u64>);
 
 /// A log in memory whose partitions may be closed and have parents, as shards do, and lose their oldest records.
 #[derive(Debug, Default)]
-struct Shards {
+pub(crate) struct Shards {
     inner: MemoryLog,
     beginning: Mutex<BTreeMap<(String, u32), u64>>,
     lineage: Mutex<BTreeMap<(String, u32), Lineage>>,
+    /// How many records one read gives at most; 0 for as many as its bytes allow.
+    portion: AtomicUsize,
 }
 
 impl Shards {
     /// What retention does.
-    fn drop_before(&self, topic: &str, partition: u32, offset: u64) {
+    pub(crate) fn drop_before(&self, topic: &str, partition: u32, offset: u64) {
         self.beginning.lock().unwrap().insert((topic.to_owned(), partition), offset);
     }
 
-    async fn put(&self, topic: &str, partition: u32, values: std::ops::Range<u64>) {
+    pub(crate) async fn put(&self, topic: &str, partition: u32, values: std::ops::Range<u64>) {
         let records = values.map(|n| Record { value: good(n), ..Record::default() }).collect();
         self.inner.append(topic, partition, records).await.unwrap();
     }
 
+    /// From now on one read gives no more records than this; 0 for as many as its bytes allow.
+    pub(crate) fn read_at_most(&self, records: usize) {
+        self.portion.store(records, Ordering::SeqCst);
+    }
+
     /// Closes shards where they are and opens a child of them.
-    async fn reshard(&self, stream: &str, parents: &[u32]) -> u32 {
+    pub(crate) async fn reshard(&self, stream: &str, parents: &[u32]) -> u32 {
         let child = self.inner.describe(stream).await.unwrap().partitions.len() as u32;
-        self.inner.add_partitions(stream, child + 1).await.unwrap();
         for &parent in parents {
             let end = self.inner.offsets(stream, parent).await.unwrap().end;
             self.lineage.lock().unwrap().entry((stream.to_owned(), parent)).or_default().1 = Some(end);
         }
-        let lineage = &mut self.lineage.lock().unwrap();
-        lineage.entry((stream.to_owned(), child)).or_default().0 = parents.to_vec();
+        // Before the child is there: nobody ever sees it without its parents.
+        self.lineage.lock().unwrap().entry((stream.to_owned(), child)).or_default().0 = parents.to_vec();
+        self.inner.add_partitions(stream, child + 1).await.unwrap();
         child
     }
 }
@@ -98,7 +106,12 @@ impl EventLog for Shards {
             let topic = topic.to_owned();
             return Err(pinmill_broker::Error::OffsetOutOfRange { topic, partition, offset, beginning, end });
         }
-        self.inner.read(topic, partition, offset, limit).await
+        let mut records = self.inner.read(topic, partition, offset, limit).await?;
+        match self.portion.load(Ordering::SeqCst) {
+            0 => {}
+            portion => records.truncate(portion),
+        }
+        Ok(records)
     }
     async fn offsets(&self, topic: &str, partition: u32) -> Result<OffsetRange> {
         let held = self.inner.offsets(topic, partition).await?;
@@ -121,33 +134,33 @@ impl EventLog for Shards {
 
 /// The small house, with its log as streams.
 impl World {
-    fn streamer(&self, log: Arc<dyn EventLog>, config: StreamConfig) -> Streamer {
+    pub(crate) fn streamer(&self, log: Arc<dyn EventLog>, config: StreamConfig) -> Streamer {
         let sources = vec![StreamSource { log, kind: SourceKind::Streams }];
         Streamer::new(self.pipeline.clone(), Arc::new(engine()), &self.lake, sources, config)
     }
 
-    async fn stream(&self) -> CleanReport {
+    pub(crate) async fn stream(&self) -> CleanReport {
         self.streamer(self.event_log(), quick()).run_once().await.unwrap()
     }
 
-    async fn stream_audit(&self, log: &dyn EventLog, options: AuditOptions) -> AuditReport {
+    pub(crate) async fn stream_audit(&self, log: &dyn EventLog, options: AuditOptions) -> AuditReport {
         let topics = self.event_log();
         let logs = Logs { topics: Some(&*topics).filter(|_| options.same_rows), streams: Some(log) };
         pinmill_flow::audit(&self.pipeline, &self.engine, logs, &self.lake, &options).await.unwrap()
     }
 
-    async fn assert_streamed(&self, log: &dyn EventLog) {
+    pub(crate) async fn assert_streamed(&self, log: &dyn EventLog) {
         let report = self.stream_audit(log, AuditOptions::default()).await;
         assert!(report.balanced, "{report:#?}");
     }
 
-    async fn stream_table(&self) -> Table {
+    pub(crate) async fn stream_table(&self) -> Table {
         Table::open(&self.lake, &Half::Stream.table("user")).await.unwrap().unwrap()
     }
 }
 
 /// Commits when a step is full or nothing is left, and never by time.
-fn quick() -> StreamConfig {
+pub(crate) fn quick() -> StreamConfig {
     StreamConfig { commit_every: Duration::from_secs(3600), workers: Some(2), ..StreamConfig::default() }
 }
 
@@ -210,45 +223,6 @@ async fn a_hundred_lives_with_other_boundaries_give_the_same_rows() {
     world.assert_streamed(&*world.log).await;
 }
 
-/// Ten thousand random records, in both halves, cut and shared out in every way: the same rows, bit for bit.
-#[tokio::test(flavor = "multi_thread")]
-async fn both_halves_give_the_same_rows_whatever_the_chunks_and_workers() {
-    let mut rng = pinmill_testkit::rng();
-    let source = World::new(small());
-    source.topic("user", 1).await;
-    source.post_some(&mut rng, "user", 0, 10_000, 6).await;
-    source.archive().await;
-    source.clean().await;
-    let columns = ["ind", "name", "age"];
-    let batch = Table::open(&source.lake, &Half::Batch.table("user")).await.unwrap().unwrap();
-    let batch = batch.sum_of(&columns).await.unwrap();
-    let records = source.log.records("user").remove(0);
-    // How many records a commit has, how many bytes are read at a time, and how many workers share them. A hundred commits
-    // of the smallest tell as much as ten thousand.
-    for (chunk, fetch_bytes, workers) in
-        [(1, 1, 1), (2, 1, 4), (7, 1, 16), (1_000, 40_000, 4), (u64::MAX, 2 << 20, 16), (u64::MAX, 10_000, 1)]
-    {
-        let some = usize::try_from(chunk.saturating_mul(100)).unwrap_or(usize::MAX).min(records.len());
-        let world = World::new(small());
-        world.topic("user", 1).await;
-        world.post("user", 0, records.iter().take(some).map(|record| record.value.clone())).await;
-        let step = StepLimit { records: chunk, ..StepLimit::default() };
-        let config = StreamConfig { step, fetch_bytes, workers: Some(workers), ..quick() };
-        world.streamer(world.event_log(), config).run_once().await.unwrap();
-        world.assert_settled_in(Half::Stream, "user").await;
-        let sum = world.stream_table().await.sum_of(&columns).await.unwrap();
-        if some == records.len() {
-            assert_eq!(sum, batch, "chunks of {chunk}, {workers} workers");
-        }
-        world.archive().await;
-        world.clean().await;
-        let both =
-            world.stream_audit(&*world.log, AuditOptions { same_rows: true, ..AuditOptions::default() });
-        let both = both.await;
-        assert!(both.balanced && both.halves.len() == 1 && both.halves[0].same, "{both:#?}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn halves_with_different_rows_are_told_apart_and_are_a_problem_only_where_they_should_not_be() {
     let world = World::new(small());
@@ -308,11 +282,11 @@ async fn the_shards_of_a_split_or_a_merge_are_read_only_after_their_parents() {
     assert!(history.len() > 6, "{} commits cannot tell an order", history.len());
 }
 
-/// Twenty-five times two at once, as a process that was taken for dead and its successor.
+/// Twenty-five times two at once, as a process that was taken for dead and its successor. How far each comes before it meets
+/// the other is left to chance here; `fence` makes them meet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_two_that_load_the_same_stream_none_doubles_a_record_and_the_loser_is_told() {
+async fn of_two_that_load_the_same_stream_at_once_none_doubles_a_record() {
     let mut rng = pinmill_testkit::rng();
-    let mut told = 0;
     for _ in 0..25 {
         let world = World::new(small());
         world.topic("a-user", 1).await;
@@ -326,15 +300,13 @@ async fn of_two_that_load_the_same_stream_none_doubles_a_record_and_the_loser_is
         let other = world.streamer(world.event_log(), config(rng.random_range(5..30)));
         let (one, other) = futures::join!(one.run_once(), other.run_once());
         for error in [one, other].into_iter().filter_map(std::result::Result::err) {
+            // By the table or by the quarantine, whichever tells first.
             assert!(matches!(&error, Error::Lake(pinmill_lake::Error::Fenced { .. })), "{error}");
-            assert!(error.to_string().contains("another writer is at work on a-user/0"), "{error}");
-            told += 1;
         }
         world.stream().await;
         world.assert_settled_in(Half::Stream, "a-user").await;
         world.assert_streamed(&*world.log).await;
     }
-    assert!(told > 0, "two were never at work at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
