@@ -6,6 +6,7 @@ mod support;
 
 mod audit;
 mod clean;
+mod drift;
 mod fence;
 mod foreign;
 mod golden;
