@@ -15,3 +15,4 @@ mod poison;
 mod quarantine;
 mod reshard;
 mod stream;
+mod torn;
