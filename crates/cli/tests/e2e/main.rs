@@ -1,6 +1,7 @@
 //! The binary as a user meets it: started, posted to over HTTP, killed, asked for answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod all_bad;
 mod crash;
 mod data;
 mod drain;
@@ -8,6 +9,7 @@ mod folder;
 mod foreign;
 mod generator;
 mod golden;
+mod paused;
 mod readers;
 mod reference_client;
 mod run;
