@@ -136,7 +136,7 @@ fn record(dice: &mut impl Rng, words: usize, repeat: usize) -> Option<Bytes> {
     ];
     // Members may be missing, but for these two, and stand in any order.
     members.retain(|_| !dice.random_bool(0.1));
-    members.extend([("ind", number.to_string()), ("age", dice.random_range(1..100).to_string())]);
+    members.extend([("ind", number.to_string()), ("age", dice.random_range(1_u32..100).to_string())]);
     let first = dice.random_range(0..members.len());
     members.rotate_left(first);
     let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
