@@ -82,7 +82,13 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
         Format::Json => done.write_json(&mut stdout)?,
         format => done.write(&mut stdout, format, context)?,
     }
-    if done.audit.balanced { Ok(()) } else { Err(Failure::told(UNBALANCED)) }
+    if done.audit.balanced {
+        return answer::complete(&done.answers);
+    }
+    for failure in &done.answers.failures {
+        tracing::error!("an answer failed: {failure}");
+    }
+    Err(Failure::told(UNBALANCED))
 }
 
 /// Whether the halves hold the same posts before this run, so that they must hold the same after it.
@@ -151,7 +157,7 @@ struct Done {
 
 impl Done {
     fn write_json(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let document = json!({
+        let mut document = json!({
             "schema_version": SCHEMA_VERSION,
             "answers": answer::to_json(&self.answers)?,
             "summary": {
@@ -164,6 +170,9 @@ impl Done {
             },
             "audit": self.audit,
         });
+        if let Some(errors) = answer::errors(&self.answers) {
+            document["errors"] = errors;
+        }
         write_json(out, &document)
     }
 
