@@ -214,8 +214,8 @@ pub(crate) struct Emulate {
     /// Put before the names: topics ID.pin, ID.geo, ID.user; streams ID-pin, ID-geo, ID-user
     #[arg(long, value_name = "ID")]
     pub(crate) prefix: Option<String>,
-    /// generator or jsonl:DIR; sqlite:FILE, mysql://… and postgres://… in a program that was built with
-    /// `cargo build --release --features databases` [default: generator]
+    /// generator or jsonl:DIR (a row a line of its pin.jsonl, geo.jsonl and user.jsonl); sqlite:FILE, mysql://… and
+    /// postgres://… in a program that was built with `cargo build --release --features databases` [default: generator]
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
     /// The reference system's db_creds.yaml: database and URL in one
@@ -233,7 +233,7 @@ pub(crate) struct Emulate {
     /// Which rows: drawn with replacement as the reference does, or each once in order
     #[arg(long, value_enum, default_value_t = Draw::Replacement)]
     pub(crate) draw: Draw,
-    /// Ids are drawn from 0 to N-1 [default: 11001 for draws, all for a sequence]
+    /// Ids are drawn from 0 to N-1 [default: 11001 for draws, or what a smaller source has; all for a sequence]
     #[arg(long, value_name = "N")]
     pub(crate) rows: Option<u64>,
     /// reference (0 or 1 second between events), RATE/s, or max

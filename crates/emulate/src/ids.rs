@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use rand_mt::Mt;
 
+use crate::options::Options;
+use crate::source::Source;
+
 /// Ids of the reference's draws: `randint(0, 11000)`, both ends included.
 pub const REFERENCE_ROWS: u64 = 11_001;
 
 /// The order in which ids are posted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DrawOrder {
-    /// Random ids with replacement, as the reference draws them: the same rows come again and again.
+    /// Random ids with replacement, as the reference draws them: the same rows come again and again. Of a source that has
+    /// fewer rows than the reference's, from those that it has.
     #[default]
     Replacement,
     /// 0, 1, 2, …
@@ -75,6 +79,8 @@ pub(crate) struct Plan {
     random: PythonRandom,
     order: DrawOrder,
     rows: Option<u64>,
+    /// The ids to draw from, where they are not all below `rows`.
+    held: Option<Vec<u64>>,
     left: Option<u64>,
     next: u64,
 }
@@ -83,7 +89,32 @@ impl Plan {
     /// `posts` events (no end when `None`) of ids below `rows`. Without `rows` draws go up to 11,000 as the reference's, and
     /// a sequence has no end of its own.
     pub(crate) fn new(order: DrawOrder, rows: Option<u64>, posts: Option<u64>, seed: u64) -> Self {
-        Self { random: PythonRandom::new(seed), order, rows, left: posts, next: 0 }
+        Self { random: PythonRandom::new(seed), order, rows, held: None, left: posts, next: 0 }
+    }
+
+    /// The events of a run over a source. Draws from one that is smaller than the reference's stay within what it has:
+    /// nearly all others would find no row.
+    pub(crate) fn over(source: &dyn Source, options: &Options) -> Self {
+        let small = source.rows().filter(|rows| *rows < REFERENCE_ROWS);
+        let (rows, held) = match (&options.draw, options.rows, small) {
+            (DrawOrder::Sequence, rows, _) => (rows.or(source.rows()), None),
+            (DrawOrder::Replacement, None, Some(small)) => (Some(small), source.held_ids()),
+            (_, rows, _) => (rows, None),
+        };
+        Self { held, ..Self::new(options.draw.clone(), rows, options.posts, options.seed) }
+    }
+
+    /// A random id; `None` where there is none to draw from.
+    fn drawn(&mut self) -> Option<u64> {
+        let count = self.held.as_ref().map_or(self.rows.unwrap_or(REFERENCE_ROWS), |held| held.len() as u64);
+        if count == 0 {
+            return None;
+        }
+        let place = self.random.below(count);
+        match &self.held {
+            None => Some(place),
+            Some(held) => held.get(usize::try_from(place).ok()?).copied(),
+        }
     }
 
     /// How many events there are, when that is known.
@@ -110,10 +141,7 @@ impl Iterator for Plan {
         // the order of the reference's calls: randrange(0, 2), then randint(0, 11000)
         let pause = Duration::from_secs(self.random.below(2));
         let id = match &self.order {
-            DrawOrder::Replacement => match self.rows.unwrap_or(REFERENCE_ROWS) {
-                0 => return None,
-                rows => self.random.below(rows),
-            },
+            DrawOrder::Replacement => self.drawn()?,
             DrawOrder::Sequence if self.rows.is_some_and(|rows| self.next >= rows) => return None,
             DrawOrder::Sequence => self.next,
             DrawOrder::Ids(ids) => *usize::try_from(self.next).ok().and_then(|n| ids.get(n))?,
@@ -191,6 +219,20 @@ mod tests {
         assert_eq!(ids(Plan::new(DrawOrder::Sequence, None, Some(2), 100)), [0, 1]);
         assert_eq!(Plan::new(DrawOrder::Sequence, Some(3), Some(2), 100).len(), Some(2));
         assert_eq!(Plan::new(DrawOrder::Replacement, Some(3), None, 100).len(), None);
+    }
+
+    #[test]
+    fn draws_from_held_ids_are_those_alone_and_draws_from_none_end() {
+        let from = |held: Vec<u64>| {
+            let plan = Plan::new(DrawOrder::Replacement, None, Some(200), 100);
+            ids(Plan { held: Some(held), ..plan })
+        };
+        let drawn = from(vec![3, 5000, 9000]);
+        assert_eq!(drawn.len(), 200);
+        assert!(drawn.iter().all(|id| [3, 5000, 9000].contains(id)), "{drawn:?}");
+        assert!([3, 5000, 9000].iter().all(|id| drawn.contains(id)), "{drawn:?}");
+        assert_eq!(from(Vec::new()), Vec::<u64>::new());
+        assert_eq!(ids(Plan::new(DrawOrder::Replacement, Some(0), None, 100)), Vec::<u64>::new());
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub struct Options {
     pub date_form: DateForm,
     /// Which ids are posted.
     pub draw: DrawOrder,
-    /// Draw ids below this; without it 0 to 11,000 as the reference, and a sequence goes on to the end of the source.
+    /// Draw ids below this; without it 0 to 11,000 as the reference, or those of a source that has fewer, and a sequence
+    /// goes on to the end of the source.
     pub rows: Option<u64>,
     /// Events to post: a row of each table. Endless when absent.
     pub posts: Option<u64>,

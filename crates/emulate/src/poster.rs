@@ -14,7 +14,7 @@ use url::Url;
 use crate::ack_log::{AckLog, Acked};
 use crate::client::{Client, Dialer};
 use crate::fate::Fate;
-use crate::ids::{DrawOrder, Plan};
+use crate::ids::Plan;
 use crate::options::{Options, Pace};
 use crate::outlet::{Outlet, Record};
 use crate::progress;
@@ -89,11 +89,7 @@ pub async fn emulate(
     let dial = |origin| Dialer::new(origin, run.options.timeout);
     let dialers: Vec<_> =
         run.origins.iter().map(dial).collect::<Result<_, _>>().map_err(EmulateError::Options)?;
-    let rows = match run.options.draw {
-        DrawOrder::Sequence => run.options.rows.or(source.rows()),
-        _ => run.options.rows,
-    };
-    let plan = Plan::new(run.options.draw.clone(), rows, run.options.posts, run.options.seed);
+    let plan = Plan::over(&*source, &run.options);
     let start = Instant::now();
     let reporter = run.options.progress.then(|| progress::start(Arc::clone(&run.counters), plan.len()));
 

@@ -25,7 +25,7 @@ use crate::clean::{CleanPlan, SqlCleaner};
 use crate::current::CurrentView;
 use crate::error::{Error, Result};
 use crate::table::{Rows, Source, Table};
-use crate::{Cleaner, Engine, QueryResult, session};
+use crate::{Cleaner, Engine, QueryResult, answers, session};
 
 /// What an [`EmbeddedEngine`] may use.
 #[derive(Debug, Clone)]
@@ -140,10 +140,12 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn answer(&self, answer: &Answer) -> Result<RecordBatch> {
-        let result = self.run(&answer.source.text, &format!("answer {} failed", answer.name)).await?;
-        let schema = result.schema;
-        let batches: Vec<RecordBatch> = result.batches.try_collect().await?;
-        Ok(concat_batches(&schema, &batches)?)
+        let what = format!("answer {} failed", answer.name);
+        let QueryResult { schema, batches } = self.run(&answer.source.text, &what).await?;
+        let columns = answers::columns(&schema).map_err(|misfit| Error::Shape(format!("{what}: {misfit}")))?;
+        let batches: Vec<RecordBatch> = batches.try_collect().await?;
+        let rows = concat_batches(&schema, &batches)?;
+        answers::given(&rows, &columns).map_err(|error| Error::Shape(format!("{what}: {error}")))
     }
 
     async fn prepare(&self, answers: &[&Answer]) -> Result<()> {

@@ -3,6 +3,7 @@
 //! An [`Engine`] runs a pipeline's SQL, which is Spark SQL, over tables it is given. [`EmbeddedEngine`] is
 //! DataFusion in this process. A [`Decoder`] turns raw records into Arrow, a [`Cleaner`] turns those into clean rows.
 
+mod answers;
 mod clean;
 mod current;
 mod decode;
@@ -91,10 +92,10 @@ pub trait Engine: Send + Sync + Debug {
     /// [`Error::Query`] when it cannot be planned; the stream ends with one when it fails later.
     async fn query(&self, sql: &str) -> Result<QueryResult>;
 
-    /// Runs an answer's query over what is registered.
+    /// Runs an answer's query over what is registered. The columns have types that a table can have.
     ///
     /// # Errors
-    /// [`Error::Query`], naming the answer.
+    /// [`Error::Query`], naming the answer; [`Error::Shape`] for a column that no table can have.
     async fn answer(&self, answer: &Answer) -> Result<RecordBatch>;
 
     /// Makes the current views ready that these answers read, once for all of them. Only what fits the engine's

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -11,6 +12,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{ObjectName, Statement, Visit, Visitor};
 use pinmill_pipeline::{Answer, Pipeline, Problem, Problems, nearest, sql};
 
+use crate::answers;
 use crate::clean::CleanPlan;
 use crate::diagnose::{Place, unknown_functions};
 use crate::session;
@@ -70,11 +72,17 @@ async fn check_answer(context: &SessionContext, answer: &Answer, broken: &BTreeS
         state.create_physical_plan(&plan).await
     };
     match planned.await {
-        Ok(_) => Vec::new(),
+        Ok(plan) => misfit(&plan.schema(), place).into_iter().collect(),
         Err(error) => {
             vec![missing_table(&error, &tables, &known, place).unwrap_or_else(|| place.planner(&error))]
         }
     }
+}
+
+/// The problem of a column that the answer's table could not have.
+fn misfit(found: &Schema, place: Place<'_>) -> Option<Problem> {
+    let misfit = answers::columns(found).err()?;
+    Some(Problem::new(place.file, place.start, misfit.message).with_hint(misfit.hint))
 }
 
 /// The problem of a table that there is not, with the one that was probably meant.

@@ -6,6 +6,8 @@
 //! before, each whole; the next run writes the rest.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,6 +52,8 @@ pub struct AnswerReport {
     pub tables: BTreeMap<String, u64>,
     /// The answers, in the order of their files.
     pub answers: Vec<AnswerResult>,
+    /// What failed, in the order of their files. The others were given all the same.
+    pub failures: Vec<AnswerFailure>,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -67,6 +71,41 @@ pub struct AnswerResult {
     pub kept: Kept,
 }
 
+/// An answer that could not be given, or that was given and could not be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerFailure {
+    /// Its name: the file's stem.
+    pub name: String,
+    /// Its file in the pipeline folder.
+    pub file: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+impl AnswerFailure {
+    fn new(answer: &Answer, error: &Error) -> Self {
+        Self { name: answer.name.clone(), file: answer.source.path.clone(), reason: chain(error) }
+    }
+}
+
+impl fmt::Display for AnswerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.reason)
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+    }
+    text
+}
+
 /// What became of an answer's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,10 +118,11 @@ pub enum Kept {
     No,
 }
 
-/// Runs answers over the tables as they are now.
+/// Runs answers over the tables as they are now. One that fails does not keep the others:
+/// [`AnswerReport::failures`] names it.
 ///
 /// # Errors
-/// [`Error::Unknown`] for a name that no answer has; [`Error::Engine`], naming the answer; [`Error::Lake`].
+/// [`Error::Unknown`] for a name that no answer has; [`Error::Engine`] and [`Error::Lake`] where a table cannot be read.
 pub async fn answer(
     pipeline: &Pipeline,
     engine: &dyn Engine,
@@ -95,26 +135,44 @@ pub async fn answer(
     engine.prepare(&wanted).await?;
     let run = options.run.clone().unwrap_or_else(run_id);
     let by = recorded(&run, &tables);
-    let mut answers = Vec::with_capacity(wanted.len());
+    let (mut answers, mut failures) = (Vec::with_capacity(wanted.len()), Vec::new());
     let mut writing = JoinSet::new();
-    for (index, answer) in wanted.into_iter().enumerate() {
-        let rows = engine.answer(answer).await?;
+    for answer in &wanted {
+        let rows = match engine.answer(answer).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                failures.push(AnswerFailure::new(answer, &Error::from(error)));
+                continue;
+            }
+        };
         crash_point("flow::answer::computed")?;
         if options.write {
             // Others are computed while this one is written.
-            let (lake, name, rows) = (lake.clone(), options.half.answer(&answer.name), rows.clone());
-            let by = by.clone();
-            writing.spawn(async move { (index, keep(&lake, &name, &rows, by).await) });
+            let (lake, table, rows) = (lake.clone(), options.half.answer(&answer.name), rows.clone());
+            let (by, name) = (by.clone(), answer.name.clone());
+            writing.spawn(async move { (name, keep(&lake, &table, &rows, by).await) });
         }
         let (name, title) = (answer.name.clone(), answer.title.clone());
         answers.push(AnswerResult { name, title, rows, kept: Kept::No });
     }
     while let Some(done) = writing.join_next().await {
-        let (index, kept) =
+        let (name, kept) =
             done.map_err(|error| Error::Internal(format!("writing an answer ended: {error}")))?;
-        answers[index].kept = kept?;
+        match kept {
+            Ok(kept) => {
+                if let Some(answer) = answers.iter_mut().find(|answer| answer.name == name) {
+                    answer.kept = kept;
+                }
+            }
+            Err(error @ Error::Lake(_)) => {
+                let failed = wanted.iter().filter(|answer| answer.name == name);
+                failures.extend(failed.map(|answer| AnswerFailure::new(answer, &error)));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(AnswerReport { run, tables, answers, seconds: started.elapsed().as_secs_f64() })
+    failures.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(AnswerReport { run, tables, answers, failures, seconds: started.elapsed().as_secs_f64() })
 }
 
 /// Runs a query over the tables and views as they are now.

@@ -24,7 +24,9 @@ pub mod quarantine;
 mod status;
 pub mod stream;
 
-pub use answer::{AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql};
+pub use answer::{
+    AnswerFailure, AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql,
+};
 pub use archive::{ARCHIVE_READER, ArchiveConfig, ArchiveReport, Archiver, RollPolicy};
 pub use audit::{AuditOptions, AuditReport, Logs, audit, given_alike};
 pub use clean::{CleanOptions, CleanReport, DatasetReport, PartitionReport, clean};

@@ -71,7 +71,11 @@ async fn live(world: &Arc<World>, config: ArchiveConfig, options: CleanOptions) 
     let life = tokio::spawn(async move {
         world.archive_with(config).await?;
         world.clean_with(&options).await?;
-        pinmill_flow::answer(&world.pipeline, &world.engine, &world.lake, &Default::default()).await?;
+        let answers =
+            pinmill_flow::answer(&world.pipeline, &world.engine, &world.lake, &Default::default()).await?;
+        if let Some(failure) = answers.failures.first() {
+            return Err(pinmill_flow::Error::Internal(failure.to_string()));
+        }
         world.replay().await.map(drop)
     });
     match life.await {

@@ -27,11 +27,37 @@ pub(crate) async fn answer(context: &Context, args: &Answer) -> Result<(), Failu
             .hint("name the answer: pinmill answer 06 -o six.parquet"));
     }
     let options = AnswerOptions { names, half: args.from.half(), ..AnswerOptions::default() };
-    let report = pinmill_flow::answer(&pipeline, &*context.engine()?, &context.lake_there()?, &options).await?;
-    if let (Some(file), Some(answer)) = (&args.output_file, report.answers.first()) {
-        return write_file(file, &answer.rows.schema(), std::slice::from_ref(&answer.rows));
+    let (engine, lake) = (context.engine()?, context.lake_there()?);
+    let report = pinmill_flow::answer(&pipeline, &*engine, &lake, &options).await?;
+    match (&args.output_file, report.answers.first()) {
+        (Some(file), Some(answer)) => {
+            write_file(file, &answer.rows.schema(), std::slice::from_ref(&answer.rows))?;
+        }
+        // It failed, which is said below.
+        (Some(_), None) => {}
+        (None, _) => {
+            let format = args.output.format.unwrap_or_default();
+            write_answers(&mut std::io::stdout().lock(), &report, format)?;
+        }
     }
-    write_answers(&mut std::io::stdout().lock(), &report, args.output.format.unwrap_or_default())
+    complete(&report)
+}
+
+/// Fails where an answer did, and says which and why.
+pub(crate) fn complete(report: &AnswerReport) -> Result<(), Failure> {
+    if report.failures.is_empty() {
+        return Ok(());
+    }
+    let failures: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
+    let what = if failures.len() == 1 { "an answer" } else { "some answers" };
+    Err(Failure::expected(format!("{what} failed:\n  {}", failures.join("\n  "))))
+}
+
+/// What failed, by name, for a document; `None` where nothing did.
+pub(crate) fn errors(report: &AnswerReport) -> Option<Value> {
+    let errors = report.failures.iter().map(|failure| (failure.name.clone(), json!(failure.reason)));
+    let errors: Map<String, Value> = errors.collect();
+    (!errors.is_empty()).then_some(Value::Object(errors))
 }
 
 /// Runs one query.
@@ -85,10 +111,16 @@ pub(crate) fn write_answers(
     format: Format,
 ) -> Result<(), Failure> {
     if format == Format::Json {
-        return write_json(
-            out,
-            &json!({"schema_version": SCHEMA_VERSION, "run": report.run, "tables": report.tables, "answers": to_json(report)?}),
-        );
+        let mut document = json!({
+            "schema_version": SCHEMA_VERSION,
+            "run": report.run,
+            "tables": report.tables,
+            "answers": to_json(report)?,
+        });
+        if let Some(errors) = errors(report) {
+            document["errors"] = errors;
+        }
+        return write_json(out, &document);
     }
     for (index, answer) in report.answers.iter().enumerate() {
         let rows = Rows::from_batches(&answer.rows.schema(), std::slice::from_ref(&answer.rows))?;

@@ -28,12 +28,20 @@ pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Fai
     } else {
         writeln!(stdout, "{summary}")?;
     }
+    if summary.events == 0 && args.posts != Some(0) && !stop.is_cancelled() {
+        return Err(Failure::expected("nothing was posted: there are no ids, or the source has no rows"));
+    }
     complete(&summary)?;
     whole(&summary, args.posts, &stop)
 }
 
-/// Fails when records stayed unacknowledged.
+/// Fails when records stayed unacknowledged, or no row was found for any event.
 pub(crate) fn complete(summary: &Summary) -> Result<(), Failure> {
+    if summary.is_complete() && summary.records == 0 && summary.events > 0 {
+        let nothing = format!("nothing was posted: the source has none of the {} ids", summary.events);
+        return Err(Failure::expected(nothing)
+            .hint("--draw sequence goes through all its rows; --ids posts those that a file names"));
+    }
     if summary.is_complete() {
         return Ok(());
     }

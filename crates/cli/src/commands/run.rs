@@ -89,6 +89,12 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
         Format::Json => done.write_json(&mut stdout)?,
         format => done.write(&mut stdout, format, context)?,
     }
+    if done.audit.balanced && whole.is_ok() {
+        return answer::complete(&done.answers);
+    }
+    for failure in &done.answers.failures {
+        tracing::error!("an answer failed: {failure}");
+    }
     if done.audit.balanced { whole } else { Err(Failure::told(UNBALANCED)) }
 }
 
@@ -158,7 +164,7 @@ struct Done {
 
 impl Done {
     fn write_json(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let document = json!({
+        let mut document = json!({
             "schema_version": SCHEMA_VERSION,
             "answers": answer::to_json(&self.answers)?,
             "summary": {
@@ -172,6 +178,9 @@ impl Done {
             },
             "audit": self.audit,
         });
+        if let Some(errors) = answer::errors(&self.answers) {
+            document["errors"] = errors;
+        }
         write_json(out, &document)
     }
 

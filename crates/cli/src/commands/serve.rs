@@ -171,7 +171,11 @@ impl Batch {
         report.unclaimed.clear();
         crate::commands::clean::tell(&report);
         if report.records() > 0 {
-            answer(&self.pipeline, &*self.engine, &self.lake, &AnswerOptions::default()).await?;
+            let options = AnswerOptions::default();
+            let answered = answer(&self.pipeline, &*self.engine, &self.lake, &options).await?;
+            for failure in &answered.failures {
+                tracing::error!("an answer failed: {failure}");
+            }
         }
         Ok(())
     }

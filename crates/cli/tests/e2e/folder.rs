@@ -109,3 +109,36 @@ fn a_fourth_dataset_and_a_tenth_answer_need_files_only() {
     let audit = world.assert_balanced();
     assert_eq!(audit["topics"]["ab12.board"]["quarantined"], json!(1));
 }
+
+#[test]
+fn one_answer_that_fails_is_named_and_takes_nothing_else_with_it() {
+    let world = World::new().with(&["--pipeline", "mine"]);
+    let folder = world.path("mine");
+    assert!(crate::world::pinmill().arg("init").arg(&folder).output().unwrap().status.success());
+    let bad = folder.join("answers/05x_bad.sql");
+    write(&bad, "-- Divides by zero\nSELECT 1/0 AS a\n");
+    for args in [&["run", "--posts", "60"][..], &["answer"]] {
+        let output = world.output(&[args, &["--format", "json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(words.contains("answers/05x_bad.sql: ") && words.contains("zero"), "{words}");
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["answers"].as_object().unwrap().len(), 9, "{document:#}");
+        let errors = document["errors"].as_object().unwrap();
+        assert!(errors.len() == 1 && errors["05x_bad"].as_str().unwrap().contains("zero"), "{errors:?}");
+        if args[0] == "run" {
+            assert_eq!(document["audit"]["balanced"], json!(true), "{document:#}");
+        }
+    }
+    let tables = world.output(&["answer"]);
+    assert_eq!(tables.status.code(), Some(1));
+    assert!(String::from_utf8(tables.stdout).unwrap().contains("median_follower_count"));
+    assert_eq!(world.output(&["answer", "05x", "-o", "x.csv"]).status.code(), Some(1));
+
+    write(&bad, "-- Has no type\nSELECT NULL AS a\n");
+    let output = world.output(&["validate"]);
+    let words = String::from_utf8(output.stdout).unwrap();
+    assert!(words.contains("answers/05x_bad.sql") && words.contains("column `a`"), "{words}");
+    std::fs::remove_file(&bad).unwrap();
+    assert_eq!(world.json(&["answer"]).get("errors"), None);
+}

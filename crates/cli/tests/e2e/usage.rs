@@ -9,7 +9,7 @@ use std::process::Stdio;
 use pinmill_testkit::KillOnDrop;
 use serde_json::json;
 
-use crate::data::row;
+use crate::data::{TABLES, row};
 use crate::world::{Client, World, await_some, block_on, pinmill, write};
 
 /// What standard error says of a command that must fail with this exit code, and make no data folder.
@@ -338,4 +338,28 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
         if path.is_dir() { found.extend(walk(&path)) } else { found.push(path) }
     }
     found
+}
+
+#[test]
+fn an_emulation_draws_from_the_rows_there_are_and_is_no_success_where_it_posts_nothing() {
+    let world = World::new();
+    let (rows, empty) = (world.path("rows"), world.path("empty"));
+    for table in TABLES {
+        write(&rows.join(format!("{table}.jsonl")), format!("{}\n{}\n", row(table, 8), row(table, 9)));
+        write(&empty.join(format!("{table}.jsonl")), "");
+    }
+    write(&world.path("ids"), "99\n");
+    let server = world.serve(&["--batch-every", "off"]);
+    let source = |folder: &std::path::Path| format!("jsonl:{}", folder.display());
+    let (few, none) = (source(&rows), source(&empty));
+    let (few, none) = (few.as_str(), none.as_str());
+    let emulate = ["emulate", "--url", &server.url, "--pace", "max", "--source"];
+    let summary = world.json(&[&emulate[..], &[few, "--posts", "5"]].concat());
+    assert_eq!(summary["summary"]["acknowledged"], json!(15), "{summary}");
+    for args in [[few, "--ids", "ids"], [none, "--posts", "5"]] {
+        let output = world.output(&[&emulate[..], &args].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("nothing was posted"), "{args:?}");
+    }
+    server.stop();
 }

@@ -1,7 +1,7 @@
 //! Rows from the files `pin.jsonl`, `geo.jsonl` and `user.jsonl` of a folder: one JSON object a line, as the database has
 //! it, found by its key. Ids may be missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -67,6 +67,11 @@ impl Source for Jsonl {
 
     fn rows(&self) -> Option<u64> {
         self.files.iter().flat_map(|rows| rows.places.keys()).max().map_or(Some(0), |id| id.checked_add(1))
+    }
+
+    fn held_ids(&self) -> Option<Vec<u64>> {
+        let ids: BTreeSet<u64> = self.files.iter().flat_map(|rows| rows.places.keys().copied()).collect();
+        Some(ids.into_iter().collect())
     }
 }
 

@@ -94,6 +94,11 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Ids from this one on have no rows in any table; `None` when there is no end.
     fn rows(&self) -> Option<u64>;
+
+    /// The ids that have a row in some table, rising; `None` where all below [`Source::rows`] have, or it is not known.
+    fn held_ids(&self) -> Option<Vec<u64>> {
+        None
+    }
 }
 
 /// Opens a source; `seed` is the generator's.

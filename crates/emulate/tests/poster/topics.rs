@@ -230,3 +230,19 @@ async fn rows_that_the_source_lacks_are_counted_and_not_posted() {
         "{summary}"
     );
 }
+
+/// The reference's draws go up to 11,000, and would find next to nothing here.
+#[tokio::test]
+async fn draws_from_a_small_source_are_of_the_rows_that_it_has() {
+    let dir = pinmill_testkit::temp_dir();
+    for (table, key) in [("pin", "index"), ("geo", "ind"), ("user", "ind")] {
+        let rows = [7, 4000].map(|id| format!("{{\"{key}\":{id}}}\n"));
+        std::fs::write(dir.path().join(format!("{table}.jsonl")), rows.concat()).unwrap();
+    }
+    let server = Server::start(|_| Act::Store).await;
+    let options = Options { draw: DrawOrder::Replacement, ..options(&server, 20) };
+    let source = Arc::new(Jsonl::open(dir.path()).unwrap());
+    let summary = emulate(options, source, &CancellationToken::new()).await.unwrap();
+    assert_complete(&summary, 20);
+    assert_eq!(summary.missing, 0, "{summary}");
+}

@@ -20,6 +20,7 @@ use pinmill_pipeline::{Action, Dataset, Expectation, Problem, Problems, nearest,
 
 use self::reason::Reason;
 pub(crate) use self::run::SqlCleaner;
+pub(crate) use self::types::stored_type;
 use crate::decode::{POSITION_COLUMNS, raw_schema};
 use crate::diagnose::{Place, unknown_functions};
 use crate::session;
@@ -113,7 +114,7 @@ async fn plan_select(
     let own = found.fields().len().saturating_sub(POSITION_COLUMNS.len() + 1);
     let mut fields = Vec::with_capacity(found.fields().len());
     for (index, field) in found.fields().iter().enumerate() {
-        let Some(stored) = types::stored_type(field.data_type()) else {
+        let Some(stored) = stored_type(field.data_type()) else {
             let message =
                 format!("column `{}` is of type {}, which no table holds", field.name(), field.data_type());
             return Err(one(Problem::new(place.file, (1, 1), message).with_hint("CAST it to another type")));

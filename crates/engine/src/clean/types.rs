@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use crate::decode::timestamp_type;
 
 /// The type a column is stored with; `None` when there is none.
-pub(super) fn stored_type(found: &DataType) -> Option<DataType> {
+pub(crate) fn stored_type(found: &DataType) -> Option<DataType> {
     Some(match found {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8View,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::Binary,

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answer;
 mod audit;
 mod clean;
 mod drift;

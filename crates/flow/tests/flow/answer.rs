@@ -1,0 +1,61 @@
+//! One answer that fails does not take the others with it, and `validate` knows which could not be kept.
+
+use pinmill_engine::Engine as _;
+use pinmill_flow::Kept;
+use pinmill_pipeline::Pipeline;
+
+use crate::support::{World, good, small};
+
+/// The small pipeline with more answers, by name and query.
+fn with_answers(answers: &[(&str, &str)]) -> Pipeline {
+    let mut files = small().files();
+    for (name, query) in answers {
+        files.insert(format!("answers/{name}.sql"), format!("-- {name}\n{query}\n"));
+    }
+    Pipeline::from_files(&files).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_fails_is_named_and_the_others_are_given_and_kept() {
+    let answers = [("00_zero", "SELECT 1/0 AS a"), ("02_untyped", "SELECT NULL AS a")];
+    let world = World::new(with_answers(&answers));
+    world.topic("t.user", 1).await;
+    world.post("t.user", 0, (0..10).map(good)).await;
+    world.archive().await;
+    world.clean().await;
+    let report = world.answer().await;
+    let given: Vec<(&str, Kept)> = report.answers.iter().map(|a| (a.name.as_str(), a.kept)).collect();
+    assert_eq!(given, [("01_ages", Kept::Written)]);
+    let failed: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert!(failed[0].starts_with("answers/00_zero.sql: ") && failed[0].contains("zero"), "{failed:?}");
+    assert!(failed[1].starts_with("answers/02_untyped.sql: ") && failed[1].contains("`a`"), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_validate_lets_pass_can_be_kept_and_what_it_refuses_cannot() {
+    for (fits, query) in [
+        (false, "SELECT NULL AS a"),
+        (false, "SELECT INTERVAL '1' DAY AS a"),
+        (false, "SELECT map('a', 1) AS a"),
+        (false, "SELECT array() AS a"),
+        (false, "SELECT CAST(1 AS DECIMAL(50, 2)) AS a"),
+        (false, "SELECT 1 AS a, 2 AS A"),
+        (false, "SELECT x.ind, y.ind FROM user x JOIN user y ON x.ind = y.ind"),
+        (true, "SELECT array(1, 2) AS a, struct(1, 'x') AS b, X'00' AS c"),
+        (true, "SELECT now() AS a, CAST('2020-01-01 00:00:00' AS TIMESTAMP_NTZ) AS b"),
+        (true, "SELECT ind, row_number() OVER (ORDER BY ind) AS n FROM user"),
+        (true, "SELECT count(*), approx_count_distinct(ind) AS a FROM user"),
+    ] {
+        let world = World::new(with_answers(&[("02_x", query)]));
+        let problems = world.engine.validate(&world.pipeline).await;
+        assert_eq!(problems.0.is_empty(), fits, "{query}: {problems}");
+        let report = world.answer().await;
+        assert_eq!(report.failures.is_empty(), fits, "{query}: {:?}", report.failures);
+        if fits {
+            assert_eq!(report.answers[1].kept, Kept::Written, "{query}");
+        } else {
+            assert!(problems.to_string().starts_with("answers/02_x.sql:"), "{problems}");
+        }
+    }
+}
