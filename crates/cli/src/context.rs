@@ -202,7 +202,7 @@ impl Context {
     pub(crate) fn need_data(&self) -> Result<(), Failure> {
         let data = self.data();
         let is_wanted = self.settings.text("lake").is_empty() || self.settings.is_set("data");
-        if !is_wanted || data.is_dir() {
+        if !is_wanted || is_there(&data)? {
             return Ok(());
         }
         Err(no_data(format!("there is no data folder `{}`", data.display())))

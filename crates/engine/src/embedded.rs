@@ -142,7 +142,8 @@ impl Engine for EmbeddedEngine {
     async fn answer(&self, answer: &Answer) -> Result<RecordBatch> {
         let what = format!("answer {} failed", answer.name);
         let QueryResult { schema, batches } = self.run(&answer.source.text, &what).await?;
-        let columns = answers::columns(&schema).map_err(|misfit| Error::Shape(format!("{what}: {misfit}")))?;
+        let columns =
+            answers::columns(&schema).map_err(|misfit| Error::Shape(format!("{what}: {misfit}")))?;
         let batches: Vec<RecordBatch> = batches.try_collect().await?;
         let rows = concat_batches(&schema, &batches)?;
         answers::given(&rows, &columns).map_err(|error| Error::Shape(format!("{what}: {error}")))

@@ -111,7 +111,8 @@ impl Lake {
     /// [`Error::Location`].
     pub fn check_tables(&self) -> Result<()> {
         let Some(misread) = misread(self.prefix.as_ref()) else { return Ok(()) };
-        let location = self.local.as_ref().map_or_else(|| redacted(&self.url), |dir| dir.display().to_string());
+        let location =
+            self.local.as_ref().map_or_else(|| redacted(&self.url), |dir| dir.display().to_string());
         let reason = format!(
             "the path of a table may hold neither a backslash nor a `%` before two hexadecimal digits, and here is \
              `{misread}`; use a folder with another name"

@@ -65,7 +65,9 @@ async fn from_streams(context: &Context) -> Result<CleanReport, Failure> {
     let dir = context.streams_dir();
     if !dir.is_dir() {
         let missing = format!("there are no streams: `{}` is not there", dir.display());
-        return Err(Failure::expected(missing).hint("`pinmill serve` makes it; --data names another data folder"));
+        return Err(
+            Failure::expected(missing).hint("`pinmill serve` makes it; --data names another data folder")
+        );
     }
     let lake = context.lake()?;
     let Some(streams) = context.streams().await? else {

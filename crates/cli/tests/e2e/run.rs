@@ -128,9 +128,8 @@ fn answers_can_be_had_by_short_name_in_every_form_and_as_a_file() {
 fn a_data_folder_may_be_called_anything_that_delta_can_read() {
     let world = World::new();
     let folder = world.path("ünï a~b #1 ? * [x] {y} 100%");
-    let pinmill = |args: &[&str]| {
-        crate::world::pinmill().args(args).arg("--data").arg(&folder).output().unwrap()
-    };
+    let pinmill =
+        |args: &[&str]| crate::world::pinmill().args(args).arg("--data").arg(&folder).output().unwrap();
     let run = pinmill(&["run", "--posts", "60", "--format", "json"]);
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     check(&serde_json::from_slice(&run.stdout).unwrap(), 60);
