@@ -83,7 +83,7 @@ pub(crate) fn given(rows: &RecordBatch, columns: &SchemaRef) -> Result<RecordBat
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, UInt64Array};
+    use arrow::array::{ArrayRef, AsArray, UInt64Array};
     use arrow::datatypes::{Int64Type, IntervalUnit};
 
     use super::*;
@@ -105,7 +105,7 @@ mod tests {
     fn numbers_that_a_table_has_no_type_for_are_given_in_one_that_holds_them() {
         let rows = |numbers: Vec<u64>| {
             let field = Field::new("n", DataType::UInt64, false);
-            let array = Arc::new(UInt64Array::from(numbers));
+            let array: ArrayRef = Arc::new(UInt64Array::from(numbers));
             RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]).unwrap()
         };
         let few = rows(vec![1, 2]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
@@ -137,10 +137,12 @@ impl Lake {
 
     /// The store's path of something in the lake, given relative to the lake with `/` between parts.
     pub fn path(&self, relative: &str) -> Path {
-        relative
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .fold(self.prefix.clone(), |path, part| path.join(part))
+        let parts = relative.split('/').filter(|part| !part.is_empty());
+        parts.fold(self.prefix.clone(), |path, part| match PathPart::parse(part) {
+            // As it is, or `größe` would lie in a folder `gr%C3%B6%C3%9Fe`.
+            Ok(whole) => path.join(whole),
+            Err(_) => path.join(part),
+        })
     }
 
     /// The local file of a store path, where the lake is a directory.

@@ -59,3 +59,18 @@ async fn what_validate_lets_pass_can_be_kept_and_what_it_refuses_cannot() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_any_name_lies_in_one_folder_and_is_found_again() {
+    let name = "02_größe x#1?";
+    let world = World::new(with_answers(&[(name, "SELECT 1 AS a")]));
+    for kept in [Kept::Written, Kept::Unchanged] {
+        let report = world.answer().await;
+        assert_eq!((report.answers[1].kept, report.failures), (kept, vec![]));
+    }
+    let folder = std::fs::read_dir(world.dir.path().join("answers").join(name)).unwrap();
+    let mut names: Vec<String> =
+        folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert!(names[0] == "_delta_log" && names[1].starts_with("part-"), "{names:?}");
+}

@@ -443,8 +443,10 @@ impl Table {
 }
 
 fn log_store(lake: &Lake, name: &str) -> Result<LogStoreRef> {
-    let url = lake.url().join(&format!("{name}/"));
-    let url = url.map_err(|e| Error::Location { location: name.to_owned(), reason: e.to_string() })?;
+    let mut url = lake.url().clone();
+    let no_path =
+        |()| Error::Location { location: name.to_owned(), reason: "its lake has no path".to_owned() };
+    url.path_segments_mut().map_err(no_path)?.pop_if_empty().extend(name.split('/')).push("");
     logstore_with(Arc::clone(lake.store()), &url, StorageConfig::default())
         .map_err(|e| delta_error(name, "open the table", e))
 }
