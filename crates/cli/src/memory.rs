@@ -1,4 +1,4 @@
-//! How the process takes its memory.
+//! How the process takes its memory (docs/adr/013).
 
 /// How many separate heaps the system's allocator may keep.
 #[cfg(target_env = "gnu")]
