@@ -174,13 +174,19 @@ impl Context {
 
     /// Opens the lake, and makes it where there is none: for commands that begin something.
     pub(crate) fn lake(&self) -> Result<Lake, Failure> {
-        let unusable = |error: pinmill_lake::Error| match self.settings.text("lake") {
+        let location = self.lake_location();
+        let open = || {
+            Lake::check_tables_at(&location)?;
+            Lake::open(&location)
+        };
+        open().map_err(|error| self.unusable_lake(error))
+    }
+
+    fn unusable_lake(&self, error: pinmill_lake::Error) -> Failure {
+        match self.settings.text("lake") {
             "" => error.into(),
             _ => Failure { exit: CONFIG, ..Failure::from(error).within("setting `lake`") },
-        };
-        let lake = Lake::open(&self.lake_location()).map_err(unusable)?;
-        lake.check_tables()?;
-        Ok(lake)
+        }
     }
 
     /// Opens the lake for a command that works on what is there. Nothing is made: a mistyped folder is an error, and
@@ -188,14 +194,16 @@ impl Context {
     pub(crate) fn lake_there(&self) -> Result<Lake, Failure> {
         self.need_data()?;
         let location = self.lake_location();
-        let lake = Lake::open_existing(&location).map_err(|error| match error {
-            pinmill_lake::Error::Location { reason, .. } => {
+        let open = || {
+            Lake::check_tables_at(&location)?;
+            Lake::open_existing(&location)
+        };
+        open().map_err(|error| match error {
+            pinmill_lake::Error::Missing { location, reason } => {
                 no_data(format!("there is no lake at `{location}`: {reason}"))
             }
-            error => error.into(),
-        })?;
-        lake.check_tables()?;
-        Ok(lake)
+            error => self.unusable_lake(error),
+        })
     }
 
     /// Fails where the data folder is not there, unless nobody named one and the lake is elsewhere.
@@ -225,12 +233,12 @@ impl Context {
         Ok(Arc::new(EmbeddedEngine::new(&config).or_fail()?))
     }
 
-    /// The gateway's settings.
-    pub(crate) fn gateway(&self) -> Result<GatewayConfig, Failure> {
+    /// The gateway's settings, to listen on this address.
+    pub(crate) fn gateway(&self, listen: SocketAddr) -> Result<GatewayConfig, Failure> {
         let settings = &self.settings;
         let defaults = GatewayConfig::default();
         Ok(GatewayConfig {
-            listen: self.listen()?,
+            listen,
             allow_unauthenticated_remote: settings.flag("allow-unauthenticated-remote")?,
             auto_create_topics: settings.flag("gateway.auto-create-topics")?,
             default_partitions: settings.parsed("gateway.default-partitions", "a number of partitions")?,
@@ -253,7 +261,7 @@ impl Context {
     /// The address that `listen` says. Of a name's addresses it is one that other machines reach, where there is one: the
     /// gateway then asks for the flag that allows it, whatever else the name stands for. Else it is the one of IPv4, which
     /// every client tries.
-    fn listen(&self) -> Result<SocketAddr, Failure> {
+    pub(crate) fn listen(&self) -> Result<SocketAddr, Failure> {
         let what = "an address such as 127.0.0.1:8082 or localhost:8082";
         let bad = || self.settings.bad("listen", what);
         let found = self.settings.text("listen").to_socket_addrs();
@@ -313,13 +321,13 @@ mod tests {
 
     #[test]
     fn the_gateway_may_be_told_a_name() {
-        let listen = with("listen", "localhost:8082").gateway().unwrap().listen;
+        let listen = with("listen", "localhost:8082").listen().unwrap();
         assert!(listen.ip().is_loopback() && listen.port() == 8082, "{listen}");
         for address in ["127.0.0.1:1", "[::1]:2"] {
-            assert_eq!(with("listen", address).gateway().unwrap().listen.to_string(), address);
+            assert_eq!(with("listen", address).listen().unwrap().to_string(), address);
         }
         for wrong in ["localhost", "localhost:port", ""] {
-            let failure = with("listen", wrong).gateway().unwrap_err();
+            let failure = with("listen", wrong).listen().unwrap_err();
             assert_eq!(failure.exit, CONFIG);
             assert!(failure.message.contains("such as 127.0.0.1:8082"), "{}", failure.message);
         }

@@ -95,11 +95,15 @@ impl Plan {
     /// The events of a run over a source. Draws from one that is smaller than the reference's stay within what it has:
     /// nearly all others would find no row.
     pub(crate) fn over(source: &dyn Source, options: &Options) -> Self {
-        let small = source.rows().filter(|rows| *rows < REFERENCE_ROWS);
-        let (rows, held) = match (&options.draw, options.rows, small) {
-            (DrawOrder::Sequence, rows, _) => (rows.or(source.rows()), None),
-            (DrawOrder::Replacement, None, Some(small)) => (Some(small), source.held_ids()),
-            (_, rows, _) => (rows, None),
+        let is_small = |rows: &u64| *rows < REFERENCE_ROWS;
+        let (rows, held) = match (&options.draw, options.rows) {
+            (DrawOrder::Sequence, rows) => (rows.or(source.rows()), None),
+            // Where the ids are known, it is they that count: few of them may be large numbers.
+            (DrawOrder::Replacement, None) => match source.held_ids() {
+                Some(held) => (None, Some(held).filter(|held| is_small(&(held.len() as u64)))),
+                None => (source.rows().filter(is_small), None),
+            },
+            (_, rows) => (rows, None),
         };
         Self { held, ..Self::new(options.draw.clone(), rows, options.posts, options.seed) }
     }

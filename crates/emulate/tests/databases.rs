@@ -3,7 +3,6 @@
 #![cfg(feature = "databases")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use futures::StreamExt;
@@ -11,7 +10,6 @@ use pinmill_emulate::{DateForm, Jsonl, Source, SourceError, SourceSpec, Table, o
 use pinmill_testkit::services::Service;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection, SqliteConnection};
-use tokio::net::TcpSocket;
 
 /// The statements that make and fill a table, in the SQL that all three understand but for the names of types.
 struct Dialect {
@@ -183,10 +181,8 @@ async fn rows_of_a_sqlite_file_are_those_that_it_was_loaded_with() {
 
 #[tokio::test]
 async fn a_database_that_refuses_is_named_without_its_password() {
-    // Bound, so that no other program gets the port, and not listening: whoever connects is refused.
-    let nobody = TcpSocket::new_v4().unwrap();
-    nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let port = nobody.local_addr().unwrap().port();
+    let (_nobody, address) = pinmill_testkit::nobody();
+    let port = address.port();
     for scheme in ["mysql", "postgres"] {
         let spec: SourceSpec = format!("{scheme}://me:s3cret@127.0.0.1:{port}/rows").parse().unwrap();
         let error = open(&spec, 0).await.unwrap_err();

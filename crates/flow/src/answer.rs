@@ -84,7 +84,7 @@ pub struct AnswerFailure {
 
 impl AnswerFailure {
     fn new(answer: &Answer, error: &Error) -> Self {
-        Self { name: answer.name.clone(), file: answer.source.path.clone(), reason: chain(error) }
+        Self { name: answer.name.clone(), file: answer.source.path.clone(), reason: error.chain() }
     }
 }
 
@@ -92,18 +92,6 @@ impl fmt::Display for AnswerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.file.display(), self.reason)
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-    }
-    text
 }
 
 /// What became of an answer's table.

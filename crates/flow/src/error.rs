@@ -125,7 +125,8 @@ impl Error {
             ),
             Self::OtherSource { .. } => Some(
                 "a table takes a topic from one source: clean the other one into a data folder of its own \
-                 (--data), or post under another topic prefix; what was posted is safe in the archive",
+                 (--data), or post under another topic prefix; a table that an older pinmill made of an old bucket \
+                 is made anew in a data folder of its own; what was posted is safe in the archive",
             ),
             _ => None,
         }

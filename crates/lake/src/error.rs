@@ -14,6 +14,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// There is nothing at the place.
+    #[error("there is nothing at `{location}`: {reason}")]
+    Missing {
+        /// What was asked for.
+        location: String,
+        /// What is there instead, or not.
+        reason: String,
+    },
     /// The object store failed.
     #[error("cannot {doing} {path}")]
     Store {

@@ -61,7 +61,7 @@ impl Lake {
     /// [`Lake::open`] of what is there: nothing is made.
     ///
     /// # Errors
-    /// As [`Lake::open`], and [`Error::Location`] where there is no such directory.
+    /// As [`Lake::open`], and [`Error::Missing`] where there is no such directory.
     pub fn open_existing(location: &str) -> Result<Self> {
         Self::open_there(location, &LakeOptions::default())
     }
@@ -74,7 +74,7 @@ impl Lake {
         let wrong = |reason: String| Error::Location { location: location.to_owned(), reason };
         if !dir.is_dir() {
             let reason = if dir.exists() { "it is no folder" } else { "there is no such folder" };
-            return Err(wrong(reason.to_owned()));
+            return Err(Error::Missing { location: location.to_owned(), reason: reason.to_owned() });
         }
         let dir = std::fs::canonicalize(&dir).map_err(|e| wrong(e.to_string()))?;
         let url = Url::from_directory_path(&dir).map_err(|()| wrong("not an absolute path".into()))?;
@@ -105,19 +105,20 @@ impl Lake {
         Ok(Self { store, prefix, url, local, direct: false })
     }
 
-    /// Refuses a place whose path Delta's kernel, which takes paths for URLs, would take for another one.
+    /// Refuses a location whose path Delta's kernel, which takes paths for URLs, would take for another one. Looks at the
+    /// name alone, and makes nothing.
     ///
     /// # Errors
     /// [`Error::Location`].
-    pub fn check_tables(&self) -> Result<()> {
-        let Some(misread) = misread(self.prefix.as_ref()) else { return Ok(()) };
-        let location =
-            self.local.as_ref().map_or_else(|| redacted(&self.url), |dir| dir.display().to_string());
+    pub fn check_tables_at(location: &str) -> Result<()> {
+        let Some(dir) = local_dir(location)? else { return Ok(()) };
+        let whole = std::fs::canonicalize(&dir).or_else(|_| std::path::absolute(&dir)).unwrap_or(dir);
+        let Some(misread) = misread(&whole.to_string_lossy()).map(str::to_owned) else { return Ok(()) };
         let reason = format!(
             "the path of a table may hold neither a backslash nor a `%` before two hexadecimal digits, and here is \
              `{misread}`; use a folder with another name"
         );
-        Err(Error::Location { location, reason })
+        Err(Error::Location { location: whole.display().to_string(), reason })
     }
 
     /// The lake as a URL that ends in `/`.
@@ -297,8 +298,9 @@ mod tests {
             ("100%25", Some("`%25`")),
             ("a\\b", Some("`\\`")),
         ] {
-            let lake = Lake::open(dir.path().join(name).to_str().unwrap()).unwrap();
-            let refused = lake.check_tables().map_err(|error| error.to_string());
+            let place = dir.path().join(name);
+            let refused = Lake::check_tables_at(place.to_str().unwrap()).map_err(|error| error.to_string());
+            assert!(!place.exists());
             match misread {
                 None => assert_eq!(refused, Ok(()), "{name}"),
                 Some(misread) => {

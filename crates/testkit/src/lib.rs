@@ -138,6 +138,19 @@ pub fn count(variable: &str, otherwise: usize) -> usize {
     }
 }
 
+/// An address of the loopback at which everybody is refused for as long as the socket lives: it is bound, so that no other
+/// program gets the port, and does not listen.
+///
+/// # Panics
+/// When the system has no port left.
+#[expect(clippy::unwrap_used, reason = "a test cannot go on without")]
+pub fn nobody() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 /// A TCP port of the loopback address that was free a moment ago.
 ///
 /// Prefer to bind port 0 and ask for the address; this is for programs that take only a number.

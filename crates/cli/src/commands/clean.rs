@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Clean, From};
 use crate::commands::serve::clean_options;
-use crate::context::Context;
+use crate::context::{Context, is_there};
 use crate::error::Failure;
 use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
 use crate::streams::close;
@@ -47,7 +47,7 @@ pub(crate) async fn archive(location: Option<&str>) -> Result<Option<Lake>, Fail
     const WANTED: &str = "--archive wants the folder in which `topics/` is";
     let Some(location) = location else { return Ok(None) };
     let lake = Lake::open_existing(location).map_err(|error| match error {
-        pinmill_lake::Error::Location { location, reason } => {
+        pinmill_lake::Error::Missing { location, reason } => {
             Failure::expected(format!("there is no archive at `{location}`: {reason}")).hint(WANTED)
         }
         error => error.into(),
@@ -63,7 +63,7 @@ pub(crate) async fn archive(location: Option<&str>) -> Result<Option<Lake>, Fail
 async fn from_streams(context: &Context) -> Result<CleanReport, Failure> {
     context.need_data()?;
     let dir = context.streams_dir();
-    if !dir.is_dir() {
+    if !is_there(&dir)? {
         let missing = format!("there are no streams: `{}` is not there", dir.display());
         return Err(
             Failure::expected(missing).hint("`pinmill serve` makes it; --data names another data folder")

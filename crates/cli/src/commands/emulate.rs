@@ -28,22 +28,19 @@ pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Fai
     } else {
         writeln!(stdout, "{summary}")?;
     }
-    if summary.events == 0 && args.posts != Some(0) && !stop.is_cancelled() {
-        return Err(Failure::expected("nothing was posted: there are no ids, or the source has no rows"));
-    }
-    complete(&summary)?;
+    complete(&summary, args.posts, &stop)?;
     whole(&summary, args.posts, &stop)
 }
 
-/// Fails when records stayed unacknowledged, or no row was found for any event.
-pub(crate) fn complete(summary: &Summary) -> Result<(), Failure> {
-    if summary.is_complete() && summary.records == 0 && summary.events > 0 {
-        let nothing = format!("nothing was posted: the source has none of the {} ids", summary.events);
-        return Err(Failure::expected(nothing)
-            .hint("--draw sequence goes through all its rows; --ids posts those that a file names"));
-    }
+/// Fails when records stayed unacknowledged, or nothing was posted though something was asked for.
+pub(crate) fn complete(
+    summary: &Summary,
+    posts: Option<u64>,
+    interrupted: &CancellationToken,
+) -> Result<(), Failure> {
     if summary.is_complete() {
-        return Ok(());
+        let is_enough = summary.records > 0 || posts == Some(0) || interrupted.is_cancelled();
+        return if is_enough { Ok(()) } else { Err(nothing_posted(summary.events)) };
     }
     for error in &summary.errors {
         tracing::error!("{error}");
@@ -55,6 +52,14 @@ pub(crate) fn complete(summary: &Summary) -> Result<(), Failure> {
         exit: EXPECTED,
         ..Failure::expected(format!("{} records were not acknowledged", summary.unacknowledged))
     })
+}
+
+fn nothing_posted(events: u64) -> Failure {
+    if events == 0 {
+        return Failure::expected("nothing was posted: there are no ids, or the source has no rows");
+    }
+    Failure::expected(format!("nothing was posted: the source has none of the {events} ids"))
+        .hint("--draw sequence goes through all its rows; --ids posts those that a file names")
 }
 
 /// Fails where a signal ended the posting before all that was asked for was posted.

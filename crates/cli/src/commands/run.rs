@@ -11,7 +11,7 @@ use pinmill_flow::stream::{Freshness, freshness};
 use pinmill_flow::{
     AnswerOptions, AnswerReport, Archiver, AuditOptions, AuditReport, CleanReport, Half, Logs, given_alike,
 };
-use pinmill_gateway::{Gateway, GatewayConfig};
+use pinmill_gateway::Gateway;
 use pinmill_kinesis::Kinesis;
 use pinmill_pipeline::Pipeline;
 use serde_json::json;
@@ -59,7 +59,7 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
         None => None,
     };
     let posted = posted?;
-    emulate::complete(&posted)?;
+    emulate::complete(&posted, Some(args.posts), &interrupted)?;
     let whole = emulate::whole(&posted, Some(args.posts), &interrupted);
     if let Err(failure) = &whole {
         tracing::warn!("{}; what follows is about these alone", failure.message);
@@ -119,7 +119,7 @@ async fn post(
 ) -> Result<Summary, Failure> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let front = context.gateway_runtime()?;
-    let config = GatewayConfig { listen, ..context.gateway()? };
+    let config = context.gateway(listen)?;
     let mut gateway = front.run(Gateway::bind(config, log)).await?.or_fail()?;
     if let Some(kinesis) = kinesis {
         gateway = gateway.with_routes(kinesis.facade_router()).with_native(kinesis.native_router());

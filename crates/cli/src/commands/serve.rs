@@ -23,7 +23,7 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     context.engine()?.validate(&pipeline).await.into_result().or_fail()?;
     let front = context.gateway_runtime()?;
     // First of all that a folder is made for: where the port is taken, nothing is left behind.
-    let listening = front.run(Gateway::listen(context.gateway()?)).await?;
+    let listening = front.run(Gateway::listen(context.gateway(context.listen()?)?)).await?;
     let listening = listening.map_err(|error| not_bound(&error))?;
     let lake = context.lake()?;
     let log = context.log()?;
@@ -128,9 +128,9 @@ fn not_bound(error: &pinmill_gateway::Error) -> Failure {
                 "say so with --allow-unauthenticated-remote, or put a proxy that asks for credentials in front",
             )
         }
-        pinmill_gateway::Error::Bind { .. } => {
-            Failure::chain(error).hint("name another address with --listen; port 0 takes a free one")
-        }
+        pinmill_gateway::Error::Bind { .. } => Failure::chain(error).hint(
+            "is another `pinmill serve` running? name another address with --listen; port 0 takes a free one",
+        ),
         pinmill_gateway::Error::Config { .. } => Failure { exit: CONFIG, ..Failure::chain(error) },
     }
 }
@@ -166,11 +166,20 @@ impl Batch {
         if let Err(error) = self.archiver.run_once().await {
             tell(&Failure::from(error));
         }
-        let mut report = clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await?;
-        // They are told of once, and not in every round.
-        report.unclaimed.clear();
-        crate::commands::clean::tell(&report);
-        if report.records() > 0 {
+        // Nor must a dataset that cannot be cleaned keep answers about the others from being given.
+        let is_new = match clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await {
+            Ok(mut report) => {
+                // They are told of once, and not in every round.
+                report.unclaimed.clear();
+                crate::commands::clean::tell(&report);
+                report.records() > 0
+            }
+            Err(error) => {
+                tell(&Failure::from(error));
+                true
+            }
+        };
+        if is_new {
             let options = AnswerOptions::default();
             let answered = answer(&self.pipeline, &*self.engine, &self.lake, &options).await?;
             for failure in &answered.failures {

@@ -6,22 +6,12 @@ use std::fs::File;
 use std::process::Stdio;
 
 use pinmill_testkit::KillOnDrop;
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde_json::json;
 
 use crate::stream_load::{Load, assert_each_once, assert_places_differ, gather};
-use crate::world::{Client, Server, World, await_some, block_on};
+use crate::world::{Client, World, await_some, block_on};
 
 const STREAMING: &[&str] = &["--batch-every", "off", "--commit-every", "50ms"];
-
-/// Stops a process and returns when it stands still.
-fn pause(server: &Server) {
-    server.child.signal(Signal::STOP).unwrap();
-    let pid = Pid::from_raw(i32::try_from(server.child.id()).unwrap());
-    assert!(pid.is_some());
-    let (_, status) = waitpid(pid, WaitOptions::UNTRACED).unwrap().unwrap();
-    assert!(status.stopped(), "{status:?}");
-}
 
 /// A second server on the same data says that another process has it, and ends.
 fn assert_refused(world: &World) {
@@ -45,14 +35,14 @@ fn stands_still(killed: bool) {
         await_some("rows of the load", || {
             world.stream_table("user").filter(|table| table["rows"] != json!(0))
         });
-        pause(&server);
+        server.pause();
         assert_refused(&world);
         if killed {
             server.kill();
             load.stop();
             return (gather(writers).await, None);
         }
-        server.child.signal(Signal::CONT).unwrap();
+        server.go_on();
         // What was waiting when it went on is answered.
         load.stop();
         (gather(writers).await, Some(server))

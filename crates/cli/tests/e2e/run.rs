@@ -52,11 +52,11 @@ fn an_interrupted_run_says_so_and_how_far_it_came() {
     let mut run = world.command(&["run", "--posts", "1000000000", "--format", "json", "--no-progress"]);
     run.stdout(File::create(&rows).unwrap()).stderr(File::create(&words).unwrap());
     let mut run = KillOnDrop::spawn(&mut run).unwrap();
-    await_some("a post", || {
+    await_some("posts enough for every answer", || {
         // It may be there before the logs are.
         let status = world.output(&["status", "--format", "json"]).stdout;
         let status: Value = serde_json::from_slice(&status).ok()?;
-        status["streams"]["user"]["held"].as_u64().filter(|held| *held > 0)
+        status["streams"]["user"]["held"].as_u64().filter(|held| *held >= 200)
     });
     run.signal(Signal::INT).unwrap();
     let status = run.wait().unwrap();

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde_json::{Value, json};
 
 use crate::data::TABLES;
 use crate::stream_load::{Load, STREAM, assert_each_once, assert_places_differ, gather, put_users};
-use crate::world::{Client, Server, World, await_some, block_on};
+use crate::world::{Client, World, await_some, block_on};
 
 const STREAMING: &[&str] = &["--batch-every", "off", "--commit-every", "50ms"];
 
@@ -138,15 +137,6 @@ fn a_second_system_with_a_stream_of_the_same_name_does_not_touch_the_firsts_rows
     first.assert_balanced();
 }
 
-/// Stops a process until it is told to go on, and returns when it stands still.
-fn pause(server: &Server) {
-    server.child.signal(Signal::STOP).unwrap();
-    let pid = Pid::from_raw(i32::try_from(server.child.id()).unwrap());
-    assert!(pid.is_some());
-    let (_, status) = waitpid(pid, WaitOptions::UNTRACED).unwrap().unwrap();
-    assert!(status.stopped(), "{status:?}");
-}
-
 #[test]
 fn a_server_that_stood_still_for_moments_loses_nothing_and_doubles_nothing() {
     let (world, load) = (World::new(), Load::on(&["user"]));
@@ -157,9 +147,9 @@ fn a_server_that_stood_still_for_moments_loses_nothing_and_doubles_nothing() {
         load.until_acknowledged(1).await;
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            pause(&server);
+            server.pause();
             tokio::time::sleep(Duration::from_millis(100)).await;
-            server.child.signal(Signal::CONT).unwrap();
+            server.go_on();
         }
         // What was waiting when it went on is answered too.
         load.stop();

@@ -251,9 +251,9 @@ fn variables_of_others_may_hold_any_bytes_and_a_stray_one_gets_a_suggestion() {
 #[test]
 fn an_emulator_that_reaches_nobody_says_why_at_its_first_try() {
     let world = World::new();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_nobody, address) = pinmill_testkit::nobody();
     let (summary, words) = (world.path("summary"), world.path("words"));
-    let url = format!("http://{nobody}");
+    let url = format!("http://{address}");
     let mut emulate = world.command(&["emulate", "--url", &url, "--posts", "1", "--pace", "max"]);
     emulate.stdout(File::create(&summary).unwrap()).stderr(File::create(&words).unwrap());
     let _emulate = KillOnDrop::spawn(&mut emulate).unwrap();

@@ -6,6 +6,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pinmill_testkit::KillOnDrop;
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde_json::{Value, json};
 
 /// How long a test waits for something that will come; long, because machines are busy.
@@ -189,6 +190,19 @@ impl Server {
         self.child.kill().unwrap();
     }
 
+    /// Stops the process until it is told to go on, and returns when it stands still.
+    pub(crate) fn pause(&self) {
+        self.child.signal(Signal::STOP).unwrap();
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        assert!(pid.is_some());
+        let (_, status) = waitpid(pid, WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.child.signal(Signal::CONT).unwrap();
+    }
+
     /// SIGTERM, and waits for the end, which must be a clean one.
     pub(crate) fn stop(self) {
         self.stop_within(PATIENCE);
@@ -196,7 +210,7 @@ impl Server {
 
     /// The same for a server that must not take longer.
     pub(crate) fn stop_within(mut self, limit: Duration) {
-        self.child.signal(rustix::process::Signal::TERM).unwrap();
+        self.child.signal(Signal::TERM).unwrap();
         let status = await_end(&mut self.child, limit, "serve, after SIGTERM");
         assert!(status.success(), "serve ended with {status} after SIGTERM");
     }

@@ -1,12 +1,10 @@
 //! Posts to topics, against a server that fails in the ways that a test says, and remembers what it was sent.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pinmill_emulate::{DateForm, DrawOrder, Generator, Jsonl, Options, Table, Target, emulate};
-use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Act, Request, Server};
@@ -163,10 +161,8 @@ async fn tries_come_to_an_end() {
 
 #[tokio::test]
 async fn a_gateway_that_is_not_there_is_named() {
-    // Bound, so that no other program gets the port, and not listening: whoever connects is refused.
-    let nobody = TcpSocket::new_v4().unwrap();
-    nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let nowhere = format!("http://{}", nobody.local_addr().unwrap());
+    let (_nobody, address) = pinmill_testkit::nobody();
+    let nowhere = format!("http://{address}");
     let target = Target::topics(&nowhere, None).unwrap();
     let summary = run(Options { retries: 1, posts: Some(5), connections: 1, ..Options::new(target) }).await;
     assert!(summary.gave_up.as_ref().is_some_and(|why| why.contains("refused")), "{:?}", summary.gave_up);

@@ -1,7 +1,7 @@
 //! Gathering what the archive holds of one topic partition.
 
 use pinmill_lake::RangeSum;
-use pinmill_lake::archive::{Archive, ArchivedObject, Compression, Manifest, ObjectName, ReadOptions};
+use pinmill_lake::archive::{Archive, ArchivedObject, Manifest, ReadOptions};
 
 use super::balance::Archived;
 use crate::Result;
@@ -41,7 +41,8 @@ pub(super) async fn archived(
         false => survey.sum_up(until).await?,
     }
     let (own, gone) = (survey.is_own(generation).await?, survey.gone().await?);
-    Ok(Archived { own, ranges: survey.ranges, repeated: survey.repeated, gone })
+    let until = Some(until).filter(|until| *until > 0);
+    Ok(Archived { own, until, ranges: survey.ranges, repeated: survey.repeated, gone })
 }
 
 impl Survey<'_> {
@@ -63,16 +64,8 @@ impl Survey<'_> {
         Ok(gone)
     }
 
-    /// The manifest of the object that begins at an offset, whatever its compression.
     async fn manifest_at(&self, first_offset: u64) -> Result<Option<Manifest>> {
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let topic = self.topic.to_owned();
-            let name = ObjectName { topic, partition: self.partition, first_offset, compression };
-            if let Some(manifest) = self.archive.manifest(&name).await? {
-                return Ok(Some(manifest));
-            }
-        }
-        Ok(None)
+        Ok(self.archive.manifest_at(self.topic, self.partition, first_offset).await?)
     }
 
     fn begins_object(&self, offset: u64) -> bool {

@@ -74,6 +74,8 @@ pub(crate) struct Archived {
     /// The archiver wrote it, from the log's own topic: it begins at offset 0, has no gaps, and holds a record once.
     /// What another sink left may begin anywhere, and have gaps and repeats.
     pub(crate) own: bool,
+    /// The offset up to which it was looked at, where it held anything then.
+    pub(crate) until: Option<u64>,
     /// Its ranges, ascending.
     pub(crate) ranges: Vec<RangeSum>,
     /// Records that an object before held already, as far as objects were read.
@@ -206,7 +208,9 @@ fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut
     }
     let archived_next = ranges.last().map_or(0, |range| range.last.saturating_add(1));
     let accounted_from = if *own { 0 } else { archived_next };
-    for (first, last) in gaps(accounted_from, ranges, beginning) {
+    // What was archived since, and has left the log since, is not known here.
+    let to = facts.archived.until.map_or(beginning, |until| until.min(beginning));
+    for (first, last) in gaps(accounted_from, ranges, to) {
         problems.add(first, last, "the log no longer holds them, and no archive object does".to_owned());
     }
     for hole in &facts.log.holes {

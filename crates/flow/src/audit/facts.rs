@@ -114,22 +114,14 @@ pub(super) async fn archive_ends(archive: &Archive) -> Result<BTreeMap<(String, 
         let newest = archive.manifests(&topic, partition, 0).await?.last().copied();
         let end = match newest {
             None => u64::MAX,
-            Some(first) => end_of_object(archive, &topic, partition, first).await?,
+            Some(first) => {
+                let manifest = archive.manifest_at(&topic, partition, first).await?;
+                manifest.map_or(u64::MAX, |manifest| manifest.sum.last.saturating_add(1))
+            }
         };
         ends.insert((topic, partition), end);
     }
     Ok(ends)
-}
-
-/// The offset after the last one of the object that begins at `first`, by its manifest.
-async fn end_of_object(archive: &Archive, topic: &str, partition: u32, first: u64) -> Result<u64> {
-    let objects = archive.objects(topic, partition, first).await?;
-    for object in objects.into_iter().filter(|object| object.first_offset == first) {
-        if let Some(manifest) = archive.manifest(&object.name(topic, partition)).await? {
-            return Ok(manifest.sum.last.saturating_add(1));
-        }
-    }
-    Ok(u64::MAX)
 }
 
 /// All topic partitions that any stage knows, ascending.

@@ -102,7 +102,12 @@ impl<'a> Run<'a> {
             None => {
                 let options = ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
                 let opened = self.archive.read(topic, *partition, from, options).await?;
-                let source = Source::new(self.archive, self.own, opened.generation());
+                let generation = match opened.generation() {
+                    // Of another archive the newest object may have come without its manifest.
+                    None if !self.own => self.archive.generation(topic, *partition).await?,
+                    known => known.map(str::to_owned),
+                };
+                let source = Source::new(self.archive, self.own, generation.as_deref());
                 self.loader.comes_from(index, source).await?;
                 reader.insert(opened)
             }

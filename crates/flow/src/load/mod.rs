@@ -139,7 +139,7 @@ impl<'a> Loader<'a> {
     ) -> Result<usize> {
         let after = self.table.position(topic, partition).await?;
         if let Some(given) = generation {
-            self.same_generation(topic, partition, given).await?;
+            self.same_generation(topic, given).await?;
         }
         let held = self.shared.quarantine.ahead(topic, partition, after).await?;
         let index = self.partitions.len();
@@ -148,10 +148,12 @@ impl<'a> Loader<'a> {
         Ok(index)
     }
 
-    async fn same_generation(&mut self, topic: &str, partition: u32, given: &str) -> Result<()> {
+    /// All partitions of a topic are of one: also one that is new must not join those of another.
+    async fn same_generation(&mut self, topic: &str, given: &str) -> Result<()> {
         let totals = self.table.totals().await?;
-        let found = totals.get(&(topic.to_owned(), partition)).and_then(|totals| totals.generation.clone());
-        match found.filter(|found| found != given) {
+        let of_topic = totals.iter().filter(|((name, _), _)| name == topic);
+        let found = of_topic.filter_map(|(_, totals)| totals.generation.clone()).find(|found| found != given);
+        match found {
             None => Ok(()),
             Some(found) => Err(Error::Lake(pinmill_lake::Error::Generation {
                 place: format!("table {}", self.table.name()),
@@ -270,7 +272,10 @@ impl<'a> Loader<'a> {
         };
         let committed = self.table.commit(&plan).await;
         if matches!(committed, Ok(Committed::AlreadyCommitted) | Err(pinmill_lake::Error::Fenced { .. })) {
-            self.take_back(&share.rejected).await?;
+            // What is left there a replay takes out; that somebody else is at work is the news.
+            if let Err(error) = self.take_back(&share.rejected).await {
+                tracing::warn!(error = %error.chain(), "the quarantine keeps what another run found clean");
+            }
         }
         match committed? {
             Committed::Committed { version, .. } => {

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | the lake's own archive | the topic's generation, which the manifests say |
 //! | another archive with manifests | the same |
-//! | another archive without | its place, after [`ARCHIVE`] |
+//! | another archive, none of whose objects has one | its place, after [`ARCHIVE`] |
 
 use pinmill_lake::archive::Archive;
 
@@ -23,24 +23,32 @@ const ARCHIVE: &str = "archive ";
 pub(crate) struct Source {
     /// The archive is the lake's own.
     own: bool,
-    /// What commits note of it.
-    noted: Option<String>,
+    /// The topic's generation, where a manifest says it.
+    generation: Option<String>,
+    /// The archive's place, after [`ARCHIVE`].
+    place: String,
 }
 
 impl Source {
     /// A topic partition of an archive, with the generation that its manifests say.
     pub(crate) fn new(archive: &Archive, own: bool, generation: Option<&str>) -> Self {
-        let place = || format!("{ARCHIVE}{}", archive.place());
-        let noted = generation.map(str::to_owned).or_else(|| (!own).then(place));
-        Self { own, noted }
+        let place = format!("{ARCHIVE}{}", archive.place());
+        Self { own, generation: generation.map(str::to_owned), place }
+    }
+
+    /// What commits note of it.
+    fn noted(&self) -> Option<&str> {
+        self.generation.as_deref().or((!self.own).then_some(&*self.place))
     }
 
     /// Whether a table that has covered records of `found`, where that was noted, may go on with these.
     fn continues(&self, found: Option<&str>) -> bool {
-        match (found, self.noted.as_deref()) {
-            (Some(found), Some(noted)) => found == noted,
-            // An own object whose manifest is still to be written, or was lost.
-            (Some(found), None) => !found.starts_with(ARCHIVE),
+        match (found, self.generation.as_deref()) {
+            // It had no manifest at all when the table began with it.
+            (Some(found), _) if !self.own && found == self.place => true,
+            (Some(found), Some(generation)) => found == generation,
+            // Own objects whose manifests are still to be written, or were lost.
+            (Some(found), None) => self.own && !found.starts_with(ARCHIVE),
             // Noted by nobody: a table that was written before commits noted it.
             (None, _) => self.own,
         }
@@ -78,10 +86,10 @@ impl Loader<'_> {
                 partition: key.1,
                 position,
                 found: words(found, false),
-                given: words(source.noted.as_deref(), source.own),
+                given: words(source.noted(), source.own),
             });
         }
-        partition.generation = source.noted;
+        partition.generation = found.or(source.noted()).map(str::to_owned);
         Ok(())
     }
 }
@@ -90,18 +98,21 @@ impl Loader<'_> {
 mod tests {
     use super::*;
 
-    fn source(own: bool, noted: Option<&str>) -> Source {
-        Source { own, noted: noted.map(str::to_owned) }
+    /// The place of an archive that is not ours.
+    const B: &str = "archive file:///b/topics";
+
+    fn source(own: bool, generation: Option<&str>) -> Source {
+        Source { own, generation: generation.map(str::to_owned), place: B.to_owned() }
     }
 
     #[test]
     fn a_table_goes_on_with_the_source_that_it_began_with() {
-        let (ours, theirs) = (source(true, Some("g1")), source(false, Some("archive file:///b/topics")));
+        let (ours, theirs) = (source(true, Some("g1")), source(false, None));
         for source in [&ours, &theirs] {
-            assert!(source.continues(source.noted.as_deref()));
+            assert!(source.continues(source.noted()));
         }
-        assert!(!ours.continues(theirs.noted.as_deref()));
-        assert!(!theirs.continues(ours.noted.as_deref()));
+        assert!(!ours.continues(theirs.noted()));
+        assert!(!theirs.continues(ours.noted()));
         assert!(!ours.continues(Some("g2")), "the topic was made anew");
         assert!(!theirs.continues(Some("archive file:///c/topics")), "another bucket");
     }
@@ -110,14 +121,21 @@ mod tests {
     fn an_object_without_a_manifest_is_its_topics_own_and_never_an_old_buckets() {
         let without = source(true, None);
         assert!(without.continues(Some("g1")));
-        assert!(!without.continues(Some("archive file:///b/topics")));
+        assert!(!without.continues(Some(B)));
+    }
+
+    #[test]
+    fn an_archive_that_had_no_manifests_at_first_is_the_same_one_when_it_has() {
+        let theirs = source(false, Some("g1"));
+        assert!(theirs.continues(Some(B)) && theirs.continues(Some("g1")));
+        assert!(!theirs.continues(Some("g2")));
     }
 
     #[test]
     fn tables_from_before_sources_were_noted_go_on_with_the_lakes_own_archive_alone() {
         assert!(source(true, Some("g1")).continues(None));
         assert!(source(true, None).continues(None));
-        assert!(!source(false, Some("archive file:///b/topics")).continues(None));
+        assert!(!source(false, None).continues(None));
         assert!(!source(false, Some("g1")).continues(None));
     }
 }

@@ -111,7 +111,11 @@ async fn assert_fenced_before(put: &'static str) {
     let sources = vec![StreamSource { log: world.event_log(), kind: SourceKind::Streams }];
     let config = StreamConfig { commit_every: Duration::from_millis(1), ..quick() };
     let first = Streamer::new(world.pipeline.clone(), Arc::new(engine()), &lake, sources, config);
-    let mut first = tokio::spawn(async move { first.run(CancellationToken::new()).await });
+    let stop = CancellationToken::new();
+    let mut first = tokio::spawn({
+        let stop = stop.clone();
+        async move { first.run(stop).await }
+    });
     tokio::select! {
         () = gate.reached() => {}
         ended = &mut first => panic!("it never came to a put of {put}: {ended:?}"),
@@ -124,7 +128,8 @@ async fn assert_fenced_before(put: &'static str) {
         "its successor loads what it had read, and what came since"
     );
     gate.open();
-    // It was not told to stop: it ends by itself.
+    // A dataset's loop that has ended waits to be told to stop, and keeps new shards in the log meanwhile.
+    stop.cancel();
     let error = first.await.unwrap().unwrap_err();
     assert!(matches!(&error, Error::Lake(pinmill_lake::Error::Fenced { .. })), "{put}: {error}");
     let words = error.to_string();

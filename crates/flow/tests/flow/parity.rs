@@ -191,7 +191,7 @@ fn one_step(fetch_bytes: usize, workers: usize) -> StreamConfig {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_halves_give_the_same_rows_whatever_the_chunks_and_however_many_may_share_them() {
     let mut dice = pinmill_testkit::rng();
-    let rows: usize = std::env::var("PINMILL_ROWS").map_or(10_000, |rows| rows.parse().unwrap());
+    let rows = pinmill_testkit::count("PINMILL_ROWS", 10_000);
     let values: Vec<_> = (0..rows).map(|_| record(&mut dice, 8, 1)).collect();
     for chunk in [1, 2, 7, 1_000, usize::MAX] {
         // Three hundred of the smallest tell as much as ten thousand.

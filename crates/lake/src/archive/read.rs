@@ -15,7 +15,7 @@ use object_store::path::Path;
 use tokio::sync::mpsc;
 
 use super::split::{Cursor, ObjectState, append_unwrapped, decoder};
-use super::{Archive, ArchivedObject, Manifest, ObjectName, cut};
+use super::{Archive, ArchivedObject, Compression, Manifest, ObjectName, cut};
 use crate::{Error, RangeSum, Result};
 
 /// How a partition is read.
@@ -152,6 +152,34 @@ impl Archive {
         let path = self.manifest_path(name);
         let Some(bytes) = self.lake.get(&path).await? else { return Ok(None) };
         Manifest::decode(&bytes).map(Some).map_err(|e| Error::corrupt(self.lake.relative(&path), e))
+    }
+
+    /// The manifest of the object that begins at an offset, whatever its compression.
+    ///
+    /// # Errors
+    /// As [`Archive::manifest`].
+    pub async fn manifest_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        first_offset: u64,
+    ) -> Result<Option<Manifest>> {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let name = ObjectName { topic: topic.to_owned(), partition, first_offset, compression };
+            if let Some(manifest) = self.manifest(&name).await? {
+                return Ok(Some(manifest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The generation of a topic that the first manifest of its partition says; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Corrupt`].
+    pub async fn generation(&self, topic: &str, partition: u32) -> Result<Option<String>> {
+        let Some(&first) = self.manifests(topic, partition, 0).await?.first() else { return Ok(None) };
+        Ok(self.manifest_at(topic, partition, first).await?.and_then(|manifest| manifest.generation))
     }
 
     /// Reads a partition's records from offset `from` on, as far as there are objects now.

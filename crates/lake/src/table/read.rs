@@ -106,7 +106,11 @@ impl Table {
             let covers = |of: &&PartitionTotals| {
                 of.partition == id.partition && (of.sum.first..=of.sum.last).contains(&id.offset)
             };
-            let topics = totals.values().filter(covers).count();
+            let own = totals.get(&(id.topic.clone(), id.partition));
+            let topics = match own.is_some_and(|own| covers(&own)) {
+                true => totals.values().filter(covers).count(),
+                false => return false,
+            };
             let rows = rows.get(&(id.partition, id.offset)).copied().unwrap_or_default();
             (1..=rows).contains(&topics)
         };

@@ -73,7 +73,7 @@ async fn of_two_that_commit_the_same_version_at_the_same_moment_one_lands_and_th
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sixteen_writers_of_different_partitions_all_land() {
     const WRITERS: u32 = 16;
-    let commits: u64 = std::env::var("PINMILL_COMMITS").map_or(15, |n| n.parse().unwrap());
+    let commits = pinmill_testkit::count("PINMILL_COMMITS", 15) as u64;
     let lake = FaultyStore::new().lake();
     open(&lake).await;
     let writers = (0..WRITERS).map(|partition| {
