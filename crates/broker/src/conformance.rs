@@ -56,6 +56,7 @@ pub async fn run(log: Log, prefix: &str) {
         concurrent_appends_keep_each_record_once_and_each_writer_in_order,
         time_stamps_never_go_back_and_find_offsets,
         positions_are_kept_for_each_reader,
+        what_is_forgotten_ends_where_a_reader_goes_on,
         a_topic_grows_and_keeps_what_it_has,
         a_deleted_topic_is_gone_and_its_namesake_starts_anew,
     );
@@ -319,6 +320,24 @@ pub async fn positions_are_kept_for_each_reader(log: &Log, topic: &str) {
     assert_eq!(log.position(&one, topic, 0).await.unwrap(), Some(5));
     assert_eq!(log.position(&two, topic, 0).await.unwrap(), Some(7));
     assert_eq!(log.position(&one, topic, 1).await.unwrap(), None);
+}
+
+/// What is forgotten is at most what every reader has passed, and nothing from the offset on.
+pub async fn what_is_forgotten_ends_where_a_reader_goes_on(log: &Log, topic: &str) {
+    log.create_topic(topic, 1).await.unwrap();
+    for n in 0..10 {
+        log.append(topic, 0, vec![text(&n.to_string())]).await.unwrap();
+    }
+    log.commit_position("slow", topic, 0, 4).await.unwrap();
+    for before in [4, 8] {
+        log.forget_before(topic, 0, before).await.unwrap();
+        let held = log.offsets(topic, 0).await.unwrap();
+        assert!(held.beginning <= 4, "the reader has yet to read from 4 on, not from {}", held.beginning);
+        assert_eq!(held.end, 10);
+        let read = log.read(topic, 0, 4, AT_ONCE).await.unwrap();
+        assert_eq!(read.first().map(|record| record.offset), Some(4));
+    }
+    assert!(matches!(log.forget_before("no-such-topic", 0, 1).await, Err(Error::UnknownTopic(_))));
 }
 
 /// New partitions are empty, old ones keep records and offsets, and asking for fewer changes nothing.

@@ -155,6 +155,11 @@ impl EventLog for EmbeddedLog {
         Ok(self.log.commit_position(reader, topic, partition, next_offset).await?)
     }
 
+    async fn forget_before(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        let topic = topic.to_owned();
+        self.blocking(move |log| log.forget_before(&topic, partition, offset).map(|_| ())).await
+    }
+
     fn max_record_bytes(&self) -> usize {
         self.log.max_record_bytes()
     }

@@ -217,6 +217,16 @@ pub trait EventLog: Send + Sync + Debug {
         next_offset: u64,
     ) -> Result<()>;
 
+    /// Lets the records before `offset` go, as far as the log can: it may keep some of them for now. What a registered
+    /// reader has yet to read stays.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Unavailable`], [`Error::Failed`].
+    async fn forget_before(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        let _ = offset;
+        self.offsets(topic, partition).await.map(|_| ())
+    }
+
     /// Largest record the log takes, in bytes of key, value and headers together.
     fn max_record_bytes(&self) -> usize {
         usize::MAX

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::disk::{Open, write_all_at};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::health::{Health, lock};
 use crate::log::Inner;
 use crate::partition::Partition;
@@ -139,6 +139,34 @@ fn retain(partition: &Partition, passed: Option<u64>) -> Result<u64> {
     }
     let removed = partition.remove_first(count)?;
     rolled.map(|()| removed)
+}
+
+/// Lets go the segments that end at or before an offset. What is being written ends where this begins, so that it can
+/// go next time. The caller keeps the topic from being deleted.
+pub(crate) fn forget_before(inner: &Inner, partition: &Partition, offset: u64) -> Result<u64> {
+    if partition.deleted.load(Ordering::Acquire) {
+        return Err(Error::UnknownTopic(partition.topic.to_string()));
+    }
+    let generation = uuid::Uuid::from_bytes(partition.identity.generation).to_string();
+    let of_readers = inner.positions.all().into_iter().filter(|(key, value)| {
+        *key.topic == *partition.topic && key.partition == partition.id && value.generation == generation
+    });
+    let before = of_readers.map(|(_, value)| value.next).fold(offset, u64::min);
+    {
+        let mut writer = lock(&partition.writer);
+        inner.shared.check_writable()?;
+        let next = writer.next;
+        let begun =
+            partition.held.read().unwrap_or_else(PoisonError::into_inner).segments.last().map(|s| s.base);
+        if begun.is_some_and(|base| base < before) {
+            partition.roll(&mut writer, next)?;
+        }
+    }
+    let count = {
+        let held = partition.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.segments.iter().skip(1).take_while(|next| next.base <= before).count()
+    };
+    partition.remove_first(count)
 }
 
 /// Appends all positions once more, in a new segment, and lets the segments before it go.

@@ -313,6 +313,17 @@ impl Log {
         keeper::apply_retention(&self.inner)
     }
 
+    /// Lets the records before an offset go, in whole segments, except what a registered reader has yet to read; returns
+    /// how many segments went.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Io`], [`Error::DiskFull`].
+    pub fn forget_before(&self, topic: &str, partition: u32, offset: u64) -> Result<u64> {
+        let partition = self.inner.partition(topic, partition)?;
+        let _admin = self.inner.begin_admin()?;
+        keeper::forget_before(&self.inner, &partition, offset)
+    }
+
     /// Largest record that is taken: key, value and headers together, in bytes.
     pub fn max_record_bytes(&self) -> usize {
         self.inner.shared.config.max_record_bytes
