@@ -1,5 +1,9 @@
 //! What becomes of a stream's shards by a split, a merge, or a new number of them: pure functions from shards to shards.
 //!
+//! Clocks stand still, go back, and are coarser than two changes of shards. The times of shards do not: a child is made at
+//! least a second after each of its parents in the sense of sequence numbers, so its numbers are above all of theirs, and
+//! no shard is closed before it was opened.
+//!
 //! Shards that a plan closes get an end offset of 0; whoever carries the plan out puts the true one in, once nothing
 //! is being written to them any more.
 
@@ -65,9 +69,10 @@ fn split_in_place(shards: &mut Vec<Shard>, index: u32, key: u128, now_ms: i64) -
     if key <= range.start.saturating_add(1) || key >= range.end {
         return Err(Refusal::KeyOutside(range));
     }
-    close(shards, index, now_ms);
-    shards.push(child(HashRange { start: range.start, end: key - 1 }, index, None, now_ms));
-    shards.push(child(HashRange { start: key, end: range.end }, index, None, now_ms));
+    let birth = close(shards, &[index], now_ms);
+    let child = |range| birth.child(range, index, None);
+    shards.push(child(HashRange { start: range.start, end: key - 1 }));
+    shards.push(child(HashRange { start: key, end: range.end }));
     Ok(())
 }
 
@@ -76,22 +81,36 @@ fn merge_in_place(shards: &mut Vec<Shard>, first: u32, second: u32, now_ms: i64)
     if low.end.checked_add(1) != Some(high.start) {
         return Err(Refusal::NotAdjacent);
     }
-    close(shards, first, now_ms);
-    close(shards, second, now_ms);
-    shards.push(child(HashRange { start: low.start, end: high.end }, first, Some(second), now_ms));
+    let birth = close(shards, &[first, second], now_ms);
+    shards.push(birth.child(HashRange { start: low.start, end: high.end }, first, Some(second)));
     Ok(())
 }
 
-fn child(range: HashRange, parent: u32, adjacent_parent: Option<u32>, now_ms: i64) -> Shard {
-    // A second later than its parent's end, so that its sequence numbers are above all of the parent's.
-    let created_s = seconds(now_ms) + 1;
-    Shard { range, created_s, opened_ms: now_ms, parent: Some(parent), adjacent_parent, closed: None }
+/// The times of shards that are being made.
+#[derive(Debug, Clone, Copy)]
+struct Birth {
+    created_s: u64,
+    opened_ms: i64,
 }
 
-fn close(shards: &mut [Shard], index: u32, now_ms: i64) {
-    if let Some(shard) = shards.get_mut(index as usize) {
-        shard.closed = Some(Closed { at_ms: now_ms, end_offset: 0 });
+impl Birth {
+    fn child(self, range: HashRange, parent: u32, adjacent_parent: Option<u32>) -> Shard {
+        let Self { created_s, opened_ms } = self;
+        Shard { range, created_s, opened_ms, parent: Some(parent), adjacent_parent, closed: None }
     }
+}
+
+/// Closes shards and says when their children are made.
+fn close(shards: &mut [Shard], parents: &[u32], now_ms: i64) -> Birth {
+    let of_parents = || parents.iter().filter_map(|index| shards.get(*index as usize));
+    let newest_s = of_parents().map(|parent| parent.created_s).max().unwrap_or(0);
+    let opened_ms = of_parents().map(|parent| parent.opened_ms).fold(now_ms, i64::max);
+    for index in parents {
+        if let Some(shard) = shards.get_mut(*index as usize) {
+            shard.closed = Some(Closed { at_ms: opened_ms, end_offset: 0 });
+        }
+    }
+    Birth { created_s: seconds(now_ms).max(newest_s) + 1, opened_ms }
 }
 
 fn open_shard(shards: &[Shard], index: u32) -> Result<&Shard, Refusal> {
@@ -136,11 +155,9 @@ mod tests {
                 let start = children.iter().map(|child| child.range.start).min().unwrap();
                 let end = children.iter().map(|child| child.range.end).max().unwrap();
                 assert!(start <= shard.range.start && end >= shard.range.end);
-                assert!(
-                    children
-                        .iter()
-                        .all(|child| child.created_s > shard.created_s || child.opened_ms >= shard.opened_ms)
-                );
+                let closed = shard.closed.unwrap();
+                assert!(closed.at_ms >= shard.opened_ms);
+                assert!(children.iter().all(|child| child.opened_ms >= closed.at_ms));
             }
         }
     }
@@ -196,8 +213,41 @@ mod tests {
         }
     }
 
+    /// A shard's first number is above the last number of each of its parents.
+    fn assert_numbers_ascend(shards: &[Shard]) {
+        for (index, shard) in (0_u32..).zip(shards) {
+            let starting = shard.starting_sequence_number(index);
+            for parent in shard.parent.into_iter().chain(shard.adjacent_parent) {
+                let ending = shards[parent as usize].ending_sequence_number(parent).unwrap();
+                assert!(starting > ending, "shard {index} starts at or below the end of its parent {parent}");
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(pinmill_testkit::property(100))]
+
+        #[test]
+        fn a_childs_numbers_are_above_its_parents_however_the_clock_goes(
+            first in 1_u32..8,
+            steps in prop::collection::vec((0_u8..3, any::<u32>(), any::<u128>(), -2000_i64..2000), 0..40),
+            is_standing: bool,
+        ) {
+            let (mut shards, mut now_ms) = (shards(first), NOW);
+            for (step, pick, key, passed_ms) in steps {
+                now_ms += if is_standing { 0 } else { passed_ms };
+                let open = open_by_range(&shards);
+                let at = pick as usize % open.len();
+                let after = match step {
+                    0 => split(&shards, open[at], key, now_ms),
+                    1 => merge(&shards, open[at], open[(at + 1) % open.len()], now_ms),
+                    _ => scale(&shards, 1 + pick % 8, now_ms),
+                };
+                shards = after.unwrap_or(shards);
+                assert_whole(&shards);
+                assert_numbers_ascend(&shards);
+            }
+        }
 
         #[test]
         fn any_walk_of_changes_keeps_every_hash_key_in_one_open_shard(
