@@ -1,13 +1,13 @@
 //! The streams that there are, kept durably in the log itself.
 //!
 //! # Format
-//! Topic [`TOPIC`], one partition, one record a change: the key is the stream's name, the value the whole state of the stream
-//! after the change as JSON ([`StreamState`]), or none where the stream is gone. The last record of a name says what it is, so
-//! reading twice, or from before a compaction, gives the same. As the reader [`READER`], the catalog's position is the first
-//! record that is still needed; it keeps retention off them.
+//! Topic [`TOPIC`], one partition; the key of a record is the stream's name, its value what `records` describes, or none
+//! where the stream is gone. Reading records twice, or from before a compaction, gives the same. As the reader [`READER`],
+//! the catalog's position is the first record that is still needed; it keeps retention off them.
 //!
-//! Compaction: when there are many more records than streams, the states of all streams are appended once more, and the
-//! position moves to the first of them. A crash before the position moved leaves records that say the same twice.
+//! Compaction: when there are many more records than streams, the states of all streams are appended once more, the
+//! position moves to the first of them, and the log lets go what lies before it. A crash before the position moved leaves
+//! records that say the same twice; one after it leaves records that nobody reads until the next compaction.
 //!
 //! # Order of steps, and what a crash between them leaves
 //! | change | steps | after a crash |
@@ -20,12 +20,13 @@
 //! The record in bold is the moment of the change. When its append fails in a way that leaves open whether it was stored, the
 //! client is told that the change failed and memory keeps the state before it; a restart may show the change done.
 
+mod records;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use pinmill_broker::{Error, EventLog, ReadLimit, Record};
+use pinmill_broker::{Error, EventLog, ReadLimit};
 use tokio::sync::watch;
 
 use crate::error::{ApiError, OpenError};
@@ -147,7 +148,7 @@ impl Catalog {
             let state = make(&catalog)?;
             let partitions = u32::try_from(state.shards.len()).unwrap_or(u32::MAX);
             catalog.make_topic(&state.name, partitions).await?;
-            catalog.record(&state, &mut written).await?;
+            catalog.record(None, &state, &mut written).await?;
             let mut streams = catalog.streams.write().unwrap_or_else(PoisonError::into_inner);
             streams.insert(state.name.clone(), Live::new(state));
             drop(streams);
@@ -178,22 +179,23 @@ impl Catalog {
         Ok(self.log.create_topic(name, partitions).await?)
     }
 
-    /// Changes a stream in ways that leave its shards alone.
+    /// Changes a stream in ways that leave its shards alone, and returns what it was before.
     pub(crate) async fn update(
         self: &Arc<Self>,
         name: &str,
-        change: impl FnOnce(&mut StreamState) -> Result<(), ApiError> + Send + 'static,
-    ) -> Result<(), ApiError> {
+        change: impl FnOnce(&Self, &mut StreamState) -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<Arc<StreamState>, ApiError> {
         let (catalog, name) = (Arc::clone(self), name.to_owned());
         detached(async move {
             let mut written = catalog.writer.lock().await;
             let live = catalog.get(&name).ok_or_else(|| gone(&name))?;
-            let mut state = StreamState::clone(&live.state());
-            change(&mut state)?;
-            catalog.record(&state, &mut written).await?;
+            let before = live.state();
+            let mut state = StreamState::clone(&before);
+            change(&catalog, &mut state)?;
+            catalog.record(Some(&before), &state, &mut written).await?;
             live.set(state);
             catalog.changed();
-            Ok(())
+            Ok(before)
         })
         .await
     }
@@ -219,7 +221,7 @@ impl Catalog {
                     closed.end_offset = catalog.log.offsets(&name, index).await?.end;
                 }
             }
-            catalog.record(&state, &mut written).await?;
+            catalog.record(Some(&before), &state, &mut written).await?;
             live.set(state);
             catalog.changed();
             Ok(())
@@ -238,19 +240,15 @@ impl Catalog {
         detached(async move {
             let mut written = catalog.writer.lock().await;
             let live = catalog.get(&name).ok_or_else(|| gone(&name))?;
-            let mut state = StreamState::clone(&live.state());
-            check(&state)?;
-            if !state.is_deleting {
-                state.is_deleting = true;
-                catalog.record(&state, &mut written).await?;
-                // Records that were accepted before are in the log; none is accepted after.
-                let _alone = live.gate.write().await;
-                live.set(state);
-                catalog.changed();
-            } else {
-                // Somebody else's deletion is on its way.
-                return Ok(());
-            }
+            let before = live.state();
+            check(&before)?;
+            let state = StreamState { is_deleting: true, ..StreamState::clone(&before) };
+            catalog.record(Some(&before), &state, &mut written).await?;
+            // Records that were accepted before are in the log; none is accepted after.
+            let alone = live.gate.write().await;
+            live.set(state);
+            drop(alone);
+            catalog.changed();
             if delay.is_zero() {
                 return Ok(catalog.finish_deletion(&name, &mut written).await?);
             }
@@ -272,11 +270,11 @@ impl Catalog {
             Ok(()) | Err(Error::UnknownTopic(_)) => {}
             Err(error) => return Err(error),
         }
-        let record = Record { key: Some(Bytes::copy_from_slice(name.as_bytes())), ..Record::default() };
-        self.log.append(TOPIC, 0, vec![record]).await?;
+        self.log.append(TOPIC, 0, vec![records::of_no_stream(name)]).await?;
         *written += 1;
         self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.changed();
+        self.compact_in_time(None, written).await;
         Ok(())
     }
 
@@ -284,35 +282,56 @@ impl Catalog {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Writes a stream's new state; the change is done when this returns.
-    async fn record(&self, state: &StreamState, written: &mut usize) -> Result<(), ApiError> {
-        self.log.append(TOPIC, 0, vec![to_record(state)?]).await?;
-        *written += 1;
-        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner).len();
-        if *written > SPARE_RECORDS + 4 * streams {
-            // A compaction that fails changes nothing, and the next change tries again.
-            match self.compact(state).await {
-                Ok(records) => *written = records,
-                Err(error) => tracing::warn!(%error, "the catalog of the streams could not be compacted"),
-            }
-        }
+    /// Writes what is new of a stream's state; the change is done when this returns.
+    async fn record(
+        &self,
+        before: Option<&StreamState>,
+        state: &StreamState,
+        written: &mut usize,
+    ) -> Result<(), ApiError> {
+        let records = records::of_change(before, state)?;
+        let count = records.len();
+        self.log.append(TOPIC, 0, records).await?;
+        *written += count;
+        self.compact_in_time(Some(state), written).await;
         Ok(())
     }
 
+    /// Compacts where it is due. A compaction that fails changes nothing, and the next change tries again.
+    async fn compact_in_time(&self, newest: Option<&StreamState>, written: &mut usize) {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner).len();
+        if *written <= SPARE_RECORDS + 4 * streams {
+            return;
+        }
+        match self.compact(newest).await {
+            Ok(records) => *written = records,
+            Err(error) => tracing::warn!(%error, "the catalog of the streams could not be compacted"),
+        }
+    }
+
     /// `newest` is not in memory yet, and stands for its stream.
-    async fn compact(&self, newest: &StreamState) -> Result<usize, ApiError> {
+    async fn compact(&self, newest: Option<&StreamState>) -> Result<usize, ApiError> {
         let mut states = self.all();
-        states.retain(|state| state.name != newest.name);
-        states.push(Arc::new(newest.clone()));
-        let mut first = None;
+        if let Some(newest) = newest {
+            states.retain(|state| state.name != newest.name);
+            states.push(Arc::new(newest.clone()));
+        }
+        let (mut first, mut count) = (None, 0);
         for state in &states {
-            let offsets = self.log.append(TOPIC, 0, vec![to_record(state)?]).await?;
-            first = first.or(offsets.first().copied());
+            // One at a time: together they may be more than the log takes at once.
+            for record in records::of_change(None, state)? {
+                let offsets = self.log.append(TOPIC, 0, vec![record]).await?;
+                first = first.or(offsets.first().copied());
+                count += 1;
+            }
         }
-        if let Some(first) = first {
-            self.log.commit_position(READER, TOPIC, 0, first).await?;
-        }
-        Ok(states.len())
+        let first = match first {
+            Some(first) => first,
+            None => self.log.offsets(TOPIC, 0).await?.end,
+        };
+        self.log.commit_position(READER, TOPIC, 0, first).await?;
+        self.log.forget_before(TOPIC, 0, first).await?;
+        Ok(count)
     }
 }
 
@@ -328,12 +347,6 @@ pub(crate) async fn detached<T: Send + 'static>(
         tracing::error!(%error, "a change of the streams ended abnormally");
         Err(ApiError::internal(None))
     })
-}
-
-fn to_record(state: &StreamState) -> Result<Record, ApiError> {
-    let value = serde_json::to_vec(state).map_err(|error| ApiError::internal(Some(error.to_string())))?;
-    let key = Some(Bytes::copy_from_slice(state.name.as_bytes()));
-    Ok(Record { key, value: Some(value.into()), ..Record::default() })
 }
 
 /// The last state of every stream, and how many records were read.
@@ -357,18 +370,7 @@ async fn load(log: &dyn EventLog) -> Result<(BTreeMap<String, StreamState>, usiz
                 offset: record.offset,
                 reason,
             };
-            let key = record.key.as_deref().ok_or_else(|| damaged("it has no key".to_owned()))?;
-            let name = std::str::from_utf8(key).map_err(|error| damaged(error.to_string()))?;
-            match &record.value {
-                None => {
-                    states.remove(name);
-                }
-                Some(value) => {
-                    let state: StreamState =
-                        serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
-                    states.insert(name.to_owned(), state);
-                }
-            }
+            records::apply(&record, &mut states).map_err(damaged)?;
         }
     }
     Ok((states, records))

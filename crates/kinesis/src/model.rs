@@ -1,6 +1,6 @@
 //! A stream and what it is made of, as the catalog keeps it and as other parts of the process may read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,8 @@ pub struct StreamState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_size_limit: Option<usize>,
     /// All shards it ever had; the place of each is its index and its partition. Parents stand before their children.
+    /// The catalog writes them apart from the rest.
+    #[serde(skip)]
     pub shards: Vec<Shard>,
     /// Its tags.
     #[serde(default)]
@@ -36,6 +38,12 @@ pub struct StreamState {
     /// Its enhanced fan-out consumers by name.
     #[serde(default)]
     pub consumers: BTreeMap<String, Consumer>,
+    /// The KMS key that its owner named; it is shown and encrypts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<String>,
+    /// The metrics of shards that its owner switched on; they are shown and measured by nobody.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shard_metrics: BTreeSet<String>,
     /// A status that it shows until a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pending: Option<Pending>,
@@ -103,7 +111,7 @@ impl Status {
 pub struct Shard {
     /// Its hash keys.
     pub range: HashRange,
-    /// When it was made in the sense of its sequence numbers, seconds since the Unix epoch.
+    /// When it was made in the sense of its sequence numbers, seconds since the Unix epoch: later than each of its parents.
     pub created_s: u64,
     /// From when on it took records, milliseconds since the Unix epoch.
     pub opened_ms: i64,
@@ -159,6 +167,8 @@ impl StreamState {
             shards: ranges.map(shard).collect(),
             tags: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            encryption_key: None,
+            shard_metrics: BTreeSet::new(),
             pending: None,
             is_deleting: false,
         }
