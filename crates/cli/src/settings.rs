@@ -62,7 +62,11 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("stream.tidy-every", "20s", "time between two looks for small files to be put together"),
     key("kinesis.account-id", "000000000000", "account in ARNs and messages"),
-    key("kinesis.region", "us-east-1", "region in ARNs, and of signatures where they are verified"),
+    key(
+        "kinesis.region",
+        "us-east-1",
+        "region in ARNs and of verified signatures; any: each request has its own",
+    ),
     key("kinesis.credentials", "any", "any: signatures are not checked; else a file like ~/.aws/credentials"),
     key("kinesis.creation-delay", "0s", "time for which a stream shows CREATING, UPDATING or DELETING"),
     key("kinesis.shard-limit", "1000", "open shards of all streams at the most"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pinmill_broker::{EmbeddedLog, EventLog};
 use pinmill_flow::{SourceKind, StepLimit, StreamConfig, StreamSource, Streamer};
 use pinmill_kinesis::{
-    Credentials, Kinesis, KinesisConfig, LOG_BATCH_BYTES, LOG_RECORD_BYTES, Secret, ShardsLog,
+    Credentials, Kinesis, KinesisConfig, LOG_BATCH_BYTES, LOG_PARTITIONS, LOG_RECORD_BYTES, Secret, ShardsLog,
 };
 use pinmill_lake::Lake;
 use pinmill_log::{Log, LogConfig};
@@ -38,6 +38,7 @@ impl Context {
         let config = LogConfig {
             max_record_bytes: LOG_RECORD_BYTES,
             max_batch_bytes: LOG_BATCH_BYTES.max(LogConfig::default().max_batch_bytes),
+            max_partitions: LOG_PARTITIONS,
             ..self.log_config()?
         };
         let settings = self.kinesis()?;

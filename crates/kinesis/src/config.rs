@@ -15,14 +15,24 @@ pub const LOG_RECORD_BYTES: usize = 10 * 1024 * 1024 + 1024;
 /// What the log of the streams must take as one append, encoded, in bytes: the largest call of the API, all to one shard.
 pub const LOG_BATCH_BYTES: usize = 12 * 1024 * 1024;
 
+/// What the log of the streams must take as partitions of one topic: all shards that a stream may have in its life.
+pub const LOG_PARTITIONS: u32 = 100_000;
+
+/// Most open shards of one stream.
+pub(crate) const MAX_OPEN_SHARDS: u32 = 10_000;
+
+/// The region of those who do not sign, where any region is taken.
+const HOME_REGION: &str = "us-east-1";
+
 /// Settings of the Kinesis API.
 #[derive(Debug, Clone)]
 pub struct KinesisConfig {
     /// The account in ARNs and error messages: twelve digits.
     pub account_id: String,
-    /// The region in ARNs, and the one that signatures must be scoped to when they are verified.
+    /// The region in ARNs, and the one that signatures must be scoped to when they are verified. With `any` each request
+    /// has the region that it was signed for; the streams are the same in all of them.
     pub region: String,
-    /// How long a stream shows `CREATING` or `DELETING`, a resharded one `UPDATING`, a consumer `CREATING`. Zero: at once.
+    /// How long a stream shows `CREATING` or `DELETING`, a changed one `UPDATING`, a consumer `CREATING`. Zero: at once.
     pub creation_delay: Duration,
     /// Most open shards of all streams together. Each is a partition of the log.
     pub shard_limit: u32,
@@ -34,7 +44,7 @@ pub struct KinesisConfig {
     pub consumer_limit: usize,
     /// Most streams in on-demand mode.
     pub on_demand_limit: u32,
-    /// Most streams that may show `CREATING` at a time.
+    /// Most streams, and most consumers, that may show `CREATING` at a time.
     pub creating_limit: usize,
     /// Whether the limits of a real shard are kept: 1 MiB and 1,000 records a second in, 2 MiB and five reads a second out.
     pub enforce_throughput: bool,
@@ -61,7 +71,7 @@ impl Default for KinesisConfig {
             region: "us-east-1".to_owned(),
             creation_delay: Duration::ZERO,
             shard_limit: 1000,
-            shards_per_stream_limit: 4096,
+            shards_per_stream_limit: LOG_PARTITIONS,
             record_size_limit: 1024 * 1024,
             consumer_limit: 20,
             on_demand_limit: 50,
@@ -78,6 +88,16 @@ impl Default for KinesisConfig {
 }
 
 impl KinesisConfig {
+    /// True where each request says its region.
+    pub(crate) fn takes_any_region(&self) -> bool {
+        self.region == "any"
+    }
+
+    /// The region of requests that say none.
+    pub(crate) fn home_region(&self) -> &str {
+        if self.takes_any_region() { HOME_REGION } else { &self.region }
+    }
+
     /// The delay in milliseconds.
     pub(crate) fn delay_ms(&self) -> i64 {
         i64::try_from(self.creation_delay.as_millis()).unwrap_or(i64::MAX / 4)

@@ -42,7 +42,8 @@ mod throttle;
 mod value;
 
 pub use config::{
-    Clock, Credentials, KinesisConfig, LOG_BATCH_BYTES, LOG_RECORD_BYTES, MAX_BODY_BYTES, Secret,
+    Clock, Credentials, KinesisConfig, LOG_BATCH_BYTES, LOG_PARTITIONS, LOG_RECORD_BYTES, MAX_BODY_BYTES,
+    Secret,
 };
 pub use error::{ApiError, OpenError};
 pub use ids::hash::HashRange;

@@ -10,8 +10,8 @@ use crate::catalog::{Catalog, Live, TOPIC};
 use crate::config::KinesisConfig;
 use crate::error::{ApiError, OpenError};
 use crate::http::{Bodies, room};
-use crate::ids::arn;
-use crate::model::{Mode, StreamState};
+use crate::ids::arn::{self, Arn};
+use crate::model::{Mode, Pending, Status, StreamState};
 use crate::ops::subscribe::Subscriptions;
 use crate::shards_log::ShardsLog;
 use crate::value::Value;
@@ -31,9 +31,11 @@ impl Kinesis {
     pub async fn open(log: Arc<dyn EventLog>, config: KinesisConfig) -> Result<Self, OpenError> {
         check(&config)?;
         let catalog = Catalog::open(log).await?;
-        let bodies = Bodies::new(config.body_memory, config.body_timeout);
-        let (appends, subscriptions) = (room(config.body_memory), Subscriptions::default());
-        Ok(Self { service: Arc::new(Service { catalog, config, subscriptions, bodies, appends }) })
+        let bodies = Arc::new(Bodies::new(config.body_memory, config.body_timeout));
+        let (appends, subscriptions) = (room(config.body_memory), Arc::default());
+        let region = config.home_region().into();
+        let config = Arc::new(config);
+        Ok(Self { service: Arc::new(Service { catalog, config, region, subscriptions, bodies, appends }) })
     }
 
     /// The native protocol on every path, and the façade on `/streams…`: for a port of their own.
@@ -101,6 +103,10 @@ fn check(config: &KinesisConfig) -> Result<(), OpenError> {
         let (setting, reason) = ("account_id", "it must be twelve digits");
         return Err(OpenError::Setting { setting, value: account.clone(), reason });
     }
+    if !config.takes_any_region() && !is_region(&config.region) {
+        let (setting, reason) = ("region", "it must be `any` or a name such as `us-east-1`");
+        return Err(OpenError::Setting { setting, value: config.region.clone(), reason });
+    }
     let limit = config.record_size_limit;
     if limit == 0 || limit > crate::schema::operations::MAX_DATA_BYTES {
         let (setting, reason) = ("record_size_limit", "it must be 1 to 10,485,760 bytes");
@@ -109,13 +115,21 @@ fn check(config: &KinesisConfig) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// What the operations share.
-#[derive(Debug)]
+/// True for what may stand in an ARN as a region.
+fn is_region(text: &str) -> bool {
+    let is_of_a_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=32).contains(&text.len()) && text.bytes().all(is_of_a_name)
+}
+
+/// What the operations share. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) config: KinesisConfig,
-    pub(crate) subscriptions: Subscriptions,
-    pub(crate) bodies: Bodies,
+    pub(crate) config: Arc<KinesisConfig>,
+    /// The region in ARNs and messages: the request's own, where any is taken.
+    pub(crate) region: Arc<str>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) bodies: Arc<Bodies>,
     /// Room in KiB for records on their way into the log.
     appends: Arc<Semaphore>,
 }
@@ -133,18 +147,66 @@ impl Service {
         room.map_err(|error| ApiError::internal(Some(error.to_string())))
     }
 
-    /// The name of the stream that a request is about, by its name or its ARN.
-    pub(crate) fn stream_name<'v>(&self, input: &'v Value<'_>) -> Result<&'v str, ApiError> {
-        if let Some(name) = input.str("StreamName") {
-            return Ok(name);
+    /// The service as a request that was signed for a region sees it.
+    pub(crate) fn in_region(self: &Arc<Self>, region: Option<&str>) -> Arc<Self> {
+        match region.filter(|region| self.config.takes_any_region() && is_region(region)) {
+            Some(region) if *region != *self.region => {
+                Arc::new(Self { region: region.into(), ..Self::clone(self) })
+            }
+            _ => Arc::clone(self),
         }
-        let given = input.str("StreamARN").unwrap_or_default();
+    }
+
+    /// The name of the stream that a request is about, by its name, its ARN, or both where they agree.
+    pub(crate) fn stream_name<'v>(&self, input: &'v Value<'_>) -> Result<&'v str, ApiError> {
+        let of_arn = input.str("StreamARN").map(|arn| self.stream_of(arn)).transpose()?;
+        match (input.str("StreamName"), of_arn) {
+            (Some(name), Some(other)) if name != other => Err(ApiError::invalid(format!(
+                "StreamName {name} and StreamARN {} do not name the same stream.",
+                self.stream_arn(other)
+            ))),
+            (Some(name), _) | (None, Some(name)) => Ok(name),
+            (None, None) => Err(ApiError::invalid("Either StreamName or StreamARN should be provided.")),
+        }
+    }
+
+    /// The name in the ARN of a stream.
+    pub(crate) fn stream_of<'v>(&self, given: &'v str) -> Result<&'v str, ApiError> {
         let arn = arn::parse(given).filter(|arn| arn.consumer.is_none());
         let arn = arn.ok_or_else(|| ApiError::invalid(format!("{given} is not the ARN of a stream.")))?;
-        if arn.account != self.config.account_id || arn.region != self.config.region {
-            return Err(self.no_stream_in(arn.stream, arn.account));
-        }
+        self.check_is_ours(&arn)?;
         Ok(arn.stream)
+    }
+
+    /// Other accounts and regions have no streams here.
+    pub(crate) fn check_is_ours(&self, arn: &Arn<'_>) -> Result<(), ApiError> {
+        let is_here = self.config.takes_any_region() || *arn.region == *self.region;
+        if is_here && arn.account == self.config.account_id {
+            return Ok(());
+        }
+        Err(self.no_stream_in(arn.stream, arn.account))
+    }
+
+    /// Refuses what may not be done to a stream in its present state.
+    pub(crate) fn check_status(&self, state: &StreamState, allowed: &[Status]) -> Result<(), ApiError> {
+        let status = state.status(self.now_ms());
+        if allowed.contains(&status) {
+            return Ok(());
+        }
+        Err(ApiError::in_use(format!(
+            "Stream {} under account {} not ACTIVE, instead in state {}",
+            state.name,
+            self.config.account_id,
+            status.name()
+        )))
+    }
+
+    /// Lets a stream that was changed show `UPDATING` for the delay.
+    pub(crate) fn begin_update(&self, state: &mut StreamState) {
+        if self.config.delay_ms() > 0 {
+            let until_ms = self.now_ms() + self.config.delay_ms();
+            state.pending = Some(Pending { status: Status::Updating, until_ms });
+        }
     }
 
     /// The stream that a request is about.
@@ -167,7 +229,7 @@ impl Service {
     }
 
     pub(crate) fn stream_arn(&self, name: &str) -> String {
-        arn::stream(&self.config.region, &self.config.account_id, name)
+        arn::stream(&self.region, &self.config.account_id, name)
     }
 
     /// Largest record of a stream, data and partition key together, in bytes.

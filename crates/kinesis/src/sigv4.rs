@@ -38,6 +38,15 @@ pub(crate) struct Authorization {
     expires_s: Option<i64>,
 }
 
+impl Authorization {
+    /// The region that the request was signed for, where the credential has its five parts.
+    pub(crate) fn region(&self) -> Option<&str> {
+        let mut parts = self.credential.rsplitn(5, '/');
+        let region = parts.nth(2)?;
+        parts.nth(1).map(|_| region)
+    }
+}
+
 /// Reads the signature of a request and checks that it is whole; it says nothing about its truth.
 ///
 /// # Errors
@@ -114,7 +123,7 @@ fn read_query(query: &BTreeMap<String, String>) -> Result<Authorization, ApiErro
     })
 }
 
-/// Verifies a signature against the secrets there are.
+/// Verifies a signature against the secrets there are; without a region, for whichever it was made.
 ///
 /// # Errors
 /// `UnrecognizedClientException` for an unknown key, `InvalidSignatureException` for anything that does not fit.
@@ -122,7 +131,7 @@ pub(crate) fn verify(
     request: &Signed<'_>,
     authorization: &Authorization,
     keys: &BTreeMap<String, Secret>,
-    region: &str,
+    region: Option<&str>,
     now_ms: i64,
 ) -> Result<(), ApiError> {
     let invalid = |message: String| ApiError::client("InvalidSignatureException", message);
@@ -140,7 +149,7 @@ pub(crate) fn verify(
             "The security token included in the request is invalid.",
         )
     })?;
-    if scope_region != region {
+    if region.is_some_and(|region| region != scope_region) {
         return Err(invalid(format!(
             "Credential should be scoped to a valid region, not '{scope_region}'. "
         )));

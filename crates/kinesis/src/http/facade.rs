@@ -17,7 +17,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{OriginalUri, Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, put};
@@ -61,7 +60,8 @@ async fn method_not_allowed() -> Response {
 
 fn reply(service: &Service, outcome: Outcome) -> Response {
     match outcome {
-        Ok(Answer::Empty) => respond(200, Some(JSON), Body::empty()),
+        // Scripts parse whatever they get.
+        Ok(Answer::Empty) => respond(200, Some(JSON), "{}"),
         Ok(Answer::Value(value)) => respond(200, Some(JSON), json::write(&value)),
         Ok(Answer::Events(events)) => respond(200, None, events),
         Err(error) => {

@@ -94,7 +94,10 @@ async fn answer(service: &Arc<Service>, parts: &Parts, body: &[u8]) -> Response 
         return refuse(encoding, &ApiError::bare("UnknownOperationException"));
     };
     let outcome = match authenticate(service, parts, body) {
-        Ok(()) => ops::call(service, operation, request).await,
+        Ok(authorization) => {
+            let service = service.in_region(authorization.region());
+            ops::call(&service, operation, request).await
+        }
         Err(error) => Err(error),
     };
     reply(encoding, outcome)
@@ -127,16 +130,14 @@ impl Target {
     }
 }
 
-fn authenticate(service: &Service, parts: &Parts, body: &[u8]) -> Result<(), ApiError> {
+fn authenticate(service: &Service, parts: &Parts, body: &[u8]) -> Result<sigv4::Authorization, ApiError> {
     let authorization = sigv4::read(&parts.uri, &parts.headers)?;
-    match &service.config.credentials {
-        Credentials::AcceptAny => Ok(()),
-        Credentials::Verify(keys) => {
-            let signed =
-                sigv4::Signed { method: &parts.method, uri: &parts.uri, headers: &parts.headers, body };
-            sigv4::verify(&signed, &authorization, keys, &service.config.region, service.now_ms())
-        }
+    if let Credentials::Verify(keys) = &service.config.credentials {
+        let signed = sigv4::Signed { method: &parts.method, uri: &parts.uri, headers: &parts.headers, body };
+        let region = Some(service.config.region.as_str()).filter(|_| !service.config.takes_any_region());
+        sigv4::verify(&signed, &authorization, keys, region, service.now_ms())?;
     }
+    Ok(authorization)
 }
 
 /// `application/json` gets no further than this at Amazon.

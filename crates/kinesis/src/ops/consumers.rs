@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Catalog;
 use crate::error::ApiError;
 use crate::ids::{arn, token};
 use crate::model::{Consumer, Status, StreamState};
-use crate::ops::{Answer, Outcome, tags};
+use crate::ops::{Answer, Outcome, page_size, shards, tags};
 use crate::service::Service;
 use crate::value::Value;
 
-const DEFAULT_MAX_RESULTS: i64 = 100;
+/// Most consumers of a page.
+const PAGE: usize = 100;
 
 /// A consumer that a request names.
 pub(crate) struct Found {
@@ -24,19 +26,13 @@ pub(crate) async fn register(service: &Arc<Service>, input: &Value<'_>) -> Outco
     let stream = service.live(input)?.state().name.clone();
     let name = input.str("ConsumerName").unwrap_or_default().to_owned();
     let (tags, now_ms) = (tags::of(input), service.now_ms());
-    tags::check_new(service, &stream, &tags, 0)?;
+    tags::check_new(service, &stream, &tags)?;
     let consumer = Consumer { created_ms: now_ms, tags };
     let answer = describe_one(service, &stream, &name, &consumer, "CREATING", false);
     let limit = service.config.consumer_limit;
-    let account = service.config.account_id.clone();
-    let change = move |state: &mut StreamState| {
-        let status = state.status(now_ms);
-        if !matches!(status, Status::Active | Status::Updating) {
-            let (name, status) = (&state.name, status.name());
-            let message =
-                format!("Stream {name} under account {account} not ACTIVE, instead in state {status}");
-            return Err(ApiError::in_use(message));
-        }
+    let shared = Arc::clone(service);
+    let change = move |catalog: &Catalog, state: &mut StreamState| {
+        shared.check_status(state, &[Status::Active, Status::Updating])?;
         if state.consumers.contains_key(&name) {
             return Err(ApiError::in_use(format!("Consumer {name} exists")));
         }
@@ -44,6 +40,7 @@ pub(crate) async fn register(service: &Arc<Service>, input: &Value<'_>) -> Outco
             let message = format!("Stream {} cannot have more than {limit} consumers.", state.name);
             return Err(ApiError::limit(message));
         }
+        check_creating(&shared, catalog)?;
         state.consumers.insert(name, consumer);
         Ok(())
     };
@@ -51,10 +48,21 @@ pub(crate) async fn register(service: &Arc<Service>, input: &Value<'_>) -> Outco
     Ok(Answer::Value(Value::map([("Consumer", answer)])))
 }
 
+/// Refuses one more consumer where as many as may be are being made.
+fn check_creating(service: &Service, catalog: &Catalog) -> Result<(), ApiError> {
+    let limit = service.config.creating_limit;
+    let is_creating = |consumer: &&Consumer| status(service, consumer) == "CREATING";
+    let of = |state: Arc<StreamState>| state.consumers.values().filter(is_creating).count();
+    if catalog.all().into_iter().map(of).sum::<usize>() < limit {
+        return Ok(());
+    }
+    Err(ApiError::limit(format!("At most {limit} consumers may be in state CREATING at a time.")))
+}
+
 pub(crate) async fn deregister(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
     let found = find(service, input)?;
     let name = found.name;
-    let change = move |state: &mut StreamState| {
+    let change = move |_: &Catalog, state: &mut StreamState| {
         state.consumers.remove(&name);
         Ok(())
     };
@@ -77,12 +85,18 @@ struct Page {
 
 pub(crate) fn list(service: &Service, input: &Value<'_>) -> Outcome {
     let now_ms = service.now_ms();
-    let state = service.live(input)?.state();
-    let page: Option<Page> = input.str("NextToken").map(|token| token::decode(token, now_ms)).transpose()?;
+    let token = input.str("NextToken");
+    if token.is_some() && input.get("StreamCreationTimestamp").is_some() {
+        let message = "NextToken and StreamCreationTimestamp cannot be provided together.";
+        return Err(ApiError::invalid(message));
+    }
+    let state = shards::live_of_listing(service, input)?;
+    service.check_status(&state, &[Status::Active, Status::Updating])?;
+    let page: Option<Page> = token.map(|token| token::decode(token, now_ms)).transpose()?;
     if page.as_ref().is_some_and(|page| page.stream != state.name) {
         return Err(ApiError::invalid("Invalid NextToken."));
     }
-    let limit = usize::try_from(input.int("MaxResults").unwrap_or(DEFAULT_MAX_RESULTS)).unwrap_or(usize::MAX);
+    let limit = page_size(input, "MaxResults", PAGE);
     let mut rest =
         state.consumers.iter().filter(|(name, _)| page.as_ref().is_none_or(|page| **name > page.after));
     let listed: Vec<_> = rest.by_ref().take(limit).collect();
@@ -98,17 +112,34 @@ pub(crate) fn list(service: &Service, input: &Value<'_>) -> Outcome {
     Ok(Answer::Value(answer))
 }
 
-/// The consumer that a request names: by its ARN, or by its name and its stream's ARN.
+/// The consumer that a request names: by its ARN, by its name and its stream's ARN, or by all of them where they agree.
 pub(crate) fn find(service: &Service, input: &Value<'_>) -> Result<Found, ApiError> {
-    let (stream, name, created_s) = match input.str("ConsumerARN") {
-        Some(given) => {
-            let parsed = arn::parse(given).and_then(|arn| Some((arn.stream, arn.consumer?)));
-            let (stream, (name, created_s)) =
-                parsed.ok_or_else(|| ApiError::invalid(format!("{given} is not the ARN of a consumer.")))?;
-            (stream, name, Some(created_s))
-        }
-        None => (service.stream_name(input)?, input.str("ConsumerName").unwrap_or_default(), None),
+    let stream = input.str("StreamARN").map(|arn| service.stream_of(arn)).transpose()?;
+    let name = input.str("ConsumerName");
+    let Some(given) = input.str("ConsumerARN") else {
+        return look_up(service, stream.unwrap_or_default(), name.unwrap_or_default(), None);
     };
+    let found = find_by_arn(service, given)?;
+    let agrees =
+        stream.is_none_or(|stream| stream == found.stream.name) && name.is_none_or(|name| name == found.name);
+    if agrees {
+        return Ok(found);
+    }
+    Err(ApiError::invalid(format!(
+        "ConsumerARN {given} conflicts with the StreamARN or the ConsumerName given."
+    )))
+}
+
+/// The consumer that an ARN names.
+pub(crate) fn find_by_arn(service: &Service, given: &str) -> Result<Found, ApiError> {
+    let wrong = || ApiError::invalid(format!("{given} is not the ARN of a consumer."));
+    let arn = arn::parse(given).ok_or_else(wrong)?;
+    let (name, created_s) = arn.consumer.ok_or_else(wrong)?;
+    service.check_is_ours(&arn)?;
+    look_up(service, arn.stream, name, Some(created_s))
+}
+
+fn look_up(service: &Service, stream: &str, name: &str, created_s: Option<i64>) -> Result<Found, ApiError> {
     let live = service.catalog.get(stream).ok_or_else(|| service.no_stream(stream))?;
     let stream = live.state();
     let is_meant = |consumer: &&Consumer| {

@@ -9,7 +9,8 @@ use crate::error::ApiError;
 use crate::ids::iterator::{LIFETIME_MS, ShardIterator};
 use crate::ids::sequence::{Sequence, encoded_shard_id, parse_shard_id, sequence_number, shard_id};
 use crate::model::{Shard, Status, StreamState};
-use crate::ops::{Answer, Outcome, shards};
+use crate::ops::put::ENCRYPTION_TYPE;
+use crate::ops::{Answer, Outcome, check_dry_run, page_size, shards};
 use crate::service::Service;
 use crate::value::Value;
 
@@ -38,6 +39,7 @@ pub(crate) async fn iterator(service: &Service, input: &Value<'_>) -> Outcome {
         timestamp_ms: input.time("Timestamp"),
     };
     let offset = find_start(service, &state, index, &start).await?;
+    check_dry_run(input)?;
     Ok(Answer::Value(Value::map([("ShardIterator", Value::text(encode(service, &state, index, offset)))])))
 }
 
@@ -56,7 +58,7 @@ fn no_shard(service: &Service, index: u32, stream: &str) -> ApiError {
     ApiError::not_found(format!("Shard {} in {} does not exist", shard_id(index), service.named(stream)))
 }
 
-/// A shard that can be read.
+/// A shard that can be read: its stream is there, and not all of its records are too old.
 pub(crate) fn shard(
     service: &Service,
     stream: &str,
@@ -67,7 +69,9 @@ pub(crate) fn shard(
     if matches!(state.status(service.now_ms()), Status::Creating | Status::Deleting) {
         return Err(missing());
     }
-    let shard = state.shard(index).cloned().ok_or_else(missing)?;
+    let horizon_ms = state.horizon_ms(service.now_ms());
+    let shard = state.shard(index).filter(|shard| !shard.is_expired(horizon_ms)).cloned();
+    let shard = shard.ok_or_else(missing)?;
     Ok((state, shard))
 }
 
@@ -185,6 +189,11 @@ impl Page {
     }
 }
 
+/// Bytes of a record's data and partition key.
+fn bytes_of(record: &StoredRecord) -> usize {
+    record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len)
+}
+
 /// Reads a shard from an offset on, up to `max_records` and about `max_bytes`; waits for a first record at its end.
 pub(crate) async fn read(
     service: &Service,
@@ -207,8 +216,7 @@ pub(crate) async fn read(
             break;
         }
         for record in read {
-            let size =
-                record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len);
+            let size = bytes_of(&record);
             // A log gives one record whatever its size; only as the first of a page may it be over the limit.
             let is_over = !records.is_empty() && bytes + size > max_bytes;
             if is_over || records.len() == max_records {
@@ -283,18 +291,30 @@ pub(crate) async fn records(service: &Service, input: &Value<'_>) -> Outcome {
     if state.created_ms != iterator.stream_created_ms {
         return Err(no_shard(service, iterator.shard, &iterator.stream));
     }
-    let live = service.catalog.get(&state.name);
-    let may_read = live.is_none_or(|live| live.throttle.may_read(iterator.shard, now_ms));
-    if service.config.enforce_throughput && !may_read {
+    if input.get("StreamARN").is_some() && service.stream_name(input)? != iterator.stream {
+        return Err(ApiError::invalid("The ShardIterator is not one of the stream that StreamARN names."));
+    }
+    let is_dry = input.is_true("DryRun");
+    let live = service.catalog.get(&state.name).filter(|_| service.config.enforce_throughput);
+    let throttle = live.as_ref().map(|live| &live.throttle);
+    let may_read = throttle.is_none_or(|throttle| match is_dry {
+        true => throttle.may_read(iterator.shard, now_ms),
+        false => throttle.take_read(iterator.shard, now_ms),
+    });
+    if !may_read {
         let shard = shard_id(iterator.shard);
         return Err(ApiError::throughput(format!(
             "Rate exceeded for shard {shard} in {}.",
             service.named(&state.name)
         )));
     }
-    let limit = input.int("Limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(MAX_RECORDS);
+    check_dry_run(input)?;
+    let limit = page_size(input, "Limit", MAX_RECORDS);
     let page =
         read(service, &state, iterator.shard, iterator.offset, limit, MAX_BYTES, Duration::ZERO).await?;
+    if let Some(throttle) = throttle {
+        throttle.note_read(iterator.shard, page.records.iter().map(bytes_of).sum());
+    }
     let mut answer = Value::map([("MillisBehindLatest", Value::Int(page.millis_behind(now_ms)))]);
     if page.is_finished {
         let now = service.catalog.get(&state.name).map_or(state, |live| live.state());
@@ -312,12 +332,17 @@ pub(crate) fn describe(records: Vec<StoredRecord>, state: &StreamState, index: u
     let created_s = state.shard(index).map_or(0, |shard| shard.created_s);
     let described = records.into_iter().map(|record| {
         let key = record.key.unwrap_or_default();
-        Value::map([
+        let is_encrypted = record.headers.iter().any(|(name, _)| name == ENCRYPTION_TYPE);
+        let mut described = Value::map([
             ("SequenceNumber", Value::text(sequence_number(created_s, index, record.offset))),
             ("ApproximateArrivalTimestamp", Value::Time(record.timestamp_ms)),
             ("Data", Value::Blob(record.value.unwrap_or_default())),
             ("PartitionKey", Value::text(String::from_utf8_lossy(&key).into_owned())),
-        ])
+        ]);
+        if is_encrypted {
+            described.push("EncryptionType", Value::text("KMS"));
+        }
+        described
     });
     Value::List(described.collect())
 }

@@ -2,26 +2,28 @@
 //! the log has made them durable.
 //!
 //! A record's partition key is the key of the log's record, its data the value as received; an explicit hash key is kept
-//! as the header [`EXPLICIT_HASH_KEY`].
+//! as the header [`EXPLICIT_HASH_KEY`], and that the stream was to be encrypted as [`ENCRYPTION_TYPE`].
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use pinmill_broker::Record;
+use pinmill_broker::{Health, Record};
 
 use crate::catalog::{Live, detached};
 use crate::error::ApiError;
 use crate::ids::hash::{hash_key, parse_hash_key};
 use crate::ids::sequence::{Sequence, sequence_number, shard_id};
 use crate::model::{Status, StreamState, seconds};
-use crate::ops::{Answer, Outcome};
+use crate::ops::{Answer, Outcome, dry_run};
 use crate::schema::validate::{breach, exception};
 use crate::service::Service;
 use crate::value::Value;
 
 /// Header of a log record that was put with an explicit hash key: the key, in decimal.
 pub(crate) const EXPLICIT_HASH_KEY: &str = "kinesis.explicit-hash-key";
+/// Header of a log record that was put while its stream was to be encrypted: `KMS`. The record is as it came.
+pub(crate) const ENCRYPTION_TYPE: &str = "kinesis.encryption-type";
 /// Most data and partition keys of one `PutRecords`, in bytes.
 const MAX_TOTAL_BYTES: usize = 10 * 1024 * 1024;
 /// About what a record takes in memory besides its data and key, in bytes.
@@ -49,20 +51,29 @@ pub(crate) async fn one(service: &Arc<Service>, input: Value<'_>) -> Outcome {
     let live = writable(service, &input)?;
     let state = live.state();
     if let Some(number) = input.str("SequenceNumberForOrdering") {
-        let now_s = seconds(service.now_ms());
-        // A shard that a split has just made is a second ahead of the clock.
-        if Sequence::parse(number).is_none_or(|sequence| sequence.time_s > now_s + 1) {
+        let latest_s = latest_s(&state, service.now_ms());
+        if Sequence::parse(number).is_none_or(|sequence| sequence.time_s > latest_s) {
             let message = format!("ExclusiveMinimumSequenceNumber {number} used in PutRecord on");
             return Err(ApiError::invalid(format!("{message} {} is invalid.", service.named(&state.name))));
         }
     }
-    let entry = entry(input)?;
+    let is_dry = input.is_true("DryRun");
+    let entry = entry(input, &state)?;
     check_size(service, &entry, service.record_size_limit(&state), &|| "data".to_owned())?;
+    if is_dry {
+        return match try_only(service, &live, &entry)? {
+            Some(shard) => Err(ApiError::throughput(rate_exceeded(service, &state, shard))),
+            None => Err(dry_run()),
+        };
+    }
     match store(service, live, vec![entry]).await?.first() {
-        Some(Fate::Stored { shard, created_s, offset }) => Ok(Answer::Value(Value::map([
-            ("ShardId", Value::text(shard_id(*shard))),
-            ("SequenceNumber", Value::text(sequence_number(*created_s, *shard, *offset))),
-        ]))),
+        Some(Fate::Stored { shard, created_s, offset }) => {
+            let answer = Value::map([
+                ("ShardId", Value::text(shard_id(*shard))),
+                ("SequenceNumber", Value::text(sequence_number(*created_s, *shard, *offset))),
+            ]);
+            Ok(Answer::Value(with_encryption(answer, &state)))
+        }
         Some(Fate::Throttled { shard }) => Err(ApiError::throughput(rate_exceeded(service, &state, *shard))),
         Some(Fate::Failed) | None => Err(ApiError::internal(Some("Internal Service Failure.".to_owned()))),
     }
@@ -71,13 +82,21 @@ pub(crate) async fn one(service: &Arc<Service>, input: Value<'_>) -> Outcome {
 pub(crate) async fn many(service: &Arc<Service>, mut input: Value<'_>) -> Outcome {
     let live = writable(service, &input)?;
     let state = live.state();
-    let entries = take_records(&mut input).into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let records = take_records(&mut input).into_iter();
+    let entries = records.map(|record| entry(record, &state)).collect::<Result<Vec<_>, _>>()?;
     let limit = service.record_size_limit(&state);
     for (n, entry) in entries.iter().enumerate() {
         check_size(service, entry, limit, &|| format!("records.{}.member.data", n + 1))?;
     }
     if entries.iter().map(|entry| entry.bytes).sum::<usize>() > MAX_TOTAL_BYTES {
         return Err(ApiError::invalid("Records size exceeds 10 MB limit"));
+    }
+    if input.is_true("DryRun") {
+        for entry in &entries {
+            // A record that is refused for its shard's sake does not make the call fail.
+            try_only(service, &live, entry)?;
+        }
+        return Err(dry_run());
     }
     let fates = store(service, live, entries).await?;
     let failed = fates.iter().filter(|fate| !matches!(fate, Fate::Stored { .. })).count();
@@ -95,10 +114,38 @@ pub(crate) async fn many(service: &Arc<Service>, mut input: Value<'_>) -> Outcom
             ("ErrorMessage", Value::text("Internal Service Failure.")),
         ]),
     });
-    Ok(Answer::Value(Value::map([
+    let answer = Value::map([
         ("FailedRecordCount", super::streams::count(failed)),
         ("Records", Value::List(records.collect())),
-    ])))
+    ]);
+    Ok(Answer::Value(with_encryption(answer, &state)))
+}
+
+/// An answer to a put, with the encryption that the stream shows.
+fn with_encryption(mut answer: Value<'static>, state: &StreamState) -> Value<'static> {
+    if state.encryption_key.is_some() {
+        answer.push("EncryptionType", Value::text("KMS"));
+    }
+    answer
+}
+
+/// What [`store`] would do, without doing it: the shard that would refuse a record now, if one would.
+fn try_only(service: &Service, live: &Live, entry: &Entry) -> Result<Option<u32>, ApiError> {
+    if service.catalog.log().health() != Health::Writable {
+        return Err(ApiError::internal(Some("Internal Service Failure.".to_owned())));
+    }
+    let state = live.state();
+    let taken_by = state.open_shards().find(|(_, shard)| shard.range.contains(entry.hash_key));
+    let refuses = |shard: &u32| {
+        service.config.enforce_throughput && !live.throttle.may_write(*shard, entry.bytes, service.now_ms())
+    };
+    Ok(taken_by.map(|(shard, _)| shard).filter(refuses))
+}
+
+/// The latest time that a sequence number of a stream can carry, seconds: that of now, or of a shard that changes of
+/// shards have put ahead of the clock.
+fn latest_s(state: &StreamState, now_ms: i64) -> u64 {
+    state.shards.iter().map(|shard| shard.created_s).fold(seconds(now_ms), u64::max)
 }
 
 fn rate_exceeded(service: &Service, state: &StreamState, shard: u32) -> String {
@@ -128,7 +175,7 @@ fn take_records<'a>(input: &mut Value<'a>) -> Vec<Value<'a>> {
 }
 
 /// A checked record of a request as one for the log.
-fn entry(record: Value<'_>) -> Result<Entry, ApiError> {
+fn entry(record: Value<'_>, state: &StreamState) -> Result<Entry, ApiError> {
     let Value::Map(members) = record else { return Err(ApiError::bare("SerializationException")) };
     let (mut data, mut key, mut explicit) = (Bytes::new(), None, None);
     for (name, value) in members {
@@ -148,12 +195,14 @@ fn entry(record: Value<'_>) -> Result<Entry, ApiError> {
             ))
         })?,
     };
-    let headers = explicit.map(|text| (EXPLICIT_HASH_KEY.to_owned(), Some(Bytes::from(text.into_owned()))));
+    let explicit = explicit.map(|text| (EXPLICIT_HASH_KEY.to_owned(), Some(Bytes::from(text.into_owned()))));
+    let is_encrypted = state.encryption_key.is_some();
+    let encryption = is_encrypted.then(|| (ENCRYPTION_TYPE.to_owned(), Some(Bytes::from_static(b"KMS"))));
     let bytes = data.len() + key.len();
     let record = Record {
         key: Some(Bytes::from(key.into_owned())),
         value: Some(data),
-        headers: headers.into_iter().collect(),
+        headers: explicit.into_iter().chain(encryption).collect(),
         timestamp_ms: None,
     };
     Ok(Entry { hash_key, bytes, record })
@@ -231,7 +280,7 @@ async fn append(service: &Service, live: &Live, entries: Vec<Entry>) -> Result<V
         // Ranges leave no gap, so the last one that starts at or below the key holds it.
         let at = open.partition_point(|(_, shard)| shard.range.start <= entry.hash_key).saturating_sub(1);
         let (Some((index, shard)), Some(batch)) = (open.get(at), batches.get_mut(at)) else { continue };
-        if service.config.enforce_throughput && !live.throttle.may_write(*index, entry.bytes, now_ms) {
+        if service.config.enforce_throughput && !live.throttle.take_write(*index, entry.bytes, now_ms) {
             if let Some(fate) = fates.get_mut(place) {
                 *fate = Fate::Throttled { shard: *index };
             }

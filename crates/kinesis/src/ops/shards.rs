@@ -9,14 +9,15 @@ use crate::error::ApiError;
 use crate::ids::hash::{HashRange, parse_hash_key};
 use crate::ids::sequence::{parse_shard_id, shard_id};
 use crate::ids::token;
-use crate::model::{Mode, Pending, Shard, Status, StreamState};
-use crate::ops::streams::check_shard_limit;
-use crate::ops::{Answer, Outcome};
+use crate::model::{Mode, Shard, Status, StreamState};
+use crate::ops::streams::{check_open_shards, check_shard_limit};
+use crate::ops::{Answer, Outcome, page_size};
 use crate::reshard::{self, Refusal};
 use crate::service::Service;
 use crate::value::Value;
 
-const DEFAULT_MAX_RESULTS: i64 = 1000;
+/// Most shards of a page.
+const PAGE: usize = 1000;
 
 /// The shards that a client may see: none while the stream is being made, and none whose records are all too old.
 pub(crate) fn readable(state: &StreamState, now_ms: i64) -> impl Iterator<Item = (u32, &Shard)> {
@@ -92,7 +93,7 @@ impl Filter {
             Self::All => true,
             Self::After(after) => index > after,
             Self::OpenAt(ms) => shard.was_open_at(ms),
-            Self::OpenFrom(ms) => shard.closed.is_none_or(|closed| closed.at_ms > ms),
+            Self::OpenFrom(ms) => shard.closed.is_none_or(|closed| closed.at_ms >= ms),
             Self::OpenNow => shard.closed.is_none(),
         }
     }
@@ -100,18 +101,17 @@ impl Filter {
 
 pub(crate) fn list(service: &Service, input: &Value<'_>) -> Outcome {
     let now_ms = service.now_ms();
-    let has_stream = input.get("StreamName").is_some() || input.get("StreamARN").is_some();
-    let mut page = match (input.str("NextToken"), has_stream) {
-        (None, false) => return Err(ApiError::invalid("Either NextToken or StreamName should be provided.")),
-        (Some(_), true) => {
-            return Err(ApiError::invalid("NextToken and StreamName cannot be provided together."));
+    let mut page = match input.str("NextToken") {
+        None => first_page(service, input, now_ms)?,
+        Some(token) => {
+            check_token_stands_alone(input)?;
+            token::decode(token, now_ms)?
         }
-        (Some(token), false) => token::decode(token, now_ms)?,
-        (None, true) => first_page(service, input, now_ms)?,
     };
     let live = service.catalog.get(&page.stream).filter(|live| live.state().created_ms == page.created_ms);
     let state = live.ok_or_else(|| service.no_stream(&page.stream))?.state();
-    let limit = usize::try_from(input.int("MaxResults").unwrap_or(DEFAULT_MAX_RESULTS)).unwrap_or(usize::MAX);
+    service.check_status(&state, &[Status::Active, Status::Updating])?;
+    let limit = page_size(input, "MaxResults", PAGE);
     let listed = readable(&state, now_ms).filter(|(index, shard)| {
         page.after.is_none_or(|after| *index > after) && page.filter.takes(*index, shard)
     });
@@ -128,35 +128,74 @@ pub(crate) fn list(service: &Service, input: &Value<'_>) -> Outcome {
     Ok(Answer::Value(answer))
 }
 
-fn first_page(service: &Service, input: &Value<'_>, now_ms: i64) -> Result<Page, ApiError> {
+/// A token says the stream, the place and the filter; nothing else may.
+fn check_token_stands_alone(input: &Value<'_>) -> Result<(), ApiError> {
+    let others =
+        ["StreamName", "StreamARN", "ExclusiveStartShardId", "StreamCreationTimestamp", "ShardFilter"];
+    match others.into_iter().find(|member| input.get(member).is_some()) {
+        None => Ok(()),
+        Some(member) => {
+            Err(ApiError::invalid(format!("NextToken and {member} cannot be provided together.")))
+        }
+    }
+}
+
+/// The stream that a listing is of, where it is the one that was made at the time given.
+pub(crate) fn live_of_listing(service: &Service, input: &Value<'_>) -> Result<Arc<StreamState>, ApiError> {
     let state = service.live(input)?.state();
+    // Clients know the time as a description has it, with or without its fraction of a second.
+    let is_meant = |ms: i64| ms == state.created_ms || ms == state.created_ms.div_euclid(1000) * 1000;
+    if input.time("StreamCreationTimestamp").is_some_and(|ms| !is_meant(ms)) {
+        return Err(service.no_stream(&state.name));
+    }
+    Ok(state)
+}
+
+fn first_page(service: &Service, input: &Value<'_>, now_ms: i64) -> Result<Page, ApiError> {
+    if input.get("StreamName").is_none() && input.get("StreamARN").is_none() {
+        return Err(ApiError::invalid("Either NextToken or StreamName should be provided."));
+    }
+    let state = live_of_listing(service, input)?;
     let index_of = |id: &str| parse_shard_id(id).ok_or_else(|| unknown(service, id, &state.name));
     let after = input.str("ExclusiveStartShardId").map(index_of).transpose()?;
     let filter = match input.get("ShardFilter") {
         None => Filter::All,
         Some(filter) => {
-            let needed = |member: &str| {
-                let kind = filter.str("Type").unwrap_or_default();
-                ApiError::invalid(format!("{member} must be provided for ShardFilter type {kind}."))
-            };
+            check_filter(filter)?;
             let horizon_ms = state.horizon_ms(now_ms).max(state.created_ms);
+            // There where the type takes one, which was just checked.
+            let at_ms = filter.time("Timestamp").unwrap_or(horizon_ms).max(horizon_ms);
             match filter.str("Type").unwrap_or_default() {
-                "AFTER_SHARD_ID" => {
-                    Filter::After(index_of(filter.str("ShardId").ok_or_else(|| needed("ShardId"))?)?)
-                }
-                "AT_TRIM_HORIZON" => Filter::OpenAt(horizon_ms),
-                "FROM_TRIM_HORIZON" => Filter::OpenFrom(horizon_ms),
-                "AT_TIMESTAMP" => Filter::OpenAt(
-                    filter.time("Timestamp").ok_or_else(|| needed("Timestamp"))?.max(horizon_ms),
-                ),
-                "FROM_TIMESTAMP" => Filter::OpenFrom(
-                    filter.time("Timestamp").ok_or_else(|| needed("Timestamp"))?.max(horizon_ms),
-                ),
+                "AFTER_SHARD_ID" => Filter::After(index_of(filter.str("ShardId").unwrap_or_default())?),
+                "AT_TRIM_HORIZON" | "AT_TIMESTAMP" => Filter::OpenAt(at_ms),
+                "FROM_TRIM_HORIZON" | "FROM_TIMESTAMP" => Filter::OpenFrom(at_ms),
                 _ => Filter::OpenNow,
             }
         }
     };
     Ok(Page { stream: state.name.clone(), created_ms: state.created_ms, after, filter })
+}
+
+/// A filter has what its type takes, and nothing else.
+fn check_filter(filter: &Value<'_>) -> Result<(), ApiError> {
+    let kind = filter.str("Type").unwrap_or_default();
+    let taken = match kind {
+        "AFTER_SHARD_ID" => Some("ShardId"),
+        "AT_TIMESTAMP" | "FROM_TIMESTAMP" => Some("Timestamp"),
+        _ => None,
+    };
+    for member in ["ShardId", "Timestamp"] {
+        let is_given = filter.get(member).is_some();
+        if taken == Some(member) && !is_given {
+            return Err(ApiError::invalid(format!("{member} must be provided for ShardFilter type {kind}.")));
+        }
+        if taken != Some(member) && is_given {
+            return Err(ApiError::invalid(format!(
+                "{member} cannot be provided for ShardFilter type {kind}."
+            )));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn split(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
@@ -167,6 +206,7 @@ pub(crate) async fn split(service: &Arc<Service>, input: &Value<'_>) -> Outcome 
     change(service, &live, move |service, catalog, state, now_ms| {
         check_exists(service, state, index)?;
         check_shard_limit(service, &catalog.totals(now_ms), 1)?;
+        check_open_shards(u32::try_from(state.open_shards().count() + 1).unwrap_or(u32::MAX))?;
         // Beyond 128 bits is outside of every shard.
         let key = parse_hash_key(&key_text).unwrap_or(u128::MAX);
         reshard::split(&state.shards, index, key, now_ms).map_err(|refusal| match refusal {
@@ -228,6 +268,7 @@ pub(crate) async fn update_count(service: &Arc<Service>, input: &Value<'_>) -> O
             return Err(cannot("down below half"));
         }
         check_shard_limit(service, &catalog.totals(now_ms), target.saturating_sub(open))?;
+        check_open_shards(target)?;
         reshard::scale(&state.shards, target, now_ms).map_err(|refusal| refused(service, state, refusal))
     })
     .await?;
@@ -275,13 +316,7 @@ async fn change(
     let change = move |catalog: &Catalog, state: &mut StreamState| {
         let now_ms = service.now_ms();
         let account = &service.config.account_id;
-        let status = state.status(now_ms);
-        if status != Status::Active {
-            let (name, status) = (&state.name, status.name());
-            let message =
-                format!("Stream {name} under account {account} not ACTIVE, instead in state {status}");
-            return Err(ApiError::in_use(message));
-        }
+        service.check_status(state, &[Status::Active])?;
         if state.mode == Mode::OnDemand {
             let message = format!("Stream {} under account {account} is in On-Demand mode.", state.name);
             return Err(ApiError::validation(format!("Request is invalid. {message}")));
@@ -293,9 +328,8 @@ async fn change(
                 format!("Stream {} would have had more than {limit} shards in its life.", state.name);
             return Err(ApiError::limit(message));
         }
-        if shards != state.shards && service.config.delay_ms() > 0 {
-            let until_ms = now_ms + service.config.delay_ms();
-            state.pending = Some(Pending { status: Status::Updating, until_ms });
+        if shards != state.shards {
+            service.begin_update(state);
         }
         state.shards = shards;
         Ok(())

@@ -1,26 +1,31 @@
-//! Streams: making, describing, listing, changing and deleting them.
+//! Streams: making, describing, listing and deleting them.
 
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Totals};
+use crate::config::MAX_OPEN_SHARDS;
 use crate::error::ApiError;
 use crate::ids::{sequence::parse_shard_id, token};
-use crate::model::{MAX_RETENTION_HOURS, MIN_RETENTION_HOURS, Mode, Pending, Status, StreamState};
-use crate::ops::{Answer, Outcome, shards, tags};
+use crate::model::{Mode, Pending, Status, StreamState};
+use crate::ops::{Answer, Outcome, page_size, settings, shards, tags};
 use crate::service::Service;
 use crate::value::Value;
 
 /// Shards of an on-demand stream that does not say how many.
 const ON_DEMAND_SHARDS: u32 = 4;
-const DEFAULT_LIMIT: i64 = 100;
+/// Most streams of a listing, and most shards of a description.
+const PAGE: usize = 100;
 
 pub(crate) async fn create_stream(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
     let name = input.str("StreamName").unwrap_or_default();
-    let mode = mode_of(input).unwrap_or(Mode::Provisioned);
-    let count =
-        input.int("ShardCount").and_then(|count| u32::try_from(count).ok()).unwrap_or(ON_DEMAND_SHARDS);
+    let asked = input.int("ShardCount").and_then(|count| u32::try_from(count).ok());
+    // Whoever says neither leaves the shards to the service.
+    let mode = mode_of(input).unwrap_or(if asked.is_some() { Mode::Provisioned } else { Mode::OnDemand });
+    let count = asked.unwrap_or(ON_DEMAND_SHARDS);
+    settings::check_warm_throughput(input)?;
+    settings::check_distribution(input)?;
     let tags = tags::of(input);
-    tags::check_new(service, name, &tags, 0)?;
+    tags::check_new(service, name, &tags)?;
     let limit = record_size(input);
     make(service, name, count, mode, service.config.delay_ms(), move |state| {
         state.tags = tags;
@@ -59,9 +64,9 @@ async fn make(
         service.check_new_name(&name)?;
         let totals = catalog.totals(now_ms);
         check_shard_limit(&service, &totals, count)?;
-        if mode == Mode::OnDemand && totals.on_demand >= service.config.on_demand_limit {
-            let limit = service.config.on_demand_limit;
-            return Err(ApiError::limit(format!("There may be at most {limit} streams in on-demand mode.")));
+        check_open_shards(count)?;
+        if mode == Mode::OnDemand {
+            check_on_demand_limit(&service, &totals)?;
         }
         if delay_ms > 0 && totals.creating >= service.config.creating_limit {
             let limit = service.config.creating_limit;
@@ -79,6 +84,23 @@ async fn make(
     catalog.create(decide).await
 }
 
+/// Refuses one more stream in on-demand mode where there are as many as may be.
+pub(crate) fn check_on_demand_limit(service: &Service, totals: &Totals) -> Result<(), ApiError> {
+    let limit = service.config.on_demand_limit;
+    if totals.on_demand < limit {
+        return Ok(());
+    }
+    Err(ApiError::limit(format!("There may be at most {limit} streams in on-demand mode.")))
+}
+
+/// Refuses more open shards than one stream may have.
+pub(crate) fn check_open_shards(count: u32) -> Result<(), ApiError> {
+    if count <= MAX_OPEN_SHARDS {
+        return Ok(());
+    }
+    Err(ApiError::limit(format!("A stream may have at most {MAX_OPEN_SHARDS} open shards, not {count}.")))
+}
+
 /// Refuses what would open more shards than the account may have.
 pub(crate) fn check_shard_limit(service: &Service, totals: &Totals, additional: u32) -> Result<(), ApiError> {
     let (config, current) = (&service.config, totals.open_shards);
@@ -90,7 +112,7 @@ pub(crate) fn check_shard_limit(service: &Service, totals: &Totals, additional: 
          Limit: {}. Number of additional shards that would have resulted from this request: {additional}. \
          Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current \
          limits and how to request higher limits.",
-        config.account_id, config.region, config.shard_limit
+        config.account_id, service.region, config.shard_limit
     )))
 }
 
@@ -98,7 +120,9 @@ pub(crate) async fn delete(service: &Arc<Service>, input: &Value<'_>) -> Outcome
     let live = service.live(input)?;
     let name = live.state().name.clone();
     let is_enforced = input.is_true("EnforceConsumerDeletion");
+    let shared = Arc::clone(service);
     let check = move |state: &StreamState| {
+        shared.check_status(state, &[Status::Active])?;
         if state.consumers.is_empty() || is_enforced {
             return Ok(());
         }
@@ -116,7 +140,7 @@ pub(crate) fn describe(service: &Service, input: &Value<'_>) -> Outcome {
         None => None,
         Some(id) => Some(parse_shard_id(id).ok_or_else(|| shards::unknown(service, id, &state.name))?),
     };
-    let limit = usize::try_from(input.int("Limit").unwrap_or(DEFAULT_LIMIT)).unwrap_or(usize::MAX);
+    let limit = page_size(input, "Limit", PAGE);
     let listed =
         shards::readable(&state, now_ms).filter(|(index, _)| after.is_none_or(|after| *index > after));
     let mut listed: Vec<_> = listed.take(limit.saturating_add(1)).collect();
@@ -138,13 +162,18 @@ pub(crate) fn summarize(service: &Service, input: &Value<'_>) -> Outcome {
     summary.push("OpenShardCount", count(open));
     summary.push("ConsumerCount", count(state.consumers.len()));
     summary.push("MaxRecordSizeInKiB", count(service.record_size_limit(&state) / 1024));
+    summary.push("ChannelCount", count(0));
+    summary.push("QueueCount", count(0));
+    if state.mode == Mode::OnDemand {
+        summary.push("RecordDistributionStrategy", Value::text("USER_PARTITION_KEY"));
+    }
     Ok(Answer::Value(Value::map([("StreamDescriptionSummary", summary)])))
 }
 
 /// What both descriptions have.
 fn common(service: &Service, state: &StreamState, now_ms: i64) -> Value<'static> {
-    let metrics = Value::map([("ShardLevelMetrics", Value::List(Vec::new()))]);
-    Value::map([
+    let metrics = Value::map([("ShardLevelMetrics", settings::list(&state.shard_metrics))]);
+    let mut common = Value::map([
         ("StreamName", Value::text(state.name.clone())),
         ("StreamARN", Value::text(service.stream_arn(&state.name))),
         ("StreamStatus", Value::text(state.status(now_ms).name())),
@@ -152,8 +181,12 @@ fn common(service: &Service, state: &StreamState, now_ms: i64) -> Value<'static>
         ("RetentionPeriodHours", Value::Int(state.retention_hours)),
         ("StreamCreationTimestamp", Value::Time(state.created_ms)),
         ("EnhancedMonitoring", Value::List(vec![metrics])),
-        ("EncryptionType", Value::text("NONE")),
-    ])
+        ("EncryptionType", Value::text(if state.encryption_key.is_some() { "KMS" } else { "NONE" })),
+    ]);
+    if let Some(key) = &state.encryption_key {
+        common.push("KeyId", Value::text(key.clone()));
+    }
+    common
 }
 
 fn mode_details(state: &StreamState) -> Value<'static> {
@@ -169,7 +202,7 @@ pub(crate) fn list(service: &Service, input: &Value<'_>) -> Outcome {
     let token: Option<String> =
         input.str("NextToken").map(|token| token::decode(token, now_ms)).transpose()?;
     let after = token.as_deref().or(input.str("ExclusiveStartStreamName"));
-    let limit = usize::try_from(input.int("Limit").unwrap_or(DEFAULT_LIMIT)).unwrap_or(usize::MAX);
+    let limit = page_size(input, "Limit", PAGE);
     let all = service.catalog.all();
     let listed = all.iter().filter(|state| after.is_none_or(|after| state.name.as_str() > after));
     let mut listed: Vec<_> = listed.take(limit.saturating_add(1)).collect();
@@ -202,83 +235,16 @@ pub(crate) fn limits(service: &Service) -> Answer {
         ("OpenShardCount", Value::Int(i64::from(totals.open_shards))),
         ("OnDemandStreamCount", Value::Int(i64::from(totals.on_demand))),
         ("OnDemandStreamCountLimit", Value::Int(i64::from(service.config.on_demand_limit))),
+        ("ChannelCount", Value::Int(0)),
+        ("ChannelCountLimit", Value::Int(0)),
     ]))
 }
 
-pub(crate) async fn increase_retention(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
-    change_retention(service, input, |state, hours| {
-        let now = state.retention_hours;
-        (hours < now).then_some(("shorter", now, "Use DecreaseRetentionPeriod API."))
-    })
-    .await
-}
-
-pub(crate) async fn decrease_retention(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
-    change_retention(service, input, |state, hours| {
-        let now = state.retention_hours;
-        (hours > now).then_some(("longer", now, "Use IncreaseRetentionPeriod API."))
-    })
-    .await
-}
-
-type WrongWay = fn(&StreamState, i64) -> Option<(&'static str, i64, &'static str)>;
-
-async fn change_retention(service: &Arc<Service>, input: &Value<'_>, wrong_way: WrongWay) -> Outcome {
-    let live = service.live(input)?;
-    let hours = input.int("RetentionPeriodHours").unwrap_or_default();
-    let out_of_range = |limit: &str, bound: i64, what: &str| {
-        ApiError::invalid(format!(
-            "{limit} allowed retention period is {bound} hours. Requested retention period ({hours} hours) is too {what}."
-        ))
-    };
-    if hours < MIN_RETENTION_HOURS {
-        return Err(out_of_range("Minimum", MIN_RETENTION_HOURS, "short"));
-    }
-    if hours > MAX_RETENTION_HOURS {
-        return Err(out_of_range("Maximum", MAX_RETENTION_HOURS, "long"));
-    }
-    let change = move |state: &mut StreamState| {
-        if let Some((what, existing, hint)) = wrong_way(state, hours) {
-            let name = &state.name;
-            return Err(ApiError::invalid(format!(
-                "Requested retention period ({hours} hours) for stream {name} can not be {what} than existing retention period \
-                 ({existing} hours). {hint}"
-            )));
-        }
-        state.retention_hours = hours;
-        Ok(())
-    };
-    service.catalog.update(&live.state().name, change).await?;
-    Ok(Answer::Empty)
-}
-
-pub(crate) async fn update_mode(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
-    let live = service.live(input)?;
-    let mode = mode_of(input).unwrap_or(Mode::Provisioned);
-    let change = move |state: &mut StreamState| {
-        state.mode = mode;
-        Ok(())
-    };
-    service.catalog.update(&live.state().name, change).await?;
-    Ok(Answer::Empty)
-}
-
-pub(crate) async fn update_max_record_size(service: &Arc<Service>, input: &Value<'_>) -> Outcome {
-    let live = service.live(input)?;
-    let limit = record_size(input);
-    let change = move |state: &mut StreamState| {
-        state.record_size_limit = limit;
-        Ok(())
-    };
-    service.catalog.update(&live.state().name, change).await?;
-    Ok(Answer::Empty)
-}
-
-fn mode_of(input: &Value<'_>) -> Option<Mode> {
+pub(crate) fn mode_of(input: &Value<'_>) -> Option<Mode> {
     input.get("StreamModeDetails").and_then(|details| details.str("StreamMode")).map(Mode::parse)
 }
 
-fn record_size(input: &Value<'_>) -> Option<usize> {
+pub(crate) fn record_size(input: &Value<'_>) -> Option<usize> {
     let kib = input.int("MaxRecordSizeInKiB")?;
     usize::try_from(kib).ok().map(|kib| kib * 1024)
 }

@@ -19,7 +19,7 @@ use crate::http::eventstream;
 use crate::ids::sequence::{parse_shard_id, sequence_number, shard_id, starting};
 use crate::model::StreamState;
 use crate::ops::get::{self, Start};
-use crate::ops::{Answer, Outcome, consumers, shards};
+use crate::ops::{Answer, Outcome, consumers, dry_run, shards};
 use crate::service::Service;
 use crate::value::{Value, json};
 
@@ -33,7 +33,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const EVENT_BYTES: usize = 1024 * 1024;
 const EVENT_RECORDS: usize = 10_000;
 
-type Key = (String, u32);
+/// Stream, consumer, when the consumer was registered, shard.
+type Key = (String, String, i64, u32);
 
 /// The subscriptions there are.
 #[derive(Debug, Default)]
@@ -75,13 +76,23 @@ impl Subscriptions {
         held.values().for_each(|held| held.taken_over.notify_one());
     }
 
+    /// Whether there is no subscription that is younger than five seconds.
+    fn may_take(held: &HashMap<Key, Held>, key: &Key, now_ms: i64) -> bool {
+        held.get(key).is_none_or(|before| now_ms - before.since_ms >= GRACE_MS)
+    }
+
+    /// Whether [`take`](Self::take) would give a ticket.
+    fn is_free(&self, key: &Key, now_ms: i64) -> bool {
+        Self::may_take(&self.held.lock().unwrap_or_else(PoisonError::into_inner), key, now_ms)
+    }
+
     /// A ticket for a consumer and a shard, unless there is one that is younger than five seconds.
     fn take(&self, key: Key, now_ms: i64) -> Option<Ticket> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Self::may_take(&held, &key, now_ms) {
+            return None;
+        }
         if let Some(before) = held.get(&key) {
-            if now_ms - before.since_ms < GRACE_MS {
-                return None;
-            }
             before.taken_over.notify_one();
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -108,10 +119,17 @@ pub(crate) async fn subscribe(service: &Arc<Service>, input: &Value<'_>) -> Outc
         timestamp_ms: position.time("Timestamp"),
     };
     let offset = get::find_start(service, &state, index, &start).await?;
-    let ticket = service.subscriptions.take((arn.to_owned(), index), service.now_ms()).ok_or_else(|| {
+    let in_use = || {
         let shard = shard_id(index);
         ApiError::in_use(format!("Another active subscription exists for consumer {arn} on shard {shard}"))
-    })?;
+    };
+    // The ARN of one consumer can be written in several ways.
+    let key = (stream.clone(), found.name.clone(), found.consumer.created_ms, index);
+    if input.is_true("DryRun") {
+        let is_free = service.subscriptions.is_free(&key, service.now_ms());
+        return Err(if is_free { dry_run() } else { in_use() });
+    }
+    let ticket = service.subscriptions.take(key, service.now_ms()).ok_or_else(in_use)?;
     let subscription = Subscription {
         service: Arc::clone(service),
         state,
@@ -243,10 +261,12 @@ mod tests {
     #[test]
     fn a_subscription_is_taken_over_after_five_seconds_and_given_back() {
         let subscriptions = Subscriptions::default();
-        let key = ("arn".to_owned(), 0);
+        let of_shard = |shard| ("s".to_owned(), "c".to_owned(), 1, shard);
+        let key = of_shard(0);
         let first = subscriptions.take(key.clone(), 1000).unwrap();
         assert!(subscriptions.take(key.clone(), 5999).is_none());
-        let _other_shard = subscriptions.take(("arn".to_owned(), 1), 1000).unwrap();
+        let _other_shard = subscriptions.take(of_shard(1), 1000).unwrap();
+        assert!(subscriptions.is_free(&key, 6000) && !subscriptions.is_free(&key, 5999));
         let second = subscriptions.take(key.clone(), 6000).unwrap();
         drop(first);
         assert!(subscriptions.take(key.clone(), 6001).is_none(), "the second one is held");

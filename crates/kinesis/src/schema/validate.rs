@@ -324,13 +324,18 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_excuses_the_name_and_on_demand_the_count() {
+    fn an_arn_excuses_the_name_and_only_a_provisioned_stream_must_have_a_count() {
         let check = |fields, body: &str| {
             validate(&check_types(json::parse(body.as_bytes()).unwrap(), fields).unwrap(), fields)
         };
-        check(DESCRIBE_STREAM, r#"{"StreamARN":"arn:aws:kinesis:r:a:stream/s"}"#).unwrap();
+        check(DESCRIBE_STREAM, r#"{"StreamARN":"arn:aws:kinesis:r:000000000000:stream/s"}"#).unwrap();
         check(CREATE_STREAM, r#"{"StreamName":"s","StreamModeDetails":{"StreamMode":"ON_DEMAND"}}"#).unwrap();
-        check(CREATE_STREAM, r#"{"StreamName":"s"}"#).unwrap_err();
+        check(CREATE_STREAM, r#"{"StreamName":"s"}"#).unwrap();
+        let provisioned = r#"{"StreamName":"s","StreamModeDetails":{"StreamMode":"PROVISIONED"}}"#;
+        assert_eq!(
+            message(CREATE_STREAM, provisioned),
+            "1 validation error detected: Value null at 'shardCount' failed to satisfy constraint: Member must not be null"
+        );
         assert_eq!(
             message(
                 CREATE_STREAM,

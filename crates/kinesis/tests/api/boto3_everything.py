@@ -56,8 +56,27 @@ kinesis.add_tags_to_stream(StreamName="one", Tags={"colour": "red"})
 tags = {tag["Key"]: tag["Value"] for tag in kinesis.list_tags_for_stream(StreamName="one")["Tags"]}
 assert tags == {"colour": "red", "made": "by boto3"}, tags
 kinesis.remove_tags_from_stream(StreamName="one", TagKeys=["colour"])
-kinesis.increase_stream_retention_period(StreamName="one", RetentionPeriodHours=48)
-kinesis.decrease_stream_retention_period(StreamName="one", RetentionPeriodHours=24)
+kinesis.tag_resource(ResourceARN=arn, Tags={"colour": "blue"})
+tags = {tag["Key"]: tag["Value"] for tag in kinesis.list_tags_for_resource(ResourceARN=arn)["Tags"]}
+assert tags == {"colour": "blue", "made": "by boto3"}, tags
+kinesis.untag_resource(ResourceARN=arn, TagKeys=["colour"])
+for change in (
+    lambda: kinesis.increase_stream_retention_period(StreamName="one", RetentionPeriodHours=48),
+    lambda: kinesis.decrease_stream_retention_period(StreamName="one", RetentionPeriodHours=24),
+    lambda: kinesis.update_max_record_size(StreamARN=arn, MaxRecordSizeInKiB=2048),
+    lambda: kinesis.enable_enhanced_monitoring(StreamName="one", ShardLevelMetrics=["ALL"]),
+    lambda: kinesis.disable_enhanced_monitoring(StreamName="one", ShardLevelMetrics=["ALL"]),
+    lambda: kinesis.start_stream_encryption(StreamName="one", EncryptionType="KMS", KeyId="alias/aws/kinesis"),
+    lambda: kinesis.stop_stream_encryption(StreamName="one", EncryptionType="KMS", KeyId="alias/aws/kinesis"),
+):
+    change()
+    assert status("one") == "UPDATING"
+    try:
+        change()
+    except kinesis.exceptions.ResourceInUseException:
+        settle()
+    else:
+        raise AssertionError("changed while it is updated")
 kinesis.update_shard_count(StreamName="one", TargetShardCount=2, ScalingType="UNIFORM_SCALING")
 assert status("one") == "UPDATING"
 settle()
@@ -69,6 +88,7 @@ assert status("one") == "UPDATING"
 settle()
 assert status("one") == "ACTIVE"
 kinesis.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+settle()
 at_latest = kinesis.list_shards(StreamName="one", ShardFilter={"Type": "AT_LATEST"})["Shards"]
 assert [shard["ShardId"] for shard in at_latest] == ["shardId-000000000003"], at_latest
 

@@ -124,6 +124,15 @@ async fn boto3_reads_pages_waits_tags_and_subscribes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_limit_of_botocores_model_is_kept_and_reported() {
+    if !has_module("botocore").await {
+        return left_out("this machine's Python has no botocore");
+    }
+    let world = World::start().await;
+    run_beside("boto3_model.py", &world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn boto3_proves_who_it_is_and_a_wrong_secret_is_refused() {
     if !has_module("boto3").await {
         return left_out("this machine's Python has no boto3");

@@ -15,6 +15,9 @@ async fn open(dir: &Path) -> World {
     let config = LogConfig {
         max_record_bytes: pinmill_kinesis::LOG_RECORD_BYTES,
         max_batch_bytes: pinmill_kinesis::LOG_BATCH_BYTES,
+        max_partitions: pinmill_kinesis::LOG_PARTITIONS,
+        // What a power cut would leave is not looked at here.
+        durability: pinmill_log::Durability::Os,
         ..LogConfig::default()
     };
     let (log, _) = Log::open(dir, config).unwrap();
@@ -102,4 +105,54 @@ async fn the_largest_call_of_the_api_fits_into_one_shard() {
     assert_eq!(answer.status, 200);
     assert!(answer.body.starts_with(b"\xa2\x71FailedRecordCount\x00"), "none of them failed");
     assert_eq!(world.kinesis.log().offsets("s", 0).await.unwrap().end, 501);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalog_of_streams_that_come_and_go_does_not_grow_on_disk() {
+    let dir = pinmill_testkit::temp_dir();
+    let world = open(dir.path()).await;
+    world.create("kept", 1).await;
+    let mut sizes = Vec::new();
+    for round in 0..5 {
+        let name = format!("round-{round}");
+        world.create(&name, 1).await;
+        for n in 0..600 {
+            let body = json!({"StreamName": name, "Tags": {"n": n.to_string()}});
+            world.ok("AddTagsToStream", body).await;
+        }
+        world.ok("DeleteStream", json!({"StreamName": name})).await;
+        sizes.push(bytes_of(dir.path()));
+    }
+    let before = world.kinesis.log().offsets(pinmill_kinesis::catalog::TOPIC, 0).await.unwrap();
+    assert!(before.beginning > 1000, "of {} records the first is still there", before.end);
+    assert!(sizes[4] < 2 * sizes[1], "the folder grew: {sizes:?} bytes");
+    world.stop().await;
+    let world = open(dir.path()).await;
+    assert_eq!(world.ok("ListStreams", json!({})).await["StreamNames"], json!(["kept"]));
+}
+
+/// Bytes of all files in a folder and below it.
+fn bytes_of(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let bytes = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => bytes_of(&entry.path()),
+        false => entry.metadata().unwrap().len(),
+    });
+    bytes.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_more_shards_than_a_topic_has_by_default_comes_back() {
+    let dir = pinmill_testkit::temp_dir();
+    let world = open(dir.path()).await;
+    world.create("s", 350).await;
+    let scale = json!({"StreamName": "s", "TargetShardCount": 700, "ScalingType": "UNIFORM_SCALING"});
+    world.ok("UpdateShardCount", scale).await;
+    let before = world.kinesis.stream("s").unwrap();
+    assert_eq!(before.shards.len(), 1050);
+    let (shard, _) = world.put("s", "k", "far out").await;
+    world.stop().await;
+    let world = open(dir.path()).await;
+    assert_eq!(world.kinesis.stream("s").unwrap(), before);
+    assert_eq!(world.read_shard("s", &shard).await, ["far out"]);
 }

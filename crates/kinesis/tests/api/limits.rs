@@ -270,3 +270,42 @@ async fn a_record_that_the_log_would_not_take_is_refused_by_name() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_shard_is_read_five_times_and_two_mebibytes_a_second() {
+    let world = World::with(|config| {
+        config.enforce_throughput = true;
+        config.record_size_limit = 10 * MIB;
+        config.clock = config.clock.clone().stopped();
+    })
+    .await;
+    world.create("s", 2).await;
+    let iterator = |shard: &'static str| world.iterator("s", shard, "TRIM_HORIZON");
+    let (busy, other) = (iterator("0").await, iterator("1").await);
+    let read = async |iterator: &str| {
+        let answer = world.call("GetRecords", json!({"ShardIterator": iterator}).to_string()).await;
+        if answer.status != 200 {
+            assert_eq!(answer.json()["__type"], "ProvisionedThroughputExceededException");
+        }
+        answer.status == 200
+    };
+    for _ in 0..5 {
+        assert!(read(&busy).await);
+    }
+    assert!(!read(&busy).await, "the sixth in a second");
+    assert!(read(&other).await, "another shard has its own");
+    world.pass(1000);
+    let put = async |bytes: usize| {
+        let mut body = record("k", bytes);
+        body["StreamName"] = json!("s");
+        body["ExplicitHashKey"] = json!("0");
+        world.ok("PutRecord", body).await;
+        world.pass(1000);
+    };
+    put(10 * MIB - 1).await;
+    assert!(read(&busy).await);
+    for (passed, is_free) in [(0, false), (4999, false), (1, true)] {
+        world.pass(passed);
+        assert_eq!(read(&busy).await, is_free, "10 MiB are five seconds' worth");
+    }
+}

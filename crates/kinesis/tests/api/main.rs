@@ -12,6 +12,7 @@
 
 mod clients;
 mod consumers;
+mod dry_run;
 mod durable;
 mod facade;
 mod limits;
@@ -20,6 +21,8 @@ mod protocol;
 mod records;
 mod reshard;
 mod rust_client;
+mod settings;
 mod signatures;
+mod states;
 mod streams;
 mod world;

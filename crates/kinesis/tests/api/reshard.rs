@@ -275,3 +275,89 @@ async fn resharding_under_load_loses_nothing_and_keeps_the_order_of_each_key() {
         assert_eq!(read, rounds, "{key}");
     }
 }
+
+#[tokio::test]
+async fn numbers_of_children_are_above_those_of_their_parents_within_one_second() {
+    let world = World::with(|config| config.clock = config.clock.clone().stopped()).await;
+    world.create("s", 1).await;
+    // Down the leftmost shards: each is split, and each takes a record of the same key.
+    let mut numbers = Vec::new();
+    let mut end = u128::MAX;
+    for _ in 0..6 {
+        let put = json!({"StreamName": "s", "PartitionKey": "k", "ExplicitHashKey": "0", "Data": ""});
+        let stored = world.ok("PutRecord", put).await;
+        numbers.push(text(&stored["SequenceNumber"]));
+        end /= 2;
+        let split = json!({"StreamName": "s", "ShardToSplit": stored["ShardId"], "NewStartingHashKey": end.to_string()});
+        world.ok("SplitShard", split).await;
+        let next = json!({
+            "StreamName": "s", "PartitionKey": "k", "ExplicitHashKey": "0", "Data": "",
+            "SequenceNumberForOrdering": numbers.last(),
+        });
+        numbers.push(text(&world.ok("PutRecord", next).await["SequenceNumber"]));
+    }
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:#?}");
+    let shards = world.shards("s").await;
+    let range = |id: &Value| {
+        let shard = shards.iter().find(|shard| shard["ShardId"] == *id).unwrap();
+        shard["SequenceNumberRange"].clone()
+    };
+    for child in shards.iter().filter(|shard| shard["ParentShardId"].is_string()) {
+        let (own, parents) = (range(&child["ShardId"]), range(&child["ParentShardId"]));
+        assert!(text(&own["StartingSequenceNumber"]) > text(&parents["EndingSequenceNumber"]), "{child}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_resharded_past_a_thousand_shards_in_its_life() {
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
+    let world = World::on(Arc::clone(&log), |_| {}).await;
+    world.create("s", 1).await;
+    for target in [2, 1].repeat(400) {
+        let body = json!({"StreamName": "s", "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"});
+        world.ok("UpdateShardCount", body).await;
+    }
+    let before = world.kinesis.stream("s").unwrap();
+    assert_eq!(before.shards.len(), 1 + 400 * 3);
+    world.put("s", "k", "after it all").await;
+    assert_eq!(world.read_shard("s", "1200").await, ["after it all"]);
+    let bytes: usize = log_bytes(log.as_ref()).await;
+    assert!(bytes < 1024 * 1024, "a change is written, not every shard with it: {bytes} bytes");
+    let again = World::on(log, |_| {}).await;
+    assert_eq!(again.kinesis.stream("s").unwrap(), before);
+
+    // A day later only what can still hold records is listed.
+    world.pass(24 * 3_600_000 + 1000);
+    assert_eq!(world.shards("s").await.len(), 1);
+    assert_eq!(world.describe("s").await["Shards"].as_array().unwrap().len(), 1);
+    for filter in ["AT_TRIM_HORIZON", "FROM_TRIM_HORIZON", "AT_LATEST"] {
+        let body = json!({"StreamName": "s", "ShardFilter": {"Type": filter}});
+        assert_eq!(world.ok("ListShards", body).await["Shards"].as_array().unwrap().len(), 1, "{filter}");
+    }
+    let expired = json!({"StreamName": "s", "ShardId": "7", "ShardIteratorType": "TRIM_HORIZON"});
+    world.fails("GetShardIterator", expired, "ResourceNotFoundException").await;
+}
+
+async fn log_bytes(log: &dyn EventLog) -> usize {
+    let limit = pinmill_broker::ReadLimit { max_bytes: usize::MAX, max_wait: std::time::Duration::ZERO };
+    let records = log.read(pinmill_kinesis::catalog::TOPIC, 0, 0, limit).await.unwrap();
+    records.iter().map(|record| record.value.as_ref().map_or(0, Bytes::len)).sum()
+}
+
+#[tokio::test]
+async fn a_stream_has_its_limits_of_shards() {
+    let world = World::with(|config| {
+        config.shard_limit = 100_000;
+        config.shards_per_stream_limit = 5;
+    })
+    .await;
+    let many = json!({"StreamName": "t", "ShardCount": 10_001});
+    let message = world.fails("CreateStream", many, "LimitExceededException").await;
+    assert_eq!(message, "A stream may have at most 10000 open shards, not 10001.");
+    world.create("s", 1).await;
+    let scale = |target: u32| json!({"StreamName": "s", "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"});
+    world.ok("UpdateShardCount", scale(2)).await;
+    world.ok("UpdateShardCount", scale(1)).await;
+    let message = world.fails("UpdateShardCount", scale(2), "LimitExceededException").await;
+    assert_eq!(message, "Stream s would have had more than 5 shards in its life.");
+}

@@ -155,9 +155,9 @@ async fn a_stream_that_takes_its_time_shows_it() {
     world.ok("SplitShard", split).await;
     assert_eq!(world.describe("s").await["StreamStatus"], "UPDATING");
     world.put("s", "k", "taken while it is updated").await;
+    world.pass(3_600_000);
     world.ok("DeleteStream", json!({"StreamName": "s"})).await;
     assert_eq!(world.describe("s").await["StreamStatus"], "DELETING");
-    world.ok("DeleteStream", json!({"StreamName": "s"})).await;
 }
 
 #[tokio::test]
@@ -266,14 +266,129 @@ async fn on_demand_streams_have_four_shards_and_are_not_split() {
     ] {
         assert_eq!(world.fails(operation, body, "ValidationException").await, message);
     }
-    let second = json!({"StreamName": "t", "StreamModeDetails": on_demand});
-    world.fails("CreateStream", second, "LimitExceededException").await;
+    for second in [json!({"StreamName": "t", "StreamModeDetails": on_demand}), json!({"StreamName": "t"})] {
+        world.fails("CreateStream", second, "LimitExceededException").await;
+    }
+    world.create("t", 1).await;
+    let another =
+        json!({"StreamARN": world.describe("t").await["StreamARN"], "StreamModeDetails": on_demand});
+    world.fails("UpdateStreamMode", another, "LimitExceededException").await;
     let mode =
         json!({"StreamARN": described["StreamARN"], "StreamModeDetails": {"StreamMode": "PROVISIONED"}});
     world.ok("UpdateStreamMode", mode).await;
     world
         .ok("MergeShards", json!({"StreamName": "s", "ShardToMerge": "0", "AdjacentShardToMerge": "1"}))
         .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_says_neither_count_nor_mode_has_four_shards_on_demand() {
+    let world = World::start().await;
+    world.ok("CreateStream", json!({"StreamName": "s"})).await;
+    let described = world.describe("s").await;
+    assert_eq!(described["StreamModeDetails"], json!({"StreamMode": "ON_DEMAND"}));
+    assert_eq!(described["Shards"].as_array().unwrap().len(), 4);
+    let provisioned = json!({"StreamName": "t", "StreamModeDetails": {"StreamMode": "PROVISIONED"}});
+    world.fails("CreateStream", provisioned, "ValidationException").await;
+    world.create("t", 1).await;
+    assert_eq!(world.describe("t").await["StreamModeDetails"], json!({"StreamMode": "PROVISIONED"}));
+}
+
+#[tokio::test]
+async fn no_page_is_larger_than_at_amazon() {
+    let world = World::with(|config| config.shard_limit = 2000).await;
+    world.create("s", 1001).await;
+    for limit in [json!(null), json!(100), json!(101), json!(10_000)] {
+        let page = world.ok("DescribeStream", json!({"StreamName": "s", "Limit": limit})).await;
+        let page = &page["StreamDescription"];
+        assert_eq!((page["Shards"].as_array().unwrap().len(), &page["HasMoreShards"]), (100, &json!(true)));
+    }
+    for limit in [json!(null), json!(1000), json!(1001), json!(10_000)] {
+        let page = world.ok("ListShards", json!({"StreamName": "s", "MaxResults": limit})).await;
+        assert_eq!(page["Shards"].as_array().unwrap().len(), 1000, "{limit}");
+        let rest = world.ok("ListShards", json!({"NextToken": page["NextToken"], "MaxResults": limit})).await;
+        assert_eq!(rest["Shards"].as_array().unwrap().len(), 1);
+    }
+    for n in 0..101 {
+        world.kinesis.create_stream(&format!("n{n:03}"), 1).await.unwrap();
+    }
+    for limit in [json!(null), json!(100), json!(101), json!(10_000)] {
+        let page = world.ok("ListStreams", json!({"Limit": limit})).await;
+        assert_eq!(
+            (page["StreamNames"].as_array().unwrap().len(), &page["HasMoreStreams"]),
+            (100, &json!(true))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_consumers_has_a_hundred_at_the_most() {
+    let world = World::with(|config| config.consumer_limit = 101).await;
+    world.create("s", 1).await;
+    let arn = world.describe("s").await["StreamARN"].clone();
+    for n in 0..101 {
+        let body = json!({"StreamARN": arn, "ConsumerName": format!("c{n}")});
+        world.ok("RegisterStreamConsumer", body).await;
+    }
+    for limit in [json!(null), json!(100), json!(101), json!(10_000)] {
+        let page = world.ok("ListStreamConsumers", json!({"StreamARN": arn, "MaxResults": limit})).await;
+        assert_eq!(page["Consumers"].as_array().unwrap().len(), 100);
+        assert!(page["NextToken"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_shards_takes_what_goes_together() {
+    let world = World::start().await;
+    world.create("s", 3).await;
+    let described = world.describe("s").await;
+    let (arn, created) = (&described["StreamARN"], described["StreamCreationTimestamp"].as_f64().unwrap());
+    let token =
+        world.ok("ListShards", json!({"StreamName": "s", "MaxResults": 1})).await["NextToken"].clone();
+    for (member, value) in [
+        ("StreamName", json!("s")),
+        ("StreamARN", arn.clone()),
+        ("ExclusiveStartShardId", json!("shardId-000000000000")),
+        ("StreamCreationTimestamp", json!(created)),
+        ("ShardFilter", json!({"Type": "AT_LATEST"})),
+    ] {
+        let mut body = json!({"NextToken": token});
+        body[member] = value;
+        let message = world.fails("ListShards", body, "InvalidArgumentException").await;
+        assert_eq!(message, format!("NextToken and {member} cannot be provided together."));
+    }
+    for (created, is_meant) in
+        [(created, true), (created.floor(), true), (created - 1.0, false), (0.0, false)]
+    {
+        for (operation, mut body) in
+            [("ListShards", json!({"StreamName": "s"})), ("ListStreamConsumers", json!({"StreamARN": arn}))]
+        {
+            body["StreamCreationTimestamp"] = json!(created);
+            match is_meant {
+                true => drop(world.ok(operation, body).await),
+                false => drop(world.fails(operation, body, "ResourceNotFoundException").await),
+            }
+        }
+    }
+    for (filter, is_right) in [
+        (json!({"Type": "AFTER_SHARD_ID", "ShardId": "0"}), true),
+        (json!({"Type": "AFTER_SHARD_ID"}), false),
+        (json!({"Type": "AFTER_SHARD_ID", "ShardId": "0", "Timestamp": created}), false),
+        (json!({"Type": "AT_TIMESTAMP", "Timestamp": created}), true),
+        (json!({"Type": "FROM_TIMESTAMP", "Timestamp": created}), true),
+        (json!({"Type": "AT_TIMESTAMP"}), false),
+        (json!({"Type": "FROM_TIMESTAMP", "Timestamp": created, "ShardId": "0"}), false),
+        (json!({"Type": "AT_LATEST"}), true),
+        (json!({"Type": "AT_LATEST", "ShardId": "0"}), false),
+        (json!({"Type": "AT_TRIM_HORIZON", "Timestamp": created}), false),
+        (json!({"Type": "FROM_TRIM_HORIZON", "Timestamp": created}), false),
+    ] {
+        let body = json!({"StreamName": "s", "ShardFilter": filter});
+        match is_right {
+            true => drop(world.ok("ListShards", body).await),
+            false => drop(world.fails("ListShards", body, "InvalidArgumentException").await),
+        }
+    }
 }
 
 #[tokio::test]
@@ -293,6 +408,9 @@ async fn everything_about_a_stream_survives_a_restart() {
             .await;
         let arn = world.describe("s").await["StreamARN"].clone();
         world.ok("RegisterStreamConsumer", json!({"StreamARN": arn, "ConsumerName": "c"})).await;
+        let key = json!({"StreamName": "s", "EncryptionType": "KMS", "KeyId": "alias/mine"});
+        world.ok("StartStreamEncryption", key).await;
+        world.ok("EnableEnhancedMonitoring", json!({"StreamName": "s", "ShardLevelMetrics": ["ALL"]})).await;
         world.ok("DeleteStream", json!({"StreamName": "gone"})).await;
         let state = world.kinesis.stream("s").unwrap();
         (state, world.read_all("s").await, world.iterator("s", "0", "LATEST").await)
@@ -360,4 +478,62 @@ async fn the_catalog_is_compacted_and_says_the_same() {
     assert!(position > 1000, "records before {position} are no longer needed");
     let world = World::on(log, |_| {}).await;
     assert_eq!(world.kinesis.streams(), before);
+}
+
+#[tokio::test]
+async fn streams_under_ever_new_names_leave_nothing_to_be_read_at_the_next_start() {
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
+    let world = World::on(Arc::clone(&log), |_| {}).await;
+    for n in 0..1000 {
+        let name = format!("n{n}");
+        world.kinesis.create_stream(&name, 1).await.unwrap();
+        world.ok("DeleteStream", json!({"StreamName": name})).await;
+    }
+    let topic = pinmill_kinesis::catalog::TOPIC;
+    let position = log.position(pinmill_kinesis::catalog::READER, topic, 0).await.unwrap().unwrap();
+    let end = log.offsets(topic, 0).await.unwrap().end;
+    assert!(end >= 3000 && end - position < 1100, "{position} to {end}");
+    assert_eq!(log.topics().await.unwrap(), [topic]);
+}
+
+#[tokio::test]
+async fn a_catalog_of_the_first_version_is_opened_and_gone_on_with() {
+    let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new());
+    log.create_topic(pinmill_kinesis::catalog::TOPIC, 1).await.unwrap();
+    log.create_topic("s", 3).await.unwrap();
+    let now_ms = 1_733_333_333_123_i64;
+    let (all, middle) = (u128::MAX.to_string(), u128::MAX / 2);
+    let shard = |start: u128, end: String, rest: Value| {
+        let mut shard = json!({"range": {"start": start.to_string(), "end": end}, "created_s": 1_733_333_334, "opened_ms": now_ms});
+        shard.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        shard
+    };
+    let state = json!({
+        "name": "s", "created_ms": now_ms, "mode": "PROVISIONED", "retention_hours": 8760, "tags": {"a": "b"},
+        "consumers": {"c": {"created_ms": now_ms, "tags": {}}}, "is_deleting": false,
+        "shards": [
+            shard(0, all.clone(), json!({"closed": {"at_ms": now_ms + 5, "end_offset": 0}})),
+            shard(0, middle.to_string(), json!({"parent": 0})),
+            shard(middle + 1, all, json!({"parent": 0})),
+        ],
+    });
+    let record = pinmill_broker::Record {
+        key: Some("s".into()),
+        value: Some(state.to_string().into()),
+        ..pinmill_broker::Record::default()
+    };
+    log.append(pinmill_kinesis::catalog::TOPIC, 0, vec![record]).await.unwrap();
+    let before = {
+        let world = World::on(Arc::clone(&log), |_| {}).await;
+        assert_eq!(world.ok("ListTagsForStream", json!({"StreamName": "s"})).await["Tags"][0]["Value"], "b");
+        world.ok("AddTagsToStream", json!({"StreamName": "s", "Tags": {"c": "d"}})).await;
+        world
+            .ok("MergeShards", json!({"StreamName": "s", "ShardToMerge": "1", "AdjacentShardToMerge": "2"}))
+            .await;
+        assert_eq!(world.put("s", "k", "data").await.0, "shardId-000000000003");
+        world.kinesis.streams()
+    };
+    let world = World::on(log, |_| {}).await;
+    assert_eq!(world.kinesis.streams(), before);
+    assert_eq!(world.read_shard("s", "3").await, ["data"]);
 }

@@ -151,11 +151,27 @@ impl World {
         operation: &str,
         body: impl Into<Bytes>,
     ) -> Answer {
+        self.call_with(content_type, ANY_SIGNATURE, operation, body).await
+    }
+
+    /// Calls an operation with a body in JSON, signed for a region.
+    pub(crate) async fn call_in(&self, region: &str, operation: &str, body: impl Into<Bytes>) -> Answer {
+        let signature = ANY_SIGNATURE.replace("us-east-1", region);
+        self.call_with("application/x-amz-json-1.1", &signature, operation, body).await
+    }
+
+    async fn call_with(
+        &self,
+        content_type: &str,
+        signature: &str,
+        operation: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let target = format!("Kinesis_20131202.{operation}");
         let headers = [
             ("content-type", content_type),
             ("x-amz-target", &target),
-            ("authorization", ANY_SIGNATURE),
+            ("authorization", signature),
             ("x-amz-date", "20260101T000000Z"),
         ];
         self.send(Method::POST, "/", &headers, body).await
