@@ -151,11 +151,10 @@ mod tests {
                 |child: &&Shard| child.parent == Some(index) || child.adjacent_parent == Some(index);
             let children: Vec<_> = shards.iter().filter(is_child).collect();
             assert_eq!(shard.closed.is_some(), !children.is_empty());
-            if shard.closed.is_some() {
+            if let Some(closed) = shard.closed {
                 let start = children.iter().map(|child| child.range.start).min().unwrap();
                 let end = children.iter().map(|child| child.range.end).max().unwrap();
                 assert!(start <= shard.range.start && end >= shard.range.end);
-                let closed = shard.closed.unwrap();
                 assert!(closed.at_ms >= shard.opened_ms);
                 assert!(children.iter().all(|child| child.opened_ms >= closed.at_ms));
             }

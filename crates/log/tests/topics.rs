@@ -185,6 +185,35 @@ fn retention_by_size_waits_for_the_slowest_reader() {
 }
 
 #[test]
+fn what_is_to_be_forgotten_goes_without_settings_and_waits_for_readers() {
+    let (disk, config) = (SimDisk::new(), small(1 << 20));
+    let (log, _) = open(&disk, &config).unwrap();
+    log.create_topic(TOPIC, 1).unwrap();
+    for _ in 0..3 {
+        for values in appends(20) {
+            append(&log, &values).unwrap();
+        }
+        let end = log.offsets(TOPIC, 0).unwrap().end;
+        // What is being written can go once it was ended, which is what the first call does.
+        assert_eq!(log.forget_before(TOPIC, 0, end).unwrap(), 1);
+        assert_eq!(log.offsets(TOPIC, 0).unwrap().beginning, end);
+        assert_eq!(log.forget_before(TOPIC, 0, end).unwrap(), 0, "there is nothing more");
+    }
+    let beginning = log.offsets(TOPIC, 0).unwrap().beginning;
+    append(&log, &vec!["x".to_owned(); 10]).unwrap();
+    wait(log.commit_position("slow", TOPIC, 0, beginning + 5)).unwrap();
+    for before in [beginning + 3, beginning + 8, beginning + 10] {
+        log.forget_before(TOPIC, 0, before).unwrap();
+        assert_eq!(log.read(TOPIC, 0, beginning + 5, 1).unwrap()[0].offset, beginning + 5);
+    }
+    assert!(matches!(log.forget_before("none", 0, 1), Err(Error::UnknownTopic(_))));
+    drop(log);
+    let (log, _) = open(&disk.after_kill(), &config).unwrap();
+    assert_eq!(log.offsets(TOPIC, 0).unwrap().end, beginning + 10);
+    assert_eq!(log.read(TOPIC, 0, beginning + 5, 1).unwrap()[0].offset, beginning + 5);
+}
+
+#[test]
 fn retention_by_age_lets_idle_topics_go_too() {
     let now = Arc::new(AtomicI64::new(0));
     let clock = Arc::clone(&now);

@@ -72,10 +72,10 @@ async fn a_dry_run_knows_a_busy_shard_and_does_not_make_it_busier() {
         config.clock = config.clock.clone().stopped();
     })
     .await;
-    world.create("s", 1).await;
-    let put =
-        json!({"StreamName": "s", "PartitionKey": "k", "Data": STANDARD.encode(vec![b'x'; 1024 * 1024 - 1])});
-    let read = json!({"ShardIterator": world.iterator("s", "0", "LATEST").await});
+    world.create("s", 2).await;
+    let data = STANDARD.encode(vec![b'x'; 1024 * 1024 - 1]);
+    let put = json!({"StreamName": "s", "PartitionKey": "k", "ExplicitHashKey": "0", "Data": data});
+    let read = json!({"ShardIterator": world.iterator("s", "1", "LATEST").await});
     for (operation, body, times) in [("PutRecord", put, 1), ("GetRecords", read, 5)] {
         let mut dry = body.clone();
         dry["DryRun"] = json!(true);
