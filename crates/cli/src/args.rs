@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use pinmill_emulate::{MOST_CONNECTIONS, MOST_RECORDS, To};
 use pinmill_flow::Half;
@@ -152,24 +152,10 @@ pub(crate) struct Run {
     pub(crate) output: Output,
 }
 
-/// One of the two halves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum From {
-    /// Topics, by schedule.
-    #[default]
-    Batch,
-    /// Streams, as they come.
-    Stream,
-}
-
-impl From {
-    /// The half itself.
-    pub(crate) fn half(self) -> Half {
-        match self {
-            Self::Batch => Half::Batch,
-            Self::Stream => Half::Stream,
-        }
-    }
+/// Takes the name of a half, and offers both in help and completions.
+fn half() -> impl TypedValueParser<Value = Half> {
+    let name = |name: String| if name == Half::Stream.name() { Half::Stream } else { Half::Batch };
+    PossibleValuesParser::new(Half::ALL.map(Half::name)).map(name)
 }
 
 /// Which rows are posted.
@@ -258,8 +244,8 @@ pub(crate) struct Emulate {
 #[derive(Debug, Args)]
 pub(crate) struct Clean {
     /// Into the tables of which half: batch from the archive, stream from the streams
-    #[arg(long, value_enum, value_name = "HALF", default_value_t)]
-    pub(crate) from: From,
+    #[arg(long, value_parser = half(), default_value_t)]
+    pub(crate) from: Half,
     /// Reads raw objects from here instead of the lake's own archive: an old S3 sink's bucket, say
     #[arg(long, value_name = "DIR|URL", conflicts_with = "from")]
     pub(crate) archive: Option<String>,
@@ -273,8 +259,8 @@ pub(crate) struct Answer {
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// From the tables of which half
-    #[arg(long, value_enum, value_name = "HALF", default_value_t)]
-    pub(crate) from: From,
+    #[arg(long, value_parser = half(), default_value_t)]
+    pub(crate) from: Half,
     /// Writes the rows to this file instead of stdout; its ending decides the form: .parquet, .csv, .json, .ndjson, .jsonl
     /// or .md
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -289,8 +275,8 @@ pub(crate) struct Sql {
     #[arg(value_name = "QUERY")]
     pub(crate) query: String,
     /// On the tables of which half
-    #[arg(long, value_enum, value_name = "HALF", default_value_t)]
-    pub(crate) from: From,
+    #[arg(long, value_parser = half(), default_value_t)]
+    pub(crate) from: Half,
     /// Writes the rows to this file instead of stdout; its ending decides the form: .parquet, .csv, .json, .ndjson, .jsonl
     /// or .md
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -396,8 +382,8 @@ pub(crate) struct Status {
 #[derive(Debug, Args)]
 pub(crate) struct Quarantine {
     /// The quarantine of which half
-    #[arg(long, value_enum, value_name = "HALF", default_value_t, global = true)]
-    pub(crate) from: From,
+    #[arg(long, value_parser = half(), value_name = "HALF", default_value_t, global = true)]
+    pub(crate) from: Half,
     #[command(subcommand)]
     pub(crate) command: QuarantineCommand,
 }

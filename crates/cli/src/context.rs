@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pinmill_broker::EmbeddedLog;
+use pinmill_emulate::SourceSpec;
 use pinmill_engine::{EmbeddedEngine, Engine, EngineConfig};
 use pinmill_gateway::{GatewayConfig, Limits};
 use pinmill_lake::Lake;
@@ -15,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::args::Cli;
 use crate::error::{CONFIG, Failure, OrFail};
-use crate::settings::{Settings, hint_for_variable};
+use crate::settings::{self, Settings, Size, hint_for_variable};
 
 /// The file that is read when `--config` names no other.
 const CONFIG_FILE: &str = "pinmill.toml";
@@ -64,9 +65,7 @@ impl Context {
         let settings = Settings::resolve(file, std::env::vars_os(), &cli.flags())?;
         for stray in &settings.strays {
             let hint = hint_for_variable(stray);
-            tracing::warn!(
-                "the environment variable {stray} is no setting of pinmill's and is ignored; {hint}"
-            );
+            tracing::warn!("the environment variable {stray} is not a setting and is ignored; {hint}");
         }
         let progress = !cli.global.no_progress && cli.global.quiet == 0 && std::io::stderr().is_terminal();
         Ok(Self { settings, progress, quiet: cli.global.quiet > 0 })
@@ -102,7 +101,7 @@ impl Context {
 
     /// Folder of the embedded parts.
     pub(crate) fn data(&self) -> PathBuf {
-        self.settings.path("data")
+        PathBuf::from(&self.settings.data.0)
     }
 
     /// Folder of the embedded log.
@@ -126,27 +125,32 @@ impl Context {
 
     /// The folder, else the one that the settings name; `None` is the built-in pipeline.
     pub(crate) fn pipeline_dir(&self, folder: Option<&Path>) -> Option<PathBuf> {
-        let named = Some(self.settings.path("pipeline")).filter(|path| !path.as_os_str().is_empty());
+        let named =
+            Some(PathBuf::from(&self.settings.pipeline.0)).filter(|path| !path.as_os_str().is_empty());
         folder.map(Path::to_owned).or(named)
     }
 
     /// Opens the embedded log of the topics; no other process may have it.
     pub(crate) fn log(&self) -> Result<Arc<EmbeddedLog>, Failure> {
-        let config = LogConfig { max_record_bytes: self.size("gateway.max-record")?, ..self.log_config()? };
+        let config =
+            LogConfig { max_record_bytes: self.settings.gateway.max_record.in_memory(), ..self.log_config() };
         self.open_log(&self.log_dir(), config)
     }
 
     /// What the settings say of every embedded log.
-    pub(crate) fn log_config(&self) -> Result<LogConfig, Failure> {
-        let settings = &self.settings;
-        Ok(LogConfig {
-            durability: if settings.text("durability") == "os" { Durability::Os } else { Durability::Fsync },
-            segment_bytes: settings.bytes("log.segment-bytes")?,
-            segment_age: settings.duration("log.segment-age")?,
-            retention_bytes: settings.optional_bytes("log.retention-bytes")?,
-            retention_age: settings.optional_duration("log.retention-age")?,
+    pub(crate) fn log_config(&self) -> LogConfig {
+        let log = &self.settings.log;
+        LogConfig {
+            durability: match self.settings.durability {
+                settings::Durability::Fsync => Durability::Fsync,
+                settings::Durability::Os => Durability::Os,
+            },
+            segment_bytes: log.segment_bytes.bytes(),
+            segment_age: log.segment_age.0,
+            retention_bytes: log.retention_bytes.0.map(Size::bytes),
+            retention_age: log.retention_age.0.map(|age| age.0),
             ..LogConfig::default()
-        })
+        }
     }
 
     /// Opens a log, and tells what its recovery cut.
@@ -174,7 +178,7 @@ impl Context {
 
     /// Opens the lake, and makes it where there is none: for commands that begin something.
     pub(crate) fn lake(&self) -> Result<Lake, Failure> {
-        let location = self.lake_location();
+        let location = self.lake_location()?;
         let open = || {
             Lake::check_tables_at(&location)?;
             Lake::open(&location)
@@ -183,9 +187,9 @@ impl Context {
     }
 
     fn unusable_lake(&self, error: pinmill_lake::Error) -> Failure {
-        match self.settings.text("lake") {
-            "" => error.into(),
-            _ => Failure { exit: CONFIG, ..Failure::from(error).within("setting `lake`") },
+        match self.settings.lake.is_empty() {
+            true => error.into(),
+            false => Failure { exit: CONFIG, ..Failure::from(error).within("setting `lake`") },
         }
     }
 
@@ -193,7 +197,7 @@ impl Context {
     /// not a lake in which all is well.
     pub(crate) fn lake_there(&self) -> Result<Lake, Failure> {
         self.need_data()?;
-        let location = self.lake_location();
+        let location = self.lake_location()?;
         let open = || {
             Lake::check_tables_at(&location)?;
             Lake::open_existing(&location)
@@ -209,53 +213,60 @@ impl Context {
     /// Fails where the data folder is not there, unless nobody named one and the lake is elsewhere.
     pub(crate) fn need_data(&self) -> Result<(), Failure> {
         let data = self.data();
-        let is_wanted = self.settings.text("lake").is_empty() || self.settings.is_set("data");
+        let is_wanted = self.settings.lake.is_empty() || self.settings.is_set("data");
         if !is_wanted || is_there(&data)? {
             return Ok(());
         }
         Err(no_data(format!("there is no data folder `{}`", data.display())))
     }
 
-    fn lake_location(&self) -> String {
-        match self.settings.text("lake") {
-            "" => self.data().join("lake").to_string_lossy().into_owned(),
-            location => location.to_owned(),
+    fn lake_location(&self) -> Result<String, Failure> {
+        if self.settings.lake.is_empty() {
+            return Ok(self.data().join("lake").to_string_lossy().into_owned());
         }
+        self.settings.lake.reveal().map_err(|error| Failure::config(error).within("setting `lake`"))
+    }
+
+    /// Where the emulator's rows come from, with its password.
+    pub(crate) fn source(&self) -> Result<SourceSpec, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::config(error).within("setting `source`");
+        let text = self.settings.source.reveal().map_err(|error| failed(&error))?;
+        text.parse().map_err(|error| failed(&error))
     }
 
     /// The engine that runs the SQL.
     pub(crate) fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
         let config = EngineConfig {
-            memory_bytes: self.size("engine.memory")?,
-            parallelism: Some(self.size("engine.threads")?).filter(|threads| *threads > 0),
+            memory_bytes: self.settings.engine.memory.in_memory(),
+            parallelism: self.settings.engine.workers(),
             ..EngineConfig::default()
         };
         Ok(Arc::new(EmbeddedEngine::new(&config).or_fail()?))
     }
 
     /// The gateway's settings, to listen on this address.
-    pub(crate) fn gateway(&self, listen: SocketAddr) -> Result<GatewayConfig, Failure> {
-        let settings = &self.settings;
+    pub(crate) fn gateway(&self, listen: SocketAddr) -> GatewayConfig {
+        let gateway = &self.settings.gateway;
         let defaults = GatewayConfig::default();
-        Ok(GatewayConfig {
+        GatewayConfig {
             listen,
-            allow_unauthenticated_remote: settings.flag("allow-unauthenticated-remote")?,
-            auto_create_topics: settings.flag("gateway.auto-create-topics")?,
-            default_partitions: settings.parsed("gateway.default-partitions", "a number of partitions")?,
-            max_topics: self.size("gateway.max-topics")?,
-            drain_timeout: settings.duration("gateway.drain-timeout")?,
+            allow_unauthenticated_remote: self.settings.allow_unauthenticated_remote.0,
+            auto_create_topics: gateway.auto_create_topics.0,
+            default_partitions: gateway.default_partitions.get(),
+            max_topics: gateway.max_topics.get(),
+            drain_timeout: gateway.drain_timeout.0,
             limits: Limits {
-                body_bytes: self.size("gateway.max-body")?,
-                record_bytes: self.size("gateway.max-record")?,
-                json_depth: self.size("gateway.max-json-depth")?,
-                header_timeout: settings.duration("gateway.header-timeout")?,
-                body_timeout: settings.duration("gateway.body-timeout")?,
-                connections: self.size("gateway.max-connections")?,
-                body_memory: defaults.limits.body_memory.max(self.size("gateway.max-body")?),
+                body_bytes: gateway.max_body.in_memory(),
+                record_bytes: gateway.max_record.in_memory(),
+                json_depth: gateway.max_json_depth.get(),
+                header_timeout: gateway.header_timeout.0,
+                body_timeout: gateway.body_timeout.0,
+                connections: gateway.max_connections.get(),
+                body_memory: defaults.limits.body_memory.max(gateway.max_body.in_memory()),
                 ..defaults.limits
             },
             ..defaults
-        })
+        }
     }
 
     /// The address that `listen` says. Of a name's addresses it is one that other machines reach, where there is one: the
@@ -264,15 +275,9 @@ impl Context {
     pub(crate) fn listen(&self) -> Result<SocketAddr, Failure> {
         let what = "an address such as 127.0.0.1:8082 or localhost:8082";
         let bad = || self.settings.bad("listen", what);
-        let found = self.settings.text("listen").to_socket_addrs();
+        let found = self.settings.listen.0.to_socket_addrs();
         let found = found.map_err(|error| bad().because(&error))?;
         found.min_by_key(|address| (address.ip().is_loopback(), address.is_ipv6())).ok_or_else(bad)
-    }
-
-    /// A size or a count that fits this machine's memory.
-    pub(crate) fn size(&self, name: &str) -> Result<usize, Failure> {
-        usize::try_from(self.settings.bytes(name)?)
-            .map_err(|_| Failure::config(format!("setting `{name}` is more than this machine can hold")))
     }
 }
 

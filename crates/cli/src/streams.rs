@@ -14,6 +14,7 @@ use pinmill_log::{Log, LogConfig};
 
 use crate::context::{Context, is_there};
 use crate::error::{Failure, OrFail};
+use crate::settings;
 
 /// The streams, open for writing.
 #[derive(Debug)]
@@ -32,14 +33,14 @@ impl Context {
 
     /// Opens the streams; no other process may have them. `None` where they are switched off.
     pub(crate) async fn streams(&self) -> Result<Option<Streams>, Failure> {
-        if self.settings.text("streams") == "off" {
+        if self.settings.streams == settings::Streams::Off {
             return Ok(None);
         }
         let config = LogConfig {
             max_record_bytes: LOG_RECORD_BYTES,
             max_batch_bytes: LOG_BATCH_BYTES.max(LogConfig::default().max_batch_bytes),
             max_partitions: LOG_PARTITIONS,
-            ..self.log_config()?
+            ..self.log_config()
         };
         let settings = self.kinesis()?;
         let log = self.open_log(&self.streams_dir(), config)?;
@@ -59,18 +60,18 @@ impl Context {
     }
 
     fn kinesis(&self) -> Result<KinesisConfig, Failure> {
-        let settings = &self.settings;
+        let settings = &self.settings.kinesis;
         Ok(KinesisConfig {
-            account_id: settings.text("kinesis.account-id").to_owned(),
-            region: settings.text("kinesis.region").to_owned(),
-            creation_delay: settings.duration("kinesis.creation-delay")?,
-            shard_limit: settings.parsed("kinesis.shard-limit", "a number of shards")?,
-            record_size_limit: self.size("kinesis.max-record")?,
-            enforce_throughput: settings.flag("kinesis.enforce-throughput")?,
-            body_timeout: settings.duration("gateway.body-timeout")?,
-            credentials: credentials(settings.text("kinesis.credentials"))?,
-            auto_create_streams: settings.flag("kinesis.auto-create-streams")?,
-            facade_errors_are_200: settings.flag("kinesis.facade-errors-are-200")?,
+            account_id: settings.account_id.0.clone(),
+            region: settings.region.0.clone(),
+            creation_delay: settings.creation_delay.0,
+            shard_limit: settings.shard_limit.get(),
+            record_size_limit: settings.max_record.in_memory(),
+            enforce_throughput: settings.enforce_throughput.0,
+            body_timeout: self.settings.gateway.body_timeout.0,
+            credentials: credentials(&settings.credentials.0)?,
+            auto_create_streams: settings.auto_create_streams.0,
+            facade_errors_are_200: settings.facade_errors_are_200.0,
             ..KinesisConfig::default()
         })
     }
@@ -82,27 +83,26 @@ impl Context {
         topics: Option<Arc<dyn EventLog>>,
         lake: &Lake,
     ) -> Result<Streamer, Failure> {
-        let from = self.settings.text("stream.from");
+        let stream = &self.settings.stream;
         let mut sources = Vec::new();
-        if ["streams", "both"].contains(&from) {
+        if stream.from.has_streams() {
             let log = Arc::new(streams.kinesis.shards_log());
             sources.push(StreamSource { log, kind: SourceKind::Streams });
         }
-        if let Some(log) = topics.filter(|_| ["topics", "both"].contains(&from)) {
+        if let Some(log) = topics.filter(|_| stream.from.has_topics()) {
             sources.push(StreamSource { log, kind: SourceKind::Topics });
         }
         let defaults = StreamConfig::default();
-        let threads = self.size("engine.threads")?;
         let config = StreamConfig {
-            commit_every: self.settings.duration("stream.commit-every")?,
+            commit_every: stream.commit_every.0,
             step: StepLimit {
-                bytes: self.settings.bytes("stream.max-bytes")?,
-                records: self.settings.parsed("stream.max-records", "a number of records")?,
+                bytes: stream.max_bytes.bytes(),
+                records: stream.max_records.get(),
                 ..defaults.step
             },
-            workers: Some(threads).filter(|threads| *threads > 0),
-            history: self.settings.duration("stream.history")?,
-            tidy_every: self.settings.duration("stream.tidy-every")?,
+            workers: self.settings.engine.workers(),
+            history: stream.history.0,
+            tidy_every: stream.tidy_every.0,
             ..defaults
         };
         Ok(Streamer::new(self.pipeline()?, self.engine()?, lake, sources, config))

@@ -26,7 +26,7 @@ pub(crate) async fn answer(context: &Context, args: &Answer) -> Result<(), Failu
         return Err(Failure::internal("a file holds one answer")
             .hint("name the answer: pinmill answer 06 -o six.parquet"));
     }
-    let options = AnswerOptions { names, half: args.from.half(), ..AnswerOptions::default() };
+    let options = AnswerOptions { names, half: args.from, ..AnswerOptions::default() };
     let (engine, lake) = (context.engine()?, context.lake_there()?);
     let report = pinmill_flow::answer(&pipeline, &*engine, &lake, &options).await?;
     match (&args.output_file, report.answers.first()) {
@@ -70,7 +70,7 @@ pub(crate) async fn sql(context: &Context, args: &Sql) -> Result<(), Failure> {
     let engine = context.engine()?;
     let result = {
         let (pipeline, lake) = (context.pipeline()?, context.lake_there()?);
-        pinmill_flow::sql(&pipeline, &*engine, &lake, args.from.half(), &query).await?
+        pinmill_flow::sql(&pipeline, &*engine, &lake, args.from, &query).await?
     };
     let schema = result.schema;
     let batches: Vec<RecordBatch> = result.batches.try_collect().await.or_fail()?;

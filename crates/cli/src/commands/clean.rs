@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use pinmill_flow::CleanReport;
+use pinmill_flow::{CleanReport, Half};
 use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, ArchiveConfig};
 use serde_json::{Value, json};
 
-use crate::args::{Clean, From};
+use crate::args::Clean;
 use crate::commands::serve::clean_options;
 use crate::context::{Context, is_there};
 use crate::error::Failure;
@@ -17,8 +17,8 @@ use crate::streams::close;
 /// Cleans what is new in the archive, or in the streams.
 pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure> {
     let report = match args.from {
-        From::Batch => from_archive(context, args).await?,
-        From::Stream => from_streams(context).await?,
+        Half::Batch => from_archive(context, args).await?,
+        Half::Stream => from_streams(context).await?,
     };
     tell(&report);
     let mut stdout = std::io::stdout().lock();
@@ -37,7 +37,7 @@ async fn from_archive(context: &Context, args: &Clean) -> Result<CleanReport, Fa
     let archive = archive(args.archive.as_deref()).await?;
     // Only what is brought along may be the beginning of a data folder.
     let lake = if archive.is_some() { context.lake()? } else { context.lake_there()? };
-    let options = pinmill_flow::CleanOptions { archive, ..clean_options(context)? };
+    let options = pinmill_flow::CleanOptions { archive, ..clean_options(context) };
     let (pipeline, engine) = (context.pipeline()?, context.engine()?);
     Ok(pinmill_flow::clean(&pipeline, &*engine, &lake, &options).await?)
 }

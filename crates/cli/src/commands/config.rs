@@ -7,7 +7,7 @@ use crate::args::{Cli, Completions, ConfigCommand};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::render::Rows;
-use crate::settings::variable_of;
+use crate::settings::{Shown, variable_of};
 
 /// Shows the settings.
 pub(crate) fn config(context: &Context, command: &ConfigCommand) -> Result<(), Failure> {
@@ -17,12 +17,12 @@ pub(crate) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
     } else {
         &["setting", "value", "variable", "meaning"]
     });
-    for (key, value) in context.settings.all() {
-        let shown = json!(without_password(&value.text));
+    for Shown { name, value, origin: from, help } in context.settings.all()? {
+        let variable = variable_of(&name);
         rows.rows.push(if *origin {
-            vec![json!(key.name), shown, json!(value.origin.to_string())]
+            vec![json!(name), json!(value), json!(from)]
         } else {
-            vec![json!(key.name), shown, json!(variable_of(key.name)), json!(key.help)]
+            vec![json!(name), json!(value), json!(variable), json!(help)]
         });
     }
     rows.write(&mut std::io::stdout().lock(), output.format.unwrap_or_default())
@@ -34,27 +34,4 @@ pub(crate) fn completions(args: &Completions) -> Result<(), Failure> {
     clap_complete::generate(args.shell, &mut Cli::command(), "pinmill", &mut script);
     std::io::Write::write_all(&mut std::io::stdout().lock(), &script)?;
     Ok(())
-}
-
-/// A URL with its password hidden; any other text as it is.
-fn without_password(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => {
-            // Fails only for URLs that cannot have a password.
-            let _ = url.set_password(Some("***"));
-            url.to_string()
-        }
-        _ => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        assert_eq!(without_password("mysql://u:secret@h/db"), "mysql://u:***@h/db");
-        assert_eq!(without_password("pinmill-data"), "pinmill-data");
-    }
 }

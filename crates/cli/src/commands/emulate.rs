@@ -81,7 +81,7 @@ fn source(context: &Context, creds: Option<&Creds>) -> Result<SourceSpec, Failur
         Some(creds) if !context.settings.is_set("source") => {
             creds.database_url().map(SourceSpec::MySql).map_err(Failure::config)
         }
-        _ => context.settings.text("source").parse().map_err(|error| Failure::config(format!("{error}"))),
+        _ => context.source(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::render::{Rows, SCHEMA_VERSION, text_or_base64, write_json};
 
 /// Lists, shows or replays.
 pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<(), Failure> {
-    let (pipeline, lake, half) = (context.pipeline()?, context.lake_there()?, args.from.half());
+    let (pipeline, lake, half) = (context.pipeline()?, context.lake_there()?, args.from);
     let mut stdout = std::io::stdout().lock();
     match args.command {
         QuarantineCommand::List { dataset, records, limit, output } => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinmill_broker::{EmbeddedLog, EventLog};
-use pinmill_emulate::{DrawOrder, Options, SourceSpec, Summary, To};
+use pinmill_emulate::{DrawOrder, Options, Summary, To};
 use pinmill_flow::stream::{Freshness, freshness};
 use pinmill_flow::{
     AnswerOptions, AnswerReport, Archiver, AuditOptions, AuditReport, CleanReport, Half, Logs, given_alike,
@@ -66,8 +66,8 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     }
     let fresh = freshness(&pipeline, &*engine, &lake, started_ms).await?;
 
-    Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, serve::archive_config(context)?).run_once().await?;
-    let cleaned = pinmill_flow::clean(&pipeline, &*engine, &lake, &serve::clean_options(context)?).await?;
+    Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, serve::archive_config(context)).run_once().await?;
+    let cleaned = pinmill_flow::clean(&pipeline, &*engine, &lake, &serve::clean_options(context)).await?;
     for report in [Some(&cleaned), streamed.as_ref()].into_iter().flatten() {
         clean::tell(report);
     }
@@ -119,16 +119,14 @@ async fn post(
 ) -> Result<Summary, Failure> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let front = context.gateway_runtime()?;
-    let config = context.gateway(listen)?;
+    let config = context.gateway(listen);
     let mut gateway = front.run(Gateway::bind(config, log)).await?.or_fail()?;
     if let Some(kinesis) = kinesis {
         gateway = gateway.with_routes(kinesis.facade_router()).with_native(kinesis.native_router());
     }
     let url = format!("http://{}", gateway.local_addr());
     let stop = CancellationToken::new();
-    let source: SourceSpec =
-        context.settings.text("source").parse().map_err(|error| Failure::config(format!("{error}")))?;
-    let source = pinmill_emulate::open(&source, args.seed).await.or_fail()?;
+    let source = pinmill_emulate::open(&context.source()?, args.seed).await.or_fail()?;
     let options = Options {
         draw: match args.draw {
             Draw::Replacement => DrawOrder::Replacement,

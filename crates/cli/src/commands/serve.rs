@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::{CONFIG, Failure, INTERRUPTED, OrFail};
+use crate::settings::{self, Span};
 use crate::strays;
 use crate::streams::{Streams, close};
 
@@ -23,7 +24,7 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     context.engine()?.validate(&pipeline).await.into_result().or_fail()?;
     let front = context.gateway_runtime()?;
     // First of all that a folder is made for: where the port is taken, nothing is left behind.
-    let listening = front.run(Gateway::listen(context.gateway(context.listen()?)?)).await?;
+    let listening = front.run(Gateway::listen(context.gateway(context.listen()?))).await?;
     let listening = listening.map_err(|error| not_bound(&error))?;
     let lake = context.lake()?;
     let log = context.log()?;
@@ -49,9 +50,9 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         stdout.flush()?;
     }
     tracing::info!(
-        "listening on {address}, data in {}, durability {}",
+        "listening on {address}, data in {}, durability {:?}",
         context.data().display(),
-        context.settings.text("durability")
+        context.settings.durability
     );
 
     let mut logs = vec![(Half::Batch, Arc::<EmbeddedLog>::clone(&log) as Arc<dyn EventLog>)];
@@ -61,7 +62,7 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     tokio::spawn(strays::tell(pipeline.clone(), logs, stop.clone()));
 
     // Archiver and streamer outlive the gateway, so that what the last requests brought is archived and loaded too.
-    let archiver = Arc::new(Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, archive_config(context)?));
+    let archiver = Arc::new(Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, archive_config(context)));
     let gateway_gone = CancellationToken::new();
     let archiving = tokio::spawn({
         let (archiver, gone) = (Arc::clone(&archiver), gateway_gone.clone());
@@ -76,14 +77,14 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         }
         None => None,
     };
-    let batch = match context.settings.optional_duration("batch-every")? {
-        Some(every) => {
+    let batch = match context.settings.batch_every.0 {
+        Some(Span(every)) => {
             let half = Batch {
                 pipeline,
                 lake,
                 archiver,
                 engine: context.engine()?,
-                options: clean_options(context)?,
+                options: clean_options(context),
             };
             Some((every, half))
         }
@@ -196,25 +197,24 @@ fn tell(failure: &Failure) {
 }
 
 /// How records become archive objects, from the settings.
-pub(crate) fn archive_config(context: &Context) -> Result<ArchiveConfig, Failure> {
-    let settings = &context.settings;
-    Ok(ArchiveConfig {
-        max_records: settings.parsed("archive.max-records", "a number of records")?,
-        max_bytes: context.size("archive.max-bytes")?,
-        max_age: settings.duration("archive.max-age")?,
-        compression: match settings.text("archive.compression") {
-            "gzip" => Compression::Gzip,
-            "zstd" => Compression::Zstd,
-            _ => Compression::None,
+pub(crate) fn archive_config(context: &Context) -> ArchiveConfig {
+    let archive = &context.settings.archive;
+    ArchiveConfig {
+        max_records: archive.max_records.get(),
+        max_bytes: archive.max_bytes.in_memory(),
+        max_age: archive.max_age.0,
+        compression: match archive.compression {
+            settings::Compression::None => Compression::None,
+            settings::Compression::Gzip => Compression::Gzip,
+            settings::Compression::Zstd => Compression::Zstd,
         },
         ..ArchiveConfig::default()
-    })
+    }
 }
 
 /// How to clean, from the settings.
-pub(crate) fn clean_options(context: &Context) -> Result<CleanOptions, Failure> {
-    let threads = context.size("engine.threads")?;
-    Ok(CleanOptions { workers: Some(threads).filter(|threads| *threads > 0), ..CleanOptions::default() })
+pub(crate) fn clean_options(context: &Context) -> CleanOptions {
+    CleanOptions { workers: context.settings.engine.workers(), ..CleanOptions::default() }
 }
 
 /// Cancels `stop` at SIGTERM or ctrl-c; a second one ends the process at once, which is as safe as a kill -9.

@@ -245,7 +245,7 @@ fn variables_of_others_may_hold_any_bytes_and_a_stray_one_gets_a_suggestion() {
     let output = world.command(&["config", "show"]).env("PINMILL_LAKE", bytes).output().unwrap();
     let words = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{words}");
-    assert!(words.contains("`lake`") && words.contains("PINMILL_LAKE is no UTF-8"), "{words}");
+    assert!(words.contains("`lake`") && words.contains("PINMILL_LAKE is not valid UTF-8"), "{words}");
 }
 
 #[test]
