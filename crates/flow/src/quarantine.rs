@@ -188,7 +188,11 @@ impl<'a> Replay<'a> {
                     }
                     return Ok(());
                 }
-                Err(Error::Lake(pinmill_lake::Error::Fenced { .. })) if attempt < ATTEMPTS => attempt += 1,
+                Err(Error::Lake(pinmill_lake::Error::Fenced { .. } | pinmill_lake::Error::Stale { .. }))
+                    if attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
                 Err(error) => return Err(error),
             }
         }

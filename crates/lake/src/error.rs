@@ -108,6 +108,19 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// Files waited for their commit until a vacuum may have removed them. The work must be done again.
+    #[error(
+        "table {table}: {file} was written before the vacuum of version {version}, which may have removed it; nothing \
+         was committed, and the rows are written again"
+    )]
+    Stale {
+        /// The table.
+        table: String,
+        /// The data file, relative to the table.
+        file: String,
+        /// The version in which the vacuum began.
+        version: u64,
+    },
     /// The topic was deleted and made again, and offsets mean other records now.
     #[error("{place}: topic `{topic}` was deleted and made again: generation {found} there, {given} now")]
     Generation {

@@ -19,7 +19,7 @@ pub(super) struct Run<'a> {
     options: &'a CleanOptions,
     loader: Loader<'a>,
     partitions: Vec<Partition>,
-    report: DatasetReport,
+    report: &'a mut DatasetReport,
     /// Why a partition was left out: the table has covered records of another source.
     refused: Option<Error>,
 }
@@ -37,16 +37,16 @@ impl<'a> Run<'a> {
         archive: &'a Archive,
         options: &'a CleanOptions,
         dataset: &'a Dataset,
+        report: &'a mut DatasetReport,
     ) -> Result<Self> {
         let loader = Loader::open(shared, dataset).await?;
-        let report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
         let own = archive.lake().url() == shared.lake.url();
         Ok(Self { archive, own, options, loader, partitions: Vec::new(), report, refused: None })
     }
 
     /// Cleans all partitions, step by step. That one of them comes from another source than its rows does not keep the
     /// others.
-    pub(super) async fn run(mut self, partitions: Vec<(String, u32)>) -> Result<DatasetReport> {
+    pub(super) async fn run(mut self, partitions: Vec<(String, u32)>) -> Result<()> {
         for (topic, partition) in partitions {
             self.loader.add(&topic, partition, None).await?;
             self.partitions.push(Partition { topic, partition, reader: None });
@@ -63,7 +63,7 @@ impl<'a> Run<'a> {
             self.report.add(loaded);
         }
         self.report.version = self.loader.version();
-        self.refused.map_or(Ok(self.report), Err)
+        self.refused.map_or(Ok(()), Err)
     }
 
     /// Reads until the step is full or nothing is left, while workers clean.

@@ -17,12 +17,15 @@ use pinmill_lake::archive::{Archive, ArchiveConfig, Compression};
 use pinmill_lake::quarantine::Quarantine;
 use pinmill_lake::table::TableOptions;
 use pinmill_lake::{Lake, RangeSum};
-use pinmill_pipeline::Pipeline;
+use pinmill_pipeline::{Dataset, Pipeline};
 use serde::Serialize;
 
 use self::dataset::Run;
 use crate::load::{Shared, StepLimit, skew};
-use crate::{Half, Result, run_id};
+use crate::{Error, Half, Result, run_id};
+
+/// How often a dataset's run goes on after its files had waited too long for their commit.
+const ATTEMPTS: u32 = 3;
 
 /// How to clean.
 #[derive(Debug, Clone)]
@@ -161,9 +164,7 @@ pub async fn clean(
     let mut runs = Vec::with_capacity(pipeline.datasets.len());
     for dataset in &pipeline.datasets {
         let partitions = of_dataset.remove(&dataset.name).unwrap_or_default();
-        runs.push(
-            async move { Run::new(shared, archive, options, dataset).await?.run(partitions).await }.boxed(),
-        );
+        runs.push(async move { clean_dataset(shared, archive, options, dataset, partitions).await }.boxed());
     }
     let at_once = workers.max(2);
     let done: Vec<Result<DatasetReport>> = stream::iter(runs).buffered(at_once).collect().await;
@@ -183,6 +184,29 @@ pub async fn clean(
     }
     let report = CleanReport { run, datasets, unclaimed, seconds: started.elapsed().as_secs_f64() };
     failure.map_or(Ok(report), Err)
+}
+
+/// Cleans what is new of one dataset: again from the table's position where files had waited for their commit until a
+/// vacuum may have taken them.
+async fn clean_dataset(
+    shared: &Shared<'_>,
+    archive: &Archive,
+    options: &CleanOptions,
+    dataset: &Dataset,
+    partitions: Vec<(String, u32)>,
+) -> Result<DatasetReport> {
+    let mut report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
+    let mut attempt = 1;
+    loop {
+        let run = Run::new(shared, archive, options, dataset, &mut report).await?;
+        match run.run(partitions.clone()).await {
+            Err(Error::Lake(error @ pinmill_lake::Error::Stale { .. })) if attempt < ATTEMPTS => {
+                tracing::warn!(dataset = dataset.name, %error, "a step is done again");
+                attempt += 1;
+            }
+            done => return done.map(|()| report),
+        }
+    }
 }
 
 /// How many workers are meant: one a core where none are named.

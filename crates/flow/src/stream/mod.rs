@@ -272,6 +272,7 @@ fn may_pass(error: &Error) -> bool {
             pinmill_lake::Error::Store { .. }
                 | pinmill_lake::Error::Delta { .. }
                 | pinmill_lake::Error::Contention { .. }
+                | pinmill_lake::Error::Stale { .. }
                 | pinmill_lake::Error::Task { .. }
         ),
         _ => false,

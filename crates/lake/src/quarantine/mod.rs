@@ -155,7 +155,7 @@ impl Quarantine {
             if new.is_empty() {
                 return Ok(0);
             }
-            let files = write(&table, &new).await?;
+            let plan = CommitPlan { files: write(&table, &new).await?, ..CommitPlan::default() };
             let actions = |table: &Table| -> Result<Vec<Action>> {
                 if table.known_positions(positions.keys()) != positions {
                     return Err(moved(table));
@@ -166,11 +166,11 @@ impl Quarantine {
                     let version = version.map_err(|_| moved(table))?;
                     Ok(Action::Txn(Transaction::new(Table::app_id(topic, *partition), version)))
                 });
-                files.iter().map(|file| Ok(file.add())).chain(txns).collect()
+                txns.collect()
             };
-            match table.commit_actions(&CommitPlan::default(), written(SaveMode::Append), actions).await {
+            match table.commit_actions(&plan, written(SaveMode::Append), actions).await {
                 Ok(_) => return Ok(new.len() as u64),
-                Err(Error::Fenced { .. }) => {}
+                Err(Error::Fenced { .. } | Error::Stale { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -229,14 +229,12 @@ impl Quarantine {
                 if table.version() != version {
                     return Err(moved(table));
                 }
-                let gone = |view: &LogicalFileView| replaced.contains(view.path().as_ref());
-                let mut actions = table.removes(gone, true)?;
-                actions.extend(kept.iter().map(WrittenFile::add));
-                Ok(actions)
+                table.removes(|view: &LogicalFileView| replaced.contains(view.path().as_ref()), true)
             };
-            match table.commit_actions(&CommitPlan::default(), written(SaveMode::Append), actions).await {
+            let plan = CommitPlan { files: kept, ..CommitPlan::default() };
+            match table.commit_actions(&plan, written(SaveMode::Append), actions).await {
                 Ok(_) => return Ok(removed),
-                Err(Error::Fenced { .. }) => {}
+                Err(Error::Fenced { .. } | Error::Stale { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

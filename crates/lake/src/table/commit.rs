@@ -42,23 +42,24 @@ impl Table {
     /// Safe to call again after any error with a plan of the same ranges, also from another process.
     ///
     /// # Errors
-    /// [`Error::Fenced`] when another writer moved a position: stop. [`Error::Generation`] when a topic was made
+    /// [`Error::Fenced`] when another writer moved a position: stop. [`Error::Stale`] when a vacuum may have removed the
+    /// files: do the work again. [`Error::Generation`] when a topic was made
     /// anew. [`Error::Contention`] after many attempts; it may even then have landed, which the next call finds
     /// out. [`Error::TableLog`] for a plan that does not add up. [`Error::Delta`].
     pub async fn commit(&mut self, plan: &CommitPlan) -> Result<Committed> {
         check(plan).map_err(|reason| self.log_error(format!("refused a commit: {reason}")))?;
-        let adds: Vec<Action> = plan.files.iter().map(WrittenFile::add).collect();
-        self.commit_actions(plan, written(SaveMode::Append), |_| Ok(adds.clone())).await
+        self.commit_actions(plan, written(SaveMode::Append), |_| Ok(Vec::new())).await
     }
 
-    /// The loop: look, decide, try; after an error look again. `actions` makes the file actions for the version
-    /// at hand.
+    /// The loop: look, decide, try; after an error look again. `actions` makes the actions for the version at hand that
+    /// come beside the plan's files and positions.
     pub(crate) async fn commit_actions(
         &mut self,
         plan: &CommitPlan,
-        operation: DeltaOperation,
+        change: impl Into<Change>,
         actions: impl Fn(&Self) -> Result<Vec<Action>>,
     ) -> Result<Committed> {
+        let change = change.into();
         let commit = Uuid::new_v4().to_string();
         let mut last = String::new();
         // The version at hand at the first attempt: if one of ours landed, then after it.
@@ -96,7 +97,8 @@ impl Table {
                 Decision::AlreadyCommitted => return Ok(Committed::AlreadyCommitted),
                 Decision::Conflict(conflict) => return Err(self.conflict(conflict)),
             }
-            match self.attempt(plan, &operation, &commit, actions(self)?).await {
+            self.refuse_stale(&plan.files).await?;
+            match self.attempt(plan, &change, &commit, actions(self)?).await {
                 Ok(version) => return Ok(Committed::Committed { version, attempts: attempt }),
                 Err(error) => {
                     tracing::warn!(table = self.name, attempt, %error, "a commit failed; looking whether it landed");
@@ -133,12 +135,14 @@ impl Table {
     async fn attempt(
         &mut self,
         plan: &CommitPlan,
-        operation: &DeltaOperation,
+        change: &Change,
         commit: &str,
         mut actions: Vec<Action>,
     ) -> Result<u64, DeltaTableError> {
         let generic = |reason: String| DeltaTableError::Generic(reason);
-        let entry = Ledger::next(self.ledger.as_ref().and_then(Option::as_ref), plan, commit.to_owned());
+        let before = self.ledger.as_ref().and_then(Option::as_ref);
+        let entry = Ledger::next(before, plan, change.vacuum_before_ms, commit.to_owned());
+        actions.extend(plan.files.iter().map(|file| file.add(change.changes_data())));
         for range in &plan.ranges {
             let version = i64::try_from(range.sum.last).map_err(|e| generic(e.to_string()))?;
             // Without `lastUpdated`, so that no reader's setting lets an idle partition's position expire.
@@ -150,7 +154,7 @@ impl Table {
         let state = self.delta.snapshot()?;
         let done = CommitBuilder::from(properties)
             .with_actions(actions.clone())
-            .build(Some(state as &dyn TableReference), self.delta.log_store(), operation.clone())
+            .build(Some(state as &dyn TableReference), self.delta.log_store(), change.operation.clone())
             .await?;
         fail::fail_point!("lake::table::after_commit", |_| Err(generic("failpoint".into())));
         let version = done.version();
@@ -159,6 +163,9 @@ impl Table {
             if let Action::Txn(txn) = action {
                 self.txns.insert(txn.app_id, Some(txn.version));
             }
+        }
+        if let Some(before_ms) = change.vacuum_before_ms {
+            self.vacuums.note(version, before_ms);
         }
         self.ledger = Some(Some(entry));
         self.keep_house(version).await;
@@ -240,14 +247,29 @@ pub(crate) fn no_housekeeping() -> CommitProperties {
     CommitProperties::default().with_create_checkpoint(false).with_cleanup_expired_logs(Some(false))
 }
 
-impl WrittenFile {
-    /// The Add action of a data file with new rows.
-    pub(crate) fn add(&self) -> Action {
-        self.add_as(true)
-    }
+/// What a commit is, beside what its plan says.
+pub(crate) struct Change {
+    pub(super) operation: DeltaOperation,
+    /// The first commit of a vacuum: see the module `vacuum`.
+    pub(super) vacuum_before_ms: Option<i64>,
+}
 
+impl From<DeltaOperation> for Change {
+    fn from(operation: DeltaOperation) -> Self {
+        Self { operation, vacuum_before_ms: None }
+    }
+}
+
+impl Change {
+    /// False where the rows of its files were in the table before, in other files.
+    fn changes_data(&self) -> bool {
+        !matches!(self.operation, DeltaOperation::Optimize { .. })
+    }
+}
+
+impl WrittenFile {
     /// The Add action of a data file; `data_change` is false where its rows were in the table before, in other files.
-    pub(crate) fn add_as(&self, data_change: bool) -> Action {
+    fn add(&self, data_change: bool) -> Action {
         Action::Add(Add {
             path: self.path.clone(),
             partition_values: HashMap::new(),

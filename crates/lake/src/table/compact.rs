@@ -28,6 +28,9 @@ use crate::{Error, Result};
 /// Files smaller than this are all in the lowest tier.
 const LOWEST_TIER_BYTES: u64 = 64 << 10;
 
+/// How often one merge is tried.
+const ATTEMPTS: u32 = 3;
+
 /// When files are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactPolicy {
@@ -111,7 +114,7 @@ impl Table {
     /// [`Error::Store`], [`Error::Corrupt`] for a data file that cannot be read, [`Error::Delta`],
     /// [`Error::Contention`]. What was put together before the error stays so.
     pub async fn compact(&mut self, policy: &CompactPolicy) -> Result<Compacted> {
-        let mut done = Compacted::default();
+        let (mut done, mut attempts) = (Compacted::default(), 0);
         loop {
             self.refresh().await?;
             let files = self.compactable()?;
@@ -121,8 +124,10 @@ impl Table {
                 return Ok(done);
             }
             let group: Vec<&DataFile> = group.iter().filter_map(|&index| files.get(index)).collect();
+            attempts += 1;
             match self.merge(&group, policy).await {
                 Ok(files) => {
+                    attempts = 0;
                     done.commits += 1;
                     done.removed += group.len() as u64;
                     done.added += files.len() as u64;
@@ -130,6 +135,8 @@ impl Table {
                 }
                 // Somebody else put the same files together, or replaced their rows: theirs counts.
                 Err(Error::Fenced { .. }) => return Ok(done),
+                // The new file waited for so long that a vacuum may have taken it.
+                Err(Error::Stale { .. }) if attempts < ATTEMPTS => {}
                 Err(error) => return Err(error),
             }
         }
@@ -168,21 +175,20 @@ impl Table {
             let reason = format!("{rows} rows were read, {expected:?} expected and {written} written");
             return Err(Error::TableLog { table: self.name.clone(), version: self.version(), reason });
         }
-        self.replace_files(group, &files, policy).await?;
-        Ok(files)
+        self.replace_files(group, files, policy).await
     }
 
     /// One commit: these files instead of those, with the same rows.
     async fn replace_files(
         &mut self,
         old: &[&DataFile],
-        new: &[WrittenFile],
+        new: Vec<WrittenFile>,
         policy: &CompactPolicy,
-    ) -> Result<()> {
+    ) -> Result<Vec<WrittenFile>> {
         let paths: BTreeSet<Path> = old.iter().map(|file| file.path.clone()).collect();
         let actions = |table: &Self| -> Result<Vec<Action>> {
             // Asked at each attempt: somebody may have replaced them meanwhile.
-            let mut actions = table.removes(|view| paths.contains(&table.data_file(view).path), false)?;
+            let actions = table.removes(|view| paths.contains(&table.data_file(view).path), false)?;
             if actions.len() != paths.len() {
                 return Err(Error::Fenced {
                     table: table.name.clone(),
@@ -191,7 +197,6 @@ impl Table {
                     reason: "files that were being put together were replaced".into(),
                 });
             }
-            actions.extend(new.iter().map(|file| file.add_as(false)));
             Ok(actions)
         };
         fail::fail_point!("lake::table::before_compaction", |_| Err(Error::Task {
@@ -200,7 +205,8 @@ impl Table {
         }));
         let target_size = i64::try_from(policy.full_bytes).unwrap_or(i64::MAX);
         let operation = DeltaOperation::Optimize { predicate: None, target_size };
-        let done = self.commit_actions(&CommitPlan::default(), operation, actions).await?;
+        let plan = CommitPlan { files: new, ..CommitPlan::default() };
+        let done = self.commit_actions(&plan, operation, actions).await?;
         debug_assert!(
             matches!(done, Committed::Committed { .. }),
             "a plan without ranges is never found there"
@@ -209,7 +215,7 @@ impl Table {
             doing: "put files together",
             reason: "failpoint".into()
         }));
-        Ok(())
+        Ok(plan.files)
     }
 }
 

@@ -26,11 +26,27 @@ pub(super) struct Ledger {
     /// gone from there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) replayed: Vec<RecordId>,
+    /// The commit begins a vacuum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) vacuum: Option<VacuumNote>,
+}
+
+/// What the first commit of a vacuum says to those whose files wait for a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VacuumNote {
+    /// Files that no commit named and that are not younger than this may be gone: milliseconds since the Unix epoch, by
+    /// the store.
+    pub(super) before: i64,
 }
 
 impl Ledger {
     /// The entry of a commit that follows `before`.
-    pub(super) fn next(before: Option<&Self>, plan: &CommitPlan, commit: String) -> Self {
+    pub(super) fn next(
+        before: Option<&Self>,
+        plan: &CommitPlan,
+        vacuum: Option<i64>,
+        commit: String,
+    ) -> Self {
         let totals = advance(&before.map(Self::totals).unwrap_or_default(), plan);
         let replayed = match (plan.replayed.is_empty(), before) {
             (false, _) | (_, None) => plan.replayed.clone(),
@@ -45,6 +61,7 @@ impl Ledger {
             ranges: plan.ranges.clone(),
             totals: totals.into_values().collect(),
             replayed,
+            vacuum: vacuum.map(|before| VacuumNote { before }),
         }
     }
 

@@ -9,7 +9,7 @@
 //! {"version":1, "commit":"<uuid>", "run":"…"?,
 //!  "ranges":[{"topic","partition","generation"?,"after","first","last","count","hash","clean","quarantined"}],
 //!  "totals":[{"topic","partition","generation"?,"first","last","count","hash","clean","quarantined","latest":{…}}],
-//!  "replayed":[{"topic","partition","offset"}]?}
+//!  "replayed":[{"topic","partition","offset"}]?, "vacuum":{"before"}?}
 //! ```
 //!
 //! `ranges` is what this commit covers, `totals` what all commits have covered together. The position is the
@@ -25,7 +25,8 @@
 //!   where the plan starts before each attempt, and again after any error ([`decide`]).
 //! - A commit whose answer was lost is known again by its `commit` id.
 //! - Data files are never deleted here after a commit was tried: it may have landed. What a crash leaves behind is
-//!   seen by no reader, and [`Table::vacuum`] takes it once it is older than the retention.
+//!   seen by no reader, and [`Table::vacuum`] takes it once it is older than the retention. No commit names a file that
+//!   a vacuum may have taken: see the module `vacuum`.
 //!
 //! # Crash points
 //!
@@ -42,6 +43,7 @@ mod ledger;
 mod overwrite;
 mod plan;
 mod read;
+mod rowhash;
 mod schema;
 mod stats;
 mod vacuum;
@@ -70,6 +72,7 @@ pub use plan::{
     CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, RecordId, Totals, decide,
 };
 pub use read::RowsSum;
+pub use rowhash::{row_hashes, rows_hash};
 pub use schema::{system_columns, table_schema, timestamp};
 pub use vacuum::Vacuumed;
 pub use writer::{TableWriter, WriterOptions, WrittenFile};
@@ -77,6 +80,8 @@ pub use writer::{TableWriter, WriterOptions, WrittenFile};
 use crate::{Error, Lake, Result};
 use ledger::Ledger;
 use schema::Evolution;
+use vacuum::Vacuums;
+use writer::Place;
 
 /// A checkpoint of the log is written each this many commits, so that opening a table reads no more than that.
 const CHECKPOINT_INTERVAL: &str = "50";
@@ -93,6 +98,7 @@ pub struct Table {
     txns: HashMap<String, Option<i64>>,
     /// The latest `commitInfo` of pinmill's; the outer `None` is not looked for yet.
     ledger: Option<Option<Ledger>>,
+    vacuums: Vacuums,
 }
 
 impl std::fmt::Debug for Table {
@@ -209,7 +215,9 @@ impl Table {
         let root = lake.path(name);
         let empty = Arc::new(Schema::empty());
         let (lake, name) = (lake.clone(), name.to_owned());
-        let mut table = Self { lake, name, root, delta, schema: empty, txns: HashMap::new(), ledger: None };
+        let vacuums = Vacuums::since(delta.version().unwrap_or_default());
+        let mut table =
+            Self { lake, name, root, delta, schema: empty, txns: HashMap::new(), ledger: None, vacuums };
         table.read_schema()?;
         Ok(table)
     }
@@ -298,6 +306,9 @@ impl Table {
                 self.txns.insert(txn.app_id.clone(), Some(txn.version));
             }
         }
+        if let Some(before_ms) = self.vacuum_in(version, actions)? {
+            self.vacuums.note(version, before_ms);
+        }
         if let Some(ledger) = self.ledger_in(version, actions)? {
             self.ledger = Some(Some(ledger));
         }
@@ -316,6 +327,7 @@ impl Table {
     fn forget(&mut self) {
         self.txns.clear();
         self.ledger = None;
+        self.vacuums = Vacuums::since(self.version());
     }
 
     /// The last offset that the table covers of a topic partition, as of this view; `None` when it covers nothing.
@@ -383,7 +395,8 @@ impl Table {
     /// A writer of new data files. Needs a tokio runtime.
     pub fn writer(&self, options: WriterOptions) -> TableWriter {
         let (store, root) = (Arc::clone(self.lake.store()), self.root.clone());
-        TableWriter::new(&self.name, store, root, Arc::clone(&self.schema), options)
+        let place = Place { table: self.name.clone(), root, since: self.version() };
+        TableWriter::new(place, store, Arc::clone(&self.schema), options)
     }
 
     /// The `txn` app id of a topic partition.

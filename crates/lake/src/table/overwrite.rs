@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::Action;
 use deltalake_core::protocol::SaveMode;
 
 use super::commit::written;
-use super::{CommitPlan, Committed, Table, WriterOptions, WrittenFile, table_schema};
-use crate::{Lake, Result};
+use super::{CommitPlan, Committed, Table, WriterOptions, table_schema};
+use crate::{Error, Lake, Result};
+
+/// How often rows are written again because a vacuum may have taken those that were written before.
+const ATTEMPTS: u32 = 3;
 
 impl Table {
     /// Replaces all rows in one commit, the schema too where it differs; readers see the old rows or the new ones.
@@ -43,8 +46,26 @@ impl Table {
             Some(table) => table,
             None => Self::open_or_create(lake, name, &wanted).await?,
         };
-        table.schema = Arc::clone(&wanted);
-        let mut writer = table.writer(WriterOptions::default());
+        let mut attempt = 1;
+        loop {
+            match table.replace_rows(&wanted, batches, run.clone()).await {
+                Ok(()) => break,
+                Err(Error::Stale { .. }) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        table.read_schema()?;
+        Ok(table)
+    }
+
+    async fn replace_rows(
+        &mut self,
+        wanted: &SchemaRef,
+        batches: &[RecordBatch],
+        run: Option<String>,
+    ) -> Result<()> {
+        self.schema = Arc::clone(wanted);
+        let mut writer = self.writer(WriterOptions::default());
         for batch in batches {
             writer.write(batch).await?;
         }
@@ -53,19 +74,17 @@ impl Table {
             let mut actions = table.removes(|_| true, true)?;
             // Asked at each attempt: a rival may have replaced the table by another one meanwhile.
             if table.current_schema()?.fields() != wanted.fields() {
-                actions.push(table.metadata_with(&wanted)?);
+                actions.push(table.metadata_with(wanted)?);
             }
-            actions.extend(files.iter().map(WrittenFile::add));
             Ok(actions)
         };
-        let plan = CommitPlan { run, ..CommitPlan::default() };
-        let done = table.commit_actions(&plan, written(SaveMode::Overwrite), actions).await?;
+        let plan = CommitPlan { files, run, ..CommitPlan::default() };
+        let done = self.commit_actions(&plan, written(SaveMode::Overwrite), actions).await?;
         debug_assert!(
             matches!(done, Committed::Committed { .. }),
             "a plan without ranges is never found committed"
         );
-        table.read_schema()?;
-        Ok(table)
+        Ok(())
     }
 
     /// The table's metadata with another schema.

@@ -43,15 +43,25 @@ pub struct WrittenFile {
     pub rows: u64,
     /// Delta statistics, JSON.
     pub(super) stats: String,
+    /// The version of the table that the writer saw. A vacuum after it may have removed the file.
+    pub(super) since: u64,
+}
+
+/// The table that files are written for.
+pub(super) struct Place {
+    /// Its name.
+    pub(super) table: String,
+    pub(super) root: Path,
+    /// Its version.
+    pub(super) since: u64,
 }
 
 /// Writes rows into new data files of one table. Several can be at work at once.
 ///
 /// Encoding is CPU-bound and happens on the caller's thread; closed files are uploaded in the background.
 pub struct TableWriter {
-    table: String,
+    place: Place,
     store: Arc<dyn ObjectStore>,
-    root: Path,
     schema: SchemaRef,
     options: WriterOptions,
     open: Option<OpenFile>,
@@ -69,7 +79,7 @@ struct OpenFile {
 impl std::fmt::Debug for TableWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TableWriter")
-            .field("table", &self.table)
+            .field("table", &self.place.table)
             .field("written", &self.written)
             .finish_non_exhaustive()
     }
@@ -77,14 +87,13 @@ impl std::fmt::Debug for TableWriter {
 
 impl TableWriter {
     pub(super) fn new(
-        table: &str,
+        place: Place,
         store: Arc<dyn ObjectStore>,
-        root: Path,
         schema: SchemaRef,
         options: WriterOptions,
     ) -> Self {
         let (uploads, written) = (JoinSet::new(), Vec::new());
-        Self { table: table.to_owned(), store, root, schema, options, open: None, uploads, written }
+        Self { place, store, schema, options, open: None, uploads, written }
     }
 
     /// Takes rows. Their columns are matched by name; strings may come as any of Arrow's string arrays.
@@ -133,12 +142,12 @@ impl TableWriter {
     }
 
     fn encode(&self, source: parquet::errors::ParquetError) -> Error {
-        Error::Encode { table: self.table.clone(), source }
+        Error::Encode { table: self.place.table.clone(), source }
     }
 
     /// The batch's columns in the table's order.
     fn columns(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let wrong = |reason: String| Error::Schema { table: self.table.clone(), reason };
+        let wrong = |reason: String| Error::Schema { table: self.place.table.clone(), reason };
         if batch.num_columns() != self.schema.fields().len() {
             let (given, there) = (batch.num_columns(), self.schema.fields().len());
             return Err(wrong(format!("rows of {given} columns for a table of {there}")));
@@ -198,6 +207,7 @@ impl TableWriter {
             size: bytes.len() as u64,
             rows: open.gathered.rows(),
             stats: stats(&self.schema, &open.gathered, &metadata),
+            since: self.place.since,
         };
         // One upload at a time: another file is encoded meanwhile, and memory stays bounded.
         while let Some(done) = self.uploads.join_next().await {
@@ -207,8 +217,8 @@ impl TableWriter {
             doing: "write a data file",
             reason: "failpoint".into()
         }));
-        let (store, path) = (Arc::clone(&self.store), self.root.clone().join(file.path.as_str()));
-        let shown = format!("{}/{}", self.table, file.path);
+        let (store, path) = (Arc::clone(&self.store), self.place.root.clone().join(file.path.as_str()));
+        let shown = format!("{}/{}", self.place.table, file.path);
         self.uploads.spawn(async move {
             store.put(&path, bytes.into()).await.map_err(|e| Error::store("write", shown, e))?;
             Ok(file)

@@ -1,6 +1,7 @@
 //! An object store that fails on purpose.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of it")]
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -53,13 +55,21 @@ pub struct Plan {
     pub times: u64,
 }
 
+/// What is done before a put of a path that contains this.
+struct Before {
+    path: &'static str,
+    run: BoxFuture<'static, ()>,
+}
+
 /// A store in memory whose puts fail as planned, and which counts deletions.
-#[derive(Debug)]
 pub struct FaultyStore {
     inner: InMemory,
     plan: Mutex<Option<Plan>>,
     late: Mutex<Option<(Path, PutPayload, PutOptions)>>,
     pair: Barrier,
+    before: Mutex<Option<Before>>,
+    /// How much older objects are than they would be, in milliseconds.
+    aged: Mutex<HashMap<Path, i64>>,
     pub faults: AtomicU64,
     pub deletes: AtomicU64,
 }
@@ -71,6 +81,8 @@ impl FaultyStore {
             plan: Mutex::default(),
             late: Mutex::default(),
             pair: Barrier::new(2),
+            before: Mutex::default(),
+            aged: Mutex::default(),
             faults: AtomicU64::new(0),
             deletes: AtomicU64::new(0),
         })
@@ -87,6 +99,27 @@ impl FaultyStore {
 
     pub fn heal(&self) {
         *self.plan.lock().unwrap() = None;
+    }
+
+    /// The next put of a path that contains `path` waits for `run`.
+    pub fn before(&self, path: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+        *self.before.lock().unwrap() = Some(Before { path, run: run.boxed() });
+    }
+
+    /// Makes the data files that are there look as if they had been written an hour earlier.
+    pub async fn age_data_files(&self) {
+        let mut listing = self.inner.list(None);
+        while let Some(meta) = listing.next().await {
+            let path = meta.unwrap().location;
+            if path.as_ref().ends_with(".parquet") && !path.as_ref().contains("_delta_log") {
+                *self.aged.lock().unwrap().entry(path).or_default() += 3_600_000;
+            }
+        }
+    }
+
+    fn aged(&self, meta: ObjectMeta) -> ObjectMeta {
+        let by = self.aged.lock().unwrap().get(&meta.location).copied().unwrap_or_default();
+        ObjectMeta { last_modified: meta.last_modified - std::time::Duration::from_millis(by as u64), ..meta }
     }
 
     /// Writes what is late for this path, if anything is.
@@ -116,6 +149,12 @@ fn there(location: &Path) -> object_store::Error {
     object_store::Error::AlreadyExists { path, source }
 }
 
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FaultyStore")
@@ -126,6 +165,10 @@ impl fmt::Display for FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.arrive(location).await;
+        let before = self.before.lock().unwrap().take_if(|before| location.as_ref().contains(before.path));
+        if let Some(before) = before {
+            before.run.await;
+        }
         match self.fault(location) {
             None => self.inner.put_opts(location, payload, opts).await,
             Some(Fault::Refused) => Err(lost()),
@@ -174,7 +217,8 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
+        let got = self.inner.get_opts(location, options).await?;
+        Ok(GetResult { meta: self.aged(got.meta.clone()), ..got })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -187,7 +231,16 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let aged = self.aged.lock().unwrap().clone();
+        let listing = self.inner.list(prefix);
+        let older = move |meta: ObjectMeta| {
+            let by = aged.get(&meta.location).copied().unwrap_or_default();
+            ObjectMeta {
+                last_modified: meta.last_modified - std::time::Duration::from_millis(by as u64),
+                ..meta
+            }
+        };
+        listing.map(move |meta| meta.map(&older)).boxed()
     }
 
     fn list_with_offset(

@@ -12,3 +12,4 @@ mod damage;
 mod rivals;
 mod statistics;
 mod tidy;
+mod waiting;

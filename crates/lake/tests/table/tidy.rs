@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema};
+use object_store::ObjectStoreExt;
 use pinmill_lake::table::{CompactPolicy, CoveredRange, Table, TableOptions};
 use pinmill_lake::{Error, Lake};
 use rand::RngExt;
@@ -157,6 +158,50 @@ async fn a_vacuum_without_any_retention_takes_what_was_replaced_and_readers_miss
     assert_eq!(count(&table, &lake).await, once(0, 0..40));
     let late = before.rows().await;
     assert!(matches!(late, Err(Error::Store { .. })), "a reader of the version before is told: {late:?}");
+}
+
+/// What the file actions of a version say of `dataChange`.
+async fn data_changes(lake: &Lake, version: u64) -> BTreeSet<bool> {
+    let path = lake.path(&format!("batch/pin/_delta_log/{version:020}.json"));
+    let bytes = lake.store().get(&path).await.unwrap().bytes().await.unwrap();
+    let actions = std::str::from_utf8(&bytes).unwrap().lines().map(|line| {
+        let action: serde_json::Value = serde_json::from_str(line).unwrap();
+        ["add", "remove"].iter().find_map(|kind| action.get(kind)?.get("dataChange")?.as_bool())
+    });
+    actions.flatten().collect()
+}
+
+/// Programs that follow a table's changes would take the rows for new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_put_together_are_no_change_of_data() {
+    let lake = FaultyStore::new().lake();
+    let mut table = open(&lake).await;
+    commit_singly(&mut table, 0, 0..16).await;
+    assert_eq!(data_changes(&lake, table.version()).await, BTreeSet::from([true]));
+    table.compact(&CompactPolicy::default()).await.unwrap();
+    assert_eq!(data_changes(&lake, table.version()).await, BTreeSet::from([false]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vacuum_keeps_what_is_younger_than_its_retention() {
+    let store = FaultyStore::new();
+    let lake = store.lake();
+    let mut table = open(&lake).await;
+    commit_singly(&mut table, 0, 0..16).await;
+    table.compact(&CompactPolicy::default()).await.unwrap();
+    // One that no commit names, for an hour already.
+    drop(plan(&table, 1, None, 0, 3).await);
+    store.age_data_files().await;
+    for minutes in [61, 120, 7 * 24 * 60] {
+        let vacuumed = table.vacuum(Duration::from_secs(60 * minutes), false).await.unwrap();
+        assert_eq!(vacuumed.files, Vec::<String>::new(), "{minutes} minutes");
+    }
+    // Those that were replaced are young: how old a file is does not count, but when it was replaced.
+    for minutes in [59, 10, 1] {
+        let vacuumed = table.vacuum(Duration::from_secs(60 * minutes), false).await.unwrap();
+        assert_eq!(vacuumed.files.len(), usize::from(minutes == 59), "{minutes} minutes");
+    }
+    assert_eq!(table.vacuum(Duration::ZERO, false).await.unwrap().files.len(), 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]
