@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Streamer;
+use super::{StreamConfig, Streamer};
 use crate::{Half, Result};
 
 impl Streamer {
@@ -29,23 +29,29 @@ impl Streamer {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(config.tidy_every) => {}
             }
-            let vacuum = (Instant::now() >= vacuum_due).then_some(config.history);
-            if vacuum.is_some() {
+            let is_due = Instant::now() >= vacuum_due;
+            if is_due {
                 vacuum_due = Instant::now() + vacuum_every;
             }
-            for name in tables(&self.pipeline, Half::Stream) {
-                let (lake, table, policy) = (self.lake.clone(), name.clone(), config.compact);
-                let runtime = Handle::current();
-                // A merge keeps a core busy for up to seconds. The loops must not wait for it: they share this task.
-                let tidying = spawn_blocking(move || runtime.block_on(tidy(&lake, &table, &policy, vacuum)));
-                let failure = match tidying.await {
-                    Ok(tidied) => tidied.err().map(|error| error.chain()),
-                    Err(died) => Some(died.to_string()),
-                };
-                if let Some(error) = failure {
-                    tracing::warn!(table = name, error, "could not be tidied up, will be tried again");
-                }
-            }
+            round(&self.pipeline, &self.lake, config, is_due).await;
+        }
+    }
+}
+
+/// Tidies all tables once, with a vacuum or without. What fails is reported: tables work as they are.
+pub async fn round(pipeline: &Pipeline, lake: &Lake, config: &StreamConfig, vacuum: bool) {
+    let vacuum = vacuum.then_some(config.history);
+    for name in tables(pipeline, Half::Stream) {
+        let (lake, table, policy) = (lake.clone(), name.clone(), config.compact);
+        let runtime = Handle::current();
+        // A merge keeps a core busy for up to seconds. The loops must not wait for it: they share this task.
+        let tidying = spawn_blocking(move || runtime.block_on(tidy(&lake, &table, &policy, vacuum)));
+        let failure = match tidying.await {
+            Ok(tidied) => tidied.err().map(|error| error.chain()),
+            Err(died) => Some(died.to_string()),
+        };
+        if let Some(error) = failure {
+            tracing::warn!(table = name, error, "could not be tidied up, will be tried again");
         }
     }
 }

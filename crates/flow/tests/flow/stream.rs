@@ -421,6 +421,30 @@ async fn records_are_loaded_as_they_come_until_it_is_told_to_stop() {
     world.assert_streamed(&*world.log).await;
 }
 
+/// A file of the streaming table that no commit names, which is some minutes old.
+fn orphan(world: &World, name: &str, minutes: u64) -> std::path::PathBuf {
+    let path = world.dir.path().join("stream/user").join(name);
+    std::fs::write(&path, "x").unwrap();
+    let written = std::time::SystemTime::now() - Duration::from_secs(60 * minutes);
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tidying_takes_what_is_older_than_the_streams_history_and_nothing_else() {
+    let world = World::new(small());
+    world.topic("a-user", 1).await;
+    world.post("a-user", 0, (0..5).map(good)).await;
+    world.stream().await;
+    let (old, young) = (orphan(&world, "part-old.parquet", 50), orphan(&world, "part-young.parquet", 30));
+    let config = StreamConfig { history: Duration::from_secs(40 * 60), ..StreamConfig::default() };
+    for (vacuum, is_there) in [(false, true), (true, false)] {
+        pinmill_flow::stream::tidy::round(&world.pipeline, &world.lake, &config, vacuum).await;
+        assert_eq!((old.exists(), young.exists()), (is_there, true), "vacuum: {vacuum}");
+    }
+    world.assert_streamed(&*world.log).await;
+}
+
 /// SQL that cannot be planned ends the loop before it has looked at any stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_keeps_new_shards_of_a_dataset_that_is_not_loaded_any_longer() {
