@@ -12,7 +12,15 @@ pub(crate) struct Arn<'a> {
 
 /// The ARN of a stream.
 pub(crate) fn stream(region: &str, account: &str, stream: &str) -> String {
-    format!("arn:aws:kinesis:{region}:{account}:stream/{stream}")
+    format!("arn:{}:kinesis:{region}:{account}:stream/{stream}", partition(region))
+}
+
+/// The part of Amazon's world that a region is in.
+fn partition(region: &str) -> &'static str {
+    let known =
+        [("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("us-iso-", "aws-iso"), ("us-isob-", "aws-iso-b")];
+    let found = known.into_iter().find(|(prefix, _)| region.starts_with(prefix));
+    found.map_or("aws", |(_, partition)| partition)
 }
 
 /// The ARN of a consumer.
@@ -47,6 +55,13 @@ mod tests {
         let arn = stream("eu-west-1", "000000000000", "s.x-1");
         let parsed = parse(&arn).unwrap();
         assert_eq!((parsed.region, parsed.account, parsed.stream), ("eu-west-1", "000000000000", "s.x-1"));
+        for (region, partition) in
+            [("us-east-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
+        {
+            let arn = stream(region, "000000000000", "s");
+            assert!(arn.starts_with(&format!("arn:{partition}:kinesis:{region}:")), "{arn}");
+            assert_eq!(parse(&arn).unwrap().region, region);
+        }
         let consumer = consumer(&arn, "c", 1_733_333_333_999);
         assert_eq!(parse(&consumer).unwrap().consumer, Some(("c", 1_733_333_333)));
         for text in [

@@ -21,5 +21,7 @@ for code, identity in {
         assert error.response["Error"]["Code"] == code, error
     else:
         raise AssertionError(code)
+summary = kinesis.describe_stream_summary(StreamName="signed")["StreamDescriptionSummary"]
+assert summary["StreamARN"].split(":")[3] == kinesis.meta.region_name, summary
 assert kinesis.list_streams()["StreamNames"] == ["signed"]
 print("done")

@@ -68,7 +68,12 @@ const SETTLING_MS: i64 = 60_000;
 /// Runs one of the programs beside this file, which say at their end that they got there. Where one says `settle`, the
 /// service's clock runs ahead, and the program is told so.
 async fn run_beside(script: &str, world: &World) {
+    run_beside_in("us-east-1", script, world).await;
+}
+
+async fn run_beside_in(region: &str, script: &str, world: &World) {
     let mut command = boto3_program(&format!("crates/kinesis/tests/api/{script}"), world);
+    command.env("AWS_DEFAULT_REGION", region);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut answers = child.stdin.take().unwrap();
@@ -137,10 +142,16 @@ async fn boto3_proves_who_it_is_and_a_wrong_secret_is_refused() {
     if !has_module("boto3").await {
         return left_out("this machine's Python has no boto3");
     }
-    let secret = pinmill_kinesis::Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
-    let keys = std::collections::BTreeMap::from([("AKIDEXAMPLE".to_owned(), secret)]);
-    let world = World::with(|config| config.credentials = pinmill_kinesis::Credentials::Verify(keys)).await;
-    run_beside("boto3_signed.py", &world).await;
+    for (setting, region) in [("us-east-1", "us-east-1"), ("any", "eu-central-1"), ("any", "us-gov-west-1")] {
+        let secret = pinmill_kinesis::Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+        let keys = std::collections::BTreeMap::from([("AKIDEXAMPLE".to_owned(), secret)]);
+        let world = World::with(|config| {
+            config.credentials = pinmill_kinesis::Credentials::Verify(keys);
+            config.region = setting.to_owned();
+        })
+        .await;
+        run_beside_in(region, "boto3_signed.py", &world).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
