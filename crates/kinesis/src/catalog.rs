@@ -69,6 +69,8 @@ impl Live {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Totals {
     pub(crate) open_shards: u32,
+    /// Closed ones included.
+    pub(crate) all_shards: usize,
     pub(crate) on_demand: u32,
     pub(crate) creating: usize,
 }
@@ -131,6 +133,7 @@ impl Catalog {
         let mut totals = Totals::default();
         for state in self.all() {
             totals.open_shards += u32::try_from(state.open_shards().count()).unwrap_or(u32::MAX / 2);
+            totals.all_shards += state.shards.len();
             totals.on_demand += u32::from(state.mode == crate::model::Mode::OnDemand);
             totals.creating += usize::from(state.status(now_ms) == crate::model::Status::Creating);
         }

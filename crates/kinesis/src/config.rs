@@ -15,7 +15,7 @@ pub const LOG_RECORD_BYTES: usize = 10 * 1024 * 1024 + 1024;
 /// What the log of the streams must take as one append, encoded, in bytes: the largest call of the API, all to one shard.
 pub const LOG_BATCH_BYTES: usize = 12 * 1024 * 1024;
 
-/// What the log of the streams must take as partitions of one topic: all shards that a stream may have in its life.
+/// What the log of the streams must take as partitions of one topic: as many shards as there may be in all.
 pub const LOG_PARTITIONS: u32 = 100_000;
 
 /// Most open shards of one stream.
@@ -36,8 +36,9 @@ pub struct KinesisConfig {
     pub creation_delay: Duration,
     /// Most open shards of all streams together. Each is a partition of the log.
     pub shard_limit: u32,
-    /// Most shards one stream may have had in its life, closed ones included.
-    pub shards_per_stream_limit: u32,
+    /// Most shards of all streams together, closed ones included: at most [`LOG_PARTITIONS`]. Each is a folder of the log,
+    /// until its stream is deleted.
+    pub all_shards_limit: u32,
     /// Largest record (data and partition key together) of a stream that does not set its own, in bytes.
     pub record_size_limit: usize,
     /// Most enhanced fan-out consumers of one stream.
@@ -71,7 +72,7 @@ impl Default for KinesisConfig {
             region: "us-east-1".to_owned(),
             creation_delay: Duration::ZERO,
             shard_limit: 1000,
-            shards_per_stream_limit: LOG_PARTITIONS,
+            all_shards_limit: LOG_PARTITIONS,
             record_size_limit: 1024 * 1024,
             consumer_limit: 20,
             on_demand_limit: 50,

@@ -10,7 +10,7 @@ use crate::ids::hash::{HashRange, parse_hash_key};
 use crate::ids::sequence::{parse_shard_id, shard_id};
 use crate::ids::token;
 use crate::model::{Mode, Shard, Status, StreamState};
-use crate::ops::streams::{check_open_shards, check_shard_limit};
+use crate::ops::streams::{check_all_shards, check_open_shards, check_shard_limit};
 use crate::ops::{Answer, Outcome, page_size};
 use crate::reshard::{self, Refusal};
 use crate::service::Service;
@@ -322,12 +322,7 @@ async fn change(
             return Err(ApiError::validation(format!("Request is invalid. {message}")));
         }
         let shards = plan(&service, catalog, state, now_ms)?;
-        let limit = service.config.shards_per_stream_limit;
-        if shards.len() > limit as usize {
-            let message =
-                format!("Stream {} would have had more than {limit} shards in its life.", state.name);
-            return Err(ApiError::limit(message));
-        }
+        check_all_shards(&service, &catalog.totals(now_ms), shards.len() - state.shards.len())?;
         if shards != state.shards {
             service.begin_update(state);
         }

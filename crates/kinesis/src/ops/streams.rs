@@ -65,6 +65,7 @@ async fn make(
         let totals = catalog.totals(now_ms);
         check_shard_limit(&service, &totals, count)?;
         check_open_shards(count)?;
+        check_all_shards(&service, &totals, count as usize)?;
         if mode == Mode::OnDemand {
             check_on_demand_limit(&service, &totals)?;
         }
@@ -99,6 +100,23 @@ pub(crate) fn check_open_shards(count: u32) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::limit(format!("A stream may have at most {MAX_OPEN_SHARDS} open shards, not {count}.")))
+}
+
+/// Refuses more shards than there may be in all, which is more than there may be open: each stays for as long as its
+/// stream does.
+pub(crate) fn check_all_shards(
+    service: &Service,
+    totals: &Totals,
+    additional: usize,
+) -> Result<(), ApiError> {
+    let (limit, current) = (service.config.all_shards_limit, totals.all_shards);
+    if current.saturating_add(additional) <= limit as usize {
+        return Ok(());
+    }
+    Err(ApiError::limit(format!(
+        "There may be at most {limit} shards in all, those that were split or merged included, and there are {current}; \
+         a stream that is deleted takes its own along."
+    )))
 }
 
 /// Refuses what would open more shards than the account may have.

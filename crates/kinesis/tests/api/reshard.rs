@@ -348,7 +348,7 @@ async fn log_bytes(log: &dyn EventLog) -> usize {
 async fn a_stream_has_its_limits_of_shards() {
     let world = World::with(|config| {
         config.shard_limit = 100_000;
-        config.shards_per_stream_limit = 5;
+        config.all_shards_limit = 5;
     })
     .await;
     let many = json!({"StreamName": "t", "ShardCount": 10_001});
@@ -359,5 +359,14 @@ async fn a_stream_has_its_limits_of_shards() {
     world.ok("UpdateShardCount", scale(2)).await;
     world.ok("UpdateShardCount", scale(1)).await;
     let message = world.fails("UpdateShardCount", scale(2), "LimitExceededException").await;
-    assert_eq!(message, "Stream s would have had more than 5 shards in its life.");
+    assert_eq!(
+        message,
+        "There may be at most 5 shards in all, those that were split or merged included, and there are 4; a stream that is \
+         deleted takes its own along."
+    );
+    let many = json!({"StreamName": "t", "ShardCount": 2});
+    world.fails("CreateStream", many, "LimitExceededException").await;
+    world.create("t", 1).await;
+    world.ok("DeleteStream", json!({"StreamName": "s"})).await;
+    world.create("u", 4).await;
 }
