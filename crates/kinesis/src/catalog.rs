@@ -333,7 +333,10 @@ impl Catalog {
             None => self.log.offsets(TOPIC, 0).await?.end,
         };
         self.log.commit_position(READER, TOPIC, 0, first).await?;
-        self.log.forget_before(TOPIC, 0, first).await?;
+        // What is not let go now is let go with the next compaction.
+        if let Err(error) = self.log.forget_before(TOPIC, 0, first).await {
+            tracing::warn!(%error, "old records of the catalog of the streams stay on disk for now");
+        }
         Ok(count)
     }
 }
