@@ -1,5 +1,7 @@
 //! Records that could not be cleaned: looking at them, and cleaning them again.
 //!
+//! A record belongs to the dataset that takes its topic now, whichever rejected it.
+//!
 //! # Replay
 //!
 //! A replay cleans quarantined records with the present SQL. Those that pass move to their table, file by file of the
@@ -64,10 +66,11 @@ pub async fn list(
 ) -> Result<Vec<QuarantinedRecord>> {
     let Some(quarantine) = open(lake, half).await? else { return Ok(Vec::new()) };
     let moved = moved(pipeline, lake, half).await?;
-    let mut found = quarantine.records(filter, limit.saturating_add(moved.len())).await?;
-    found.retain(|record| !moved.contains(&record.id));
-    found.truncate(limit);
-    Ok(found)
+    let take = |record: QuarantinedRecord| {
+        let record = followed(pipeline, half, record);
+        (filter.takes(&record) && !moved.contains(&record.id)).then_some(record)
+    };
+    Ok(quarantine.records_by(take, limit).await?)
 }
 
 /// One quarantined record, by its place in the log.
@@ -87,6 +90,20 @@ pub async fn show(
         ..Filter::default()
     };
     Ok(list(pipeline, lake, half, &filter, 1).await?.pop())
+}
+
+/// A record with the dataset that takes its topic now: the topic may have moved to another one since it was rejected.
+fn followed(pipeline: &Pipeline, half: Half, record: QuarantinedRecord) -> QuarantinedRecord {
+    let topic = &record.id.topic;
+    let taker = match half {
+        Half::Batch => pipeline.dataset_for_topic(topic),
+        // A streaming half may read topics too.
+        Half::Stream => pipeline.dataset_for_stream(topic).or_else(|| pipeline.dataset_for_topic(topic)),
+    };
+    match taker {
+        Some(dataset) => QuarantinedRecord { dataset: dataset.name.clone(), ..record },
+        None => record,
+    }
 }
 
 /// Cleans the records that `filter` takes once more, and moves those that pass to their tables.
@@ -109,11 +126,14 @@ pub async fn replay(
             continue;
         }
         let run = report.run.clone();
-        Replay::new((lake, half), engine, &quarantine, dataset, &run).await?.run(filter, &mut report).await?;
+        let place = (pipeline, lake, half);
+        Replay::new(place, engine, &quarantine, dataset, &run).await?.run(filter, &mut report).await?;
     }
     for file in quarantine.files().await? {
-        let strays = quarantine.read(&file).await?.into_iter().filter(|record| filter.takes(record));
-        for record in strays.filter(|record| !known.contains(record.dataset.as_str())) {
+        let records = quarantine.read(&file).await?.into_iter();
+        let records = records.map(|record| followed(pipeline, half, record));
+        let is_stray = |record: &QuarantinedRecord| !known.contains(record.dataset.as_str());
+        for record in records.filter(|record| filter.takes(record) && is_stray(record)) {
             *report.unknown.entry(record.dataset).or_default() += 1;
         }
     }
@@ -148,6 +168,8 @@ pub(crate) async fn open(lake: &Lake, half: Half) -> Result<Option<Quarantine>> 
 
 /// The replay of one dataset.
 struct Replay<'a> {
+    pipeline: &'a Pipeline,
+    half: Half,
     quarantine: &'a Quarantine,
     dataset: &'a Dataset,
     run: &'a str,
@@ -165,7 +187,7 @@ struct Tried {
 
 impl<'a> Replay<'a> {
     async fn new(
-        (lake, half): (&Lake, Half),
+        (pipeline, lake, half): (&'a Pipeline, &Lake, Half),
         engine: &dyn Engine,
         quarantine: &'a Quarantine,
         dataset: &'a Dataset,
@@ -173,7 +195,8 @@ impl<'a> Replay<'a> {
     ) -> Result<Self> {
         let cleaner = engine.cleaner(dataset).await?;
         let table = Table::open_or_create(lake, &half.table(&dataset.name), &cleaner.schema()).await?;
-        Ok(Self { quarantine, dataset, run, table, decoder: Decoder::new(dataset), cleaner })
+        let decoder = Decoder::new(dataset);
+        Ok(Self { pipeline, half, quarantine, dataset, run, table, decoder, cleaner })
     }
 
     /// Tries all records of the dataset, from the start again where somebody else committed meanwhile.
@@ -223,7 +246,8 @@ impl<'a> Replay<'a> {
 
     /// The records of a file of the quarantine that may be moved.
     async fn worth_a_try(&mut self, file: &DataFile, filter: &Filter) -> Result<Vec<QuarantinedRecord>> {
-        let mut records = self.quarantine.read(file).await?;
+        let records = self.quarantine.read(file).await?.into_iter();
+        let mut records: Vec<_> = records.map(|record| followed(self.pipeline, self.half, record)).collect();
         records.retain(|record| record.dataset == self.dataset.name && filter.takes(record));
         let mut covered = Vec::with_capacity(records.len());
         for record in records {

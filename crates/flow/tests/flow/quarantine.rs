@@ -1,10 +1,13 @@
 //! Looking into quarantine, and cleaning what is there once more.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use pinmill_flow::Half;
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_lake::quarantine::Quarantine;
 use pinmill_lake::table::RecordId;
+use pinmill_pipeline::Pipeline;
 
 use crate::support::{World, bad, good, small, tolerant};
 
@@ -108,4 +111,51 @@ async fn a_lake_that_was_never_cleaned_has_an_empty_quarantine() {
     let world = World::new(small());
     assert_eq!(world.quarantined().await, vec![]);
     assert_eq!(world.replay().await.unwrap().moved, 0);
+}
+
+/// Both datasets clean alike; `people` takes the topic `t.user` when it says so.
+fn two_datasets(of_user: &str, of_people: &str, rule: bool) -> Pipeline {
+    let dataset = |name: &str, topics: &str| {
+        format!(
+            "[[dataset]]\nname = \"{name}\"\nkey = \"ind\"\ntopics = {topics}\nfields = [\n    {{ name = \"ind\", type = \"INT\", \
+             required = true }},\n    {{ name = \"name\", type = \"STRING\" }},\n    {{ name = \"age\", type = \"INT\" }},\n]\n{}",
+            if rule { "[[dataset.expect]]\nname = \"positive\"\nsql = \"age > 0\"\n" } else { "" }
+        )
+    };
+    let clean = |name: &str| format!("SELECT ind, btrim(name) AS name, age FROM raw_{name}\n");
+    Pipeline::from_files(&BTreeMap::from([
+        (
+            "pipeline.toml".to_owned(),
+            format!("name = \"two\"\n{}{}", dataset("user", of_user), dataset("people", of_people)),
+        ),
+        ("clean/user.sql".to_owned(), clean("user")),
+        ("clean/people.sql".to_owned(), clean("people")),
+    ]))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_follow_their_topic_to_the_dataset_that_takes_it_now() {
+    let mut world = World::new(two_datasets(r#"["*.user"]"#, r#"["people"]"#, true));
+    world.topic("t.user", 1).await;
+    world.post("t.user", 0, (0..5).map(good)).await;
+    world.post("t.user", 0, (1..=3).map(old)).await;
+    world.archive().await;
+    world.clean().await;
+    let of = |dataset: &str| Filter { dataset: Some(dataset.to_owned()), ..Filter::default() };
+    let listed = |world: &World, dataset: &str| {
+        let (pipeline, lake, filter) = (world.pipeline.clone(), world.lake.clone(), of(dataset));
+        async move { quarantine::list(&pipeline, &lake, Half::Batch, &filter, 100).await.unwrap().len() }
+    };
+    assert_eq!((listed(&world, "user").await, listed(&world, "people").await), (3, 0));
+
+    // The topic moves, and the rule is gone.
+    world.pipeline = two_datasets(r#"["user"]"#, r#"["people", "*.user"]"#, false);
+    assert_eq!((listed(&world, "user").await, listed(&world, "people").await), (0, 3));
+    assert_eq!(world.replay().await.unwrap().moved, 0, "the dataset has not come to them yet");
+    world.clean().await;
+    assert_eq!(world.replay().await.unwrap().moved, 3);
+    assert_eq!(world.sql("SELECT count(*) FROM people_all").await[0][0], 8);
+    assert_eq!((listed(&world, "user").await, listed(&world, "people").await), (0, 0));
+    world.assert_balanced().await;
 }

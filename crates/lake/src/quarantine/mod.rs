@@ -183,11 +183,23 @@ impl Quarantine {
     /// # Errors
     /// [`Error::Delta`], [`Error::Store`].
     pub async fn records(&self, filter: &Filter, limit: usize) -> Result<Vec<QuarantinedRecord>> {
+        self.records_by(|record| filter.takes(&record).then_some(record), limit).await
+    }
+
+    /// [`Quarantine::records`] of those that `take` gives back, as it gives them.
+    ///
+    /// # Errors
+    /// As [`Quarantine::records`].
+    pub async fn records_by(
+        &self,
+        take: impl Fn(QuarantinedRecord) -> Option<QuarantinedRecord>,
+        limit: usize,
+    ) -> Result<Vec<QuarantinedRecord>> {
         let mut table = self.table.lock().await;
         table.refresh().await?;
         let mut oldest = Vec::new();
         self.scan(&table, 0, |batch| {
-            oldest.extend(rows::records(batch)?.into_iter().filter(|record| filter.takes(record)));
+            oldest.extend(rows::records(batch)?.into_iter().filter_map(&take));
             if oldest.len() >= limit.saturating_mul(2) {
                 keep_oldest(&mut oldest, limit);
             }
