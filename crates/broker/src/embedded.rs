@@ -160,6 +160,22 @@ impl EventLog for EmbeddedLog {
         self.blocking(move |log| log.forget_before(&topic, partition, offset).map(|_| ())).await
     }
 
+    async fn skip_to(
+        &self,
+        topic: &str,
+        generation: &str,
+        partition: u32,
+        next: u64,
+    ) -> Result<Option<OffsetRange>> {
+        let (topic, generation) = (topic.to_owned(), generation.to_owned());
+        let skipped = self.blocking(move |log| log.skip_to(&topic, &generation, partition, next)).await?;
+        Ok(skipped.map(|skipped| OffsetRange { beginning: skipped.from, end: skipped.to }))
+    }
+
+    async fn gaps(&self, topic: &str, partition: u32) -> Result<Vec<OffsetRange>> {
+        Ok(self.log.gaps(topic, partition)?)
+    }
+
     fn max_record_bytes(&self) -> usize {
         self.log.max_record_bytes()
     }

@@ -40,7 +40,8 @@ pub struct ReadLimit {
 pub struct TopicDescription {
     /// The topic's name.
     pub name: String,
-    /// Changes when a topic is deleted and made again, so that old positions are never taken for new ones.
+    /// Changes when a topic is deleted and made again, so that old positions are never taken for new ones. No other topic
+    /// of any log has it: the embedded log draws a UUID, which a copy of its folder keeps.
     pub generation: String,
     /// Settings as the log reports them.
     pub configs: BTreeMap<String, String>,
@@ -225,6 +226,37 @@ pub trait EventLog: Send + Sync + Debug {
     async fn forget_before(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
         let _ = offset;
         self.offsets(topic, partition).await.map(|_| ())
+    }
+
+    /// Gives no offset below `next` to a record of a partition from now on: something outside of the log holds records
+    /// under them. Durable when it returns; gives the offsets that are left out now, if any. A partition that the topic
+    /// lacks is made. Nothing is done where the topic is not of this generation.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`]; [`Error::Failed`] where the log cannot leave offsets out.
+    async fn skip_to(
+        &self,
+        topic: &str,
+        generation: &str,
+        partition: u32,
+        next: u64,
+    ) -> Result<Option<OffsetRange>> {
+        let held = self.offsets(topic, partition).await?;
+        if next <= held.end || self.generation(topic).await? != generation {
+            return Ok(None);
+        }
+        Err(Error::Failed(format!(
+            "{topic}/{partition} ends at offset {}, and cannot go on at {next}",
+            held.end
+        )))
+    }
+
+    /// Offsets within what a partition holds that were given once and have no records any more, ascending.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    async fn gaps(&self, topic: &str, partition: u32) -> Result<Vec<OffsetRange>> {
+        self.offsets(topic, partition).await.map(|_| Vec::new())
     }
 
     /// Largest record the log takes, in bytes of key, value and headers together.

@@ -170,10 +170,15 @@ impl Context {
 
     /// The embedded log as it is now, beside whoever owns it; `None` where there is none.
     pub(crate) fn log_to_read(&self) -> Result<Option<Arc<EmbeddedLog>>, Failure> {
-        if !is_there(&self.log_dir())? {
+        self.view(&self.log_dir())
+    }
+
+    /// A log as it is now, beside whoever owns it; `None` where there is none.
+    pub(crate) fn view(&self, dir: &Path) -> Result<Option<Arc<EmbeddedLog>>, Failure> {
+        if !is_there(dir)? {
             return Ok(None);
         }
-        Ok(Some(Arc::new(EmbeddedLog::new(Arc::new(Log::view(self.log_dir()).or_fail()?)))))
+        Ok(Some(Arc::new(EmbeddedLog::new(Arc::new(Log::view(dir).or_fail()?)))))
     }
 
     /// Opens the lake, and makes it where there is none: for commands that begin something.

@@ -92,22 +92,45 @@ impl Catalog {
             Ok(()) | Err(Error::TopicExists(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let (states, records) = load(log.as_ref()).await?;
+        let begin = match log.position(READER, TOPIC, 0).await? {
+            Some(begin) => begin,
+            None => {
+                let begin = log.offsets(TOPIC, 0).await?.beginning;
+                log.commit_position(READER, TOPIC, 0, begin).await?;
+                begin
+            }
+        };
+        let (states, records) = load(log.as_ref(), Some(begin)).await?;
         let deleting: Vec<_> =
             states.values().filter(|state| state.is_deleting).map(|state| state.name.clone()).collect();
-        let streams = states.into_iter().map(|(name, state)| (name, Live::new(state))).collect();
-        let catalog = Arc::new(Self {
-            log,
-            streams: RwLock::new(streams),
-            writer: tokio::sync::Mutex::new(records),
-            changes: watch::Sender::new(0),
-        });
+        let catalog = Arc::new(Self::of(log, states, records));
         for name in deleting {
             tracing::info!(stream = name, "finishing a deletion that was cut short");
             let mut written = catalog.writer.lock().await;
             catalog.finish_deletion(&name, &mut written).await?;
         }
         Ok(catalog)
+    }
+
+    /// Reads the catalog of a log that is only looked at; there may be none yet.
+    pub(crate) async fn view(log: Arc<dyn EventLog>) -> Result<Arc<Self>, OpenError> {
+        let (states, records) = match log.offsets(TOPIC, 0).await {
+            Err(Error::UnknownTopic(_)) => Default::default(),
+            _ => {
+                let begin = log.position(READER, TOPIC, 0).await?;
+                load(log.as_ref(), begin).await?
+            }
+        };
+        Ok(Arc::new(Self::of(log, states, records)))
+    }
+
+    fn of(log: Arc<dyn EventLog>, states: BTreeMap<String, StreamState>, records: usize) -> Self {
+        Self {
+            log,
+            streams: RwLock::new(states.into_iter().map(|(name, state)| (name, Live::new(state))).collect()),
+            writer: tokio::sync::Mutex::new(records),
+            changes: watch::Sender::new(0),
+        }
     }
 
     pub(crate) fn log(&self) -> &Arc<dyn EventLog> {
@@ -355,14 +378,13 @@ pub(crate) async fn detached<T: Send + 'static>(
     })
 }
 
-/// The last state of every stream, and how many records were read.
-async fn load(log: &dyn EventLog) -> Result<(BTreeMap<String, StreamState>, usize), OpenError> {
+/// The last state of every stream from offset `begin` on, and how many records were read.
+async fn load(
+    log: &dyn EventLog,
+    begin: Option<u64>,
+) -> Result<(BTreeMap<String, StreamState>, usize), OpenError> {
     let range = log.offsets(TOPIC, 0).await?;
-    let position = log.position(READER, TOPIC, 0).await?;
-    let mut next = position.unwrap_or(range.beginning).max(range.beginning);
-    if position.is_none() {
-        log.commit_position(READER, TOPIC, 0, next).await?;
-    }
+    let mut next = begin.unwrap_or(range.beginning).max(range.beginning);
     let (mut states, mut records) = (BTreeMap::new(), 0);
     while next < range.end {
         let limit = ReadLimit { max_bytes: READ_BYTES, max_wait: Duration::ZERO };

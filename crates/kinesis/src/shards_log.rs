@@ -13,6 +13,7 @@ use pinmill_broker::{
 };
 
 use crate::catalog::Catalog;
+use crate::error::OpenError;
 use crate::model::{Shard, StreamState};
 
 /// Reads the streams of one [`Kinesis`](crate::Kinesis), and keeps their readers' positions.
@@ -24,6 +25,14 @@ pub struct ShardsLog {
 impl ShardsLog {
     pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
         Self { catalog }
+    }
+
+    /// The streams of a log that is only looked at; nothing is written to it. They stay what they are now.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the catalog cannot be read.
+    pub async fn view(log: Arc<dyn EventLog>) -> Result<Self, OpenError> {
+        Ok(Self::new(Catalog::view(log).await?))
     }
 
     fn stream(&self, name: &str) -> Result<Arc<StreamState>> {
@@ -121,6 +130,20 @@ impl EventLog for ShardsLog {
         next_offset: u64,
     ) -> Result<()> {
         self.log().commit_position(reader, topic, partition, next_offset).await
+    }
+
+    async fn skip_to(
+        &self,
+        topic: &str,
+        generation: &str,
+        partition: u32,
+        next: u64,
+    ) -> Result<Option<OffsetRange>> {
+        self.log().skip_to(topic, generation, partition, next).await
+    }
+
+    async fn gaps(&self, topic: &str, partition: u32) -> Result<Vec<OffsetRange>> {
+        self.log().gaps(topic, partition).await
     }
 
     fn max_record_bytes(&self) -> usize {

@@ -2,6 +2,14 @@
 //!
 //! It is written last by a close and removed, durably, before an opened log takes writes. While it stands nothing can be
 //! torn, so that any difference is damage. A marker that cannot be read proves nothing and is left out.
+//!
+//! A close does this, and a crash after each step leaves:
+//! 1. every partition is flushed and its room cut off — a log to be recovered;
+//! 2. the index of every last segment is written, not flushed — the same; an index is never more than a shortcut;
+//! 3. the marker is written and flushed — a log that opens from the marker and those indexes, without reading the last
+//!    segments (see `recovery`). Where the power took an index, its segment is read.
+//!
+//! An open that dies before it has removed the marker has changed nothing that the marker speaks of.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

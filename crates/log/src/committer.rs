@@ -40,6 +40,11 @@ pub(crate) struct Committers {
 }
 
 impl Committers {
+    /// None at all: for a view, which refuses appends before they come here.
+    pub(crate) fn none() -> Self {
+        Self { queues: Vec::new(), threads: Mutex::default() }
+    }
+
     pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self> {
         let queues: Vec<_> =
             (0..shared.config.committers.max(1)).map(|_| Arc::new(Queue::default())).collect();
@@ -58,8 +63,11 @@ impl Committers {
 
     /// Queues an append for its partition's committer.
     pub(crate) fn push(&self, job: Job) {
-        let number = job.partition.committer % self.queues.len();
-        let Some(queue) = self.queues.get(number) else { return };
+        let number = job.partition.committer.checked_rem(self.queues.len());
+        let Some(queue) = number.and_then(|number| self.queues.get(number)) else {
+            job.answer(Err(Error::Closed));
+            return;
+        };
         let mut state = lock(&queue.state);
         if state.closed {
             drop(state);

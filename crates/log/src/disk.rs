@@ -239,13 +239,11 @@ impl Disk for RealDisk {
     }
 
     fn try_lock(&self, path: &Path, note: &str) -> io::Result<Result<Box<dyn LockGuard>, String>> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = open_lock(path)?;
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)?;
-                file.rewind()?;
-                // The note only helps people; a disk without room for it must still open for reading.
-                let _ = file.write_all(note.as_bytes());
+                // The note only helps people: where it cannot be written, there is a lock all the same.
+                let _ = write_note(&mut file, note);
                 Ok(Ok(Box::new(RealLock { _file: file })))
             }
             Err(TryLockError::WouldBlock) => {
@@ -256,6 +254,25 @@ impl Disk for RealDisk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// Opens the file of a lock. What may only be read, as on a mount without writes, is locked as well as any other.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    match opened {
+        Err(error) if is_read_only(&error) => File::open(path).map_err(|_| error),
+        opened => opened,
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
+fn write_note(file: &mut File, note: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(note.as_bytes())
 }
 
 impl DiskFile for RealFile {

@@ -95,6 +95,9 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
+    /// The log was opened by [`crate::Log::view`].
+    #[error("the log was opened only to be looked at: nothing is written to it")]
+    ViewOnly,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,

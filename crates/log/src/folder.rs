@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::clean::{self, Ends};
 use crate::disk::{Disk, LockGuard, read_file, replace_file};
 use crate::error::{Error, IoContext, Result};
-use crate::format::FORMAT_VERSION;
-use crate::partition::{Partition, create_partition};
-use crate::positions::{IDENTITY, POSITIONS, SEGMENT_BYTES};
-use crate::recovery::{Place, RecoveryReport, check_version, open_partition};
+use crate::format::{FORMAT_VERSION, Identity};
+use crate::partition::{Partition, Place, create_partition};
+use crate::positions::{POSITIONS, SEGMENT_BYTES};
+use crate::recovery::{RecoveryReport, check_version, open_partition};
 use crate::shared::Shared;
 use crate::topics::{self, TOPICS, TopicMeta};
 
@@ -76,17 +76,30 @@ pub(crate) fn write_format(disk: &dyn Disk, dir: &Path) -> Result<()> {
     replace_file(disk, &path, &bytes).during("write", &path)
 }
 
+/// Whether there is a log; a folder in which one is being made holds none yet.
+pub(crate) fn is_made(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    if read_format(disk, dir)?.is_some() {
+        return Ok(true);
+    }
+    let topics = dir.join(TOPICS);
+    let topics = match disk.list(&topics) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.during("list", &topics)?,
+    };
+    if topics.is_empty() {
+        return Ok(false);
+    }
+    Err(Error::corrupt(&dir.join(FORMAT), 0, "the file is missing though there are topics"))
+}
+
 /// Makes an empty log where there is none.
 pub(crate) fn initialise(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let (topics, positions) = (dir.join(TOPICS), dir.join(POSITIONS));
     disk.create_dir_all(&topics).during("create", &topics)?;
-    if read_format(disk, dir)?.is_some() {
+    if is_made(disk, dir)? {
         return Ok(());
     }
-    if !disk.list(&topics).during("list", &topics)?.is_empty() {
-        return Err(Error::corrupt(&dir.join(FORMAT), 0, "the file is missing though there are topics"));
-    }
-    create_partition(disk, &positions, IDENTITY, 0)?;
+    create_partition(disk, &positions, Identity::POSITIONS, 0)?;
     sync_ancestors(disk, dir)?;
     write_format(disk, dir)
 }
@@ -104,7 +117,7 @@ fn sync_ancestors(disk: &dyn Disk, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens everything, cutting torn tails.
+/// Opens everything, cutting torn tails; for a view, as it is.
 pub(crate) fn open(shared: &Arc<Shared>) -> Result<Opened> {
     let (disk, dir) = (&*shared.disk, &shared.dir);
     let ends = clean::read(disk, dir)?;
@@ -117,18 +130,20 @@ pub(crate) fn open(shared: &Arc<Shared>) -> Result<Opened> {
     let place = Place {
         topic: POSITIONS,
         id: u32::MAX,
-        identity: IDENTITY,
+        identity: Identity::POSITIONS,
         dir: dir.join(POSITIONS),
         segment_bytes: SEGMENT_BYTES,
     };
     let positions = open(place, &mut report)?;
     let mut found = BTreeMap::new();
     let topics_dir = dir.join(TOPICS);
-    for name in topics::list(disk, &topics_dir)? {
+    for name in topics::list(disk, &topics_dir, shared.is_view)? {
         let topic_dir = topics_dir.join(&name);
         let meta = topics::read_meta(disk, &topic_dir, &name)?;
-        for path in topics::uncounted(disk, &topic_dir, &meta)? {
-            disk.remove_dir_all(&path).during("remove", &path)?;
+        if !shared.is_view {
+            for path in topics::uncounted(disk, &topic_dir, &meta)? {
+                disk.remove_dir_all(&path).during("remove", &path)?;
+            }
         }
         let mut partitions = Vec::new();
         for id in 0..meta.partitions {
@@ -138,7 +153,9 @@ pub(crate) fn open(shared: &Arc<Shared>) -> Result<Opened> {
     }
     report.topics = found.len();
     check_all_there(&topics_dir, ends.unwrap_or_default(), &found)?;
-    clean::remove(disk, dir)?;
+    if !shared.is_view {
+        clean::remove(disk, dir)?;
+    }
     Ok(Opened { topics: found, positions, report })
 }
 

@@ -57,6 +57,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// The log's own partition, of readers' positions, belongs to no topic.
+    pub(crate) const POSITIONS: Self = Self { generation: [0; 16], partition: u32::MAX };
+
     /// Seeds the checksum of batch headers.
     pub(crate) fn salt(&self) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&self.generation), &self.partition.to_le_bytes())

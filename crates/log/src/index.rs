@@ -1,12 +1,14 @@
 //! The sparse index of a segment: where a batch stands every so many bytes, by offset and by time.
 //!
-//! The newest segment's is kept in memory. A complete segment's is written beside it as `<base>.idx` and only ever a
-//! shortcut: it says which segment it belongs to and how long that is, and is built anew from the segment where it is
-//! missing, damaged or about other bytes, so that no crash can hurt it.
+//! The newest segment's is kept in memory, and written now and then for those who look on beside (see `view`), and at a
+//! close. A complete segment's is written beside it. As `<base>.idx` it is only ever a shortcut: it says which segment it
+//! belongs to and how much of that it knows, and is built anew from the segment where it is missing, damaged or about other
+//! bytes, so that no crash can hurt it. A segment grows only behind what its index knows; where recovery cuts it, its
+//! index goes.
 //!
 //! ```text
 //!  0  8  magic "pinmidx\0"     8  4  partition's salt     12  4  CRC32C of everything after this field
-//! 16  8  segment's base       24  8  segment's length     32 24  for each entry: offset, position, newest time stamp before it
+//! 16  8  segment's base       24  8  length it knows      32 24  for each entry: offset, position, newest time stamp before it
 //! ```
 
 use bytes::{Buf, BufMut};
@@ -50,10 +52,11 @@ impl Index {
         self.entries.get(after.checked_sub(1)?).copied()
     }
 
-    pub(crate) fn encode(&self, salt: u32, base: u64, segment_len: u64) -> Vec<u8> {
+    /// The bytes of the file, for a segment of which the first `known` bytes are indexed.
+    pub(crate) fn encode(&self, salt: u32, base: u64, known: u64) -> Vec<u8> {
         let mut summed = Vec::with_capacity(16 + self.entries.len() * ENTRY_LEN);
         summed.put_u64_le(base);
-        summed.put_u64_le(segment_len);
+        summed.put_u64_le(known);
         for entry in &self.entries {
             summed.put_u64_le(entry.offset);
             summed.put_u64_le(entry.position);
@@ -67,8 +70,13 @@ impl Index {
         bytes
     }
 
-    /// `None` where the bytes are not the index of exactly that segment.
-    pub(crate) fn decode(bytes: &[u8], salt: u32, base: u64, segment_len: u64) -> Option<Self> {
+    /// The entry that lies furthest behind.
+    pub(crate) fn last(&self) -> Option<Entry> {
+        self.entries.last().copied()
+    }
+
+    /// The index of a segment, and how many bytes of that it knows. `None` where it is not that segment's.
+    pub(crate) fn decode(bytes: &[u8], salt: u32, base: u64) -> Option<(Self, u64)> {
         if bytes.len() < PREFIX_LEN || !(bytes.len() - PREFIX_LEN).is_multiple_of(ENTRY_LEN) {
             return None;
         }
@@ -79,9 +87,10 @@ impl Index {
             return None;
         }
         let mut input = summed;
-        if input.get_u64_le() != base || input.get_u64_le() != segment_len {
+        if input.get_u64_le() != base {
             return None;
         }
+        let known = input.get_u64_le();
         let mut entries = Vec::with_capacity(input.len() / ENTRY_LEN);
         while input.has_remaining() {
             entries.push(Entry {
@@ -90,6 +99,6 @@ impl Index {
                 floor_ms: input.get_i64_le(),
             });
         }
-        Some(Self { entries })
+        Some((Self { entries }, known))
     }
 }

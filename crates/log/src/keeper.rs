@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::disk::{Open, write_all_at};
 use crate::error::{Error, IoContext, Result};
 use crate::health::{Health, lock};
-use crate::log::Inner;
+use crate::inner::Inner;
 use crate::partition::Partition;
 use crate::positions::to_record;
 use crate::retention::{Candidate, Rule, removable};

@@ -17,7 +17,8 @@
 //!
 //! - **L1** An append answers `Ok` only after its bytes were written and, with [`Durability::Fsync`], flushed.
 //! - **L2** Readers see offsets below the published end only, and only bytes that fit their checksums.
-//! - **L3** An offset that was acknowledged or passed by a reader is never given to another record.
+//! - **L3** An offset that was acknowledged, or passed by a reader, or consumed outside of the log ([`Log::skip_to`]), is
+//!   never given to another record.
 //! - **L4** Recovery cuts only what was never acknowledged; everything else that is wrong is an error, and changes nothing.
 //! - **L5** After a failed fsync nothing is acknowledged until a restart.
 //! - **L6** Names are durable before what depends on them: a folder is synced after a file is made in it and before a
@@ -34,9 +35,11 @@ mod config;
 mod disk;
 mod error;
 mod folder;
+mod follow;
 mod format;
 mod health;
 mod index;
+mod inner;
 mod keeper;
 mod log;
 mod partition;

@@ -1,27 +1,24 @@
 //! The log as its callers see it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::clean::{self, End};
 use crate::committer::Committers;
 use crate::config::LogConfig;
-use crate::disk::{Disk, LockGuard, RealDisk};
+use crate::disk::{Disk, RealDisk};
 use crate::error::{Error, IoContext, Result};
-use crate::folder::{self, Topic, place_of};
-use crate::format::encode;
+use crate::folder::{self, Topic};
 use crate::health::{Health, Stats, lock};
+use crate::inner::Inner;
 use crate::keeper;
-use crate::partition::{Job, Partition};
-use crate::positions::{Key, Positions, ReaderPosition, Value, check_reader, to_record};
+use crate::positions::{Key, ReaderPosition, Value, check_reader};
 use crate::record::{Appended, OffsetRange, Record, StoredRecord};
-use crate::recovery::{RecoveryReport, Skipped, open_partition};
+use crate::recovery::{RecoveryReport, Skipped};
 use crate::shared::Shared;
 use crate::topics::{self, TOPICS, TopicMeta};
 
@@ -32,21 +29,7 @@ use crate::topics::{self, TOPICS, TopicMeta};
 #[derive(Debug)]
 pub struct Log {
     pub(crate) inner: Arc<Inner>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the log and its keeper thread share.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) topics: RwLock<BTreeMap<String, Topic>>,
-    pub(crate) positions: Positions,
-    pub(crate) closed: AtomicBool,
-    committers: Committers,
-    queue: Arc<Semaphore>,
-    /// Held by whoever makes, changes or deletes a topic.
-    admin: Mutex<()>,
-    guard: Mutex<Option<Box<dyn LockGuard>>>,
+    pub(crate) keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Log {
@@ -72,18 +55,10 @@ impl Log {
         let guard = folder::lock(&*disk, dir)?;
         folder::initialise(&*disk, dir)?;
         let shared = Arc::new(Shared::new(disk, dir, config));
-        let opened = folder::open(&shared)?;
-        let mut report = opened.report;
-        let inner = Arc::new(Inner {
-            positions: Positions::load(opened.positions)?,
-            topics: RwLock::new(opened.topics),
-            closed: AtomicBool::new(false),
-            committers: Committers::start(&shared)?,
-            queue: Arc::new(Semaphore::new(shared.config.queue_bytes.clamp(1, u32::MAX as usize >> 1))),
-            admin: Mutex::default(),
-            guard: Mutex::new(Some(guard)),
-            shared,
-        });
+        let mut opened = folder::open(&shared)?;
+        let mut report = std::mem::take(&mut opened.report);
+        let committers = Committers::start(&shared)?;
+        let inner = Arc::new(Inner::new(shared, opened, committers, Some(guard))?);
         inner.skip_what_readers_passed(&mut report)?;
         let keeper = keeper::start(Arc::clone(&inner))?;
         Ok((Self { inner, keeper: Mutex::new(Some(keeper)) }, report))
@@ -143,11 +118,22 @@ impl Log {
             let reason = format!("it has {} partitions already, they cannot become {total}", meta.partitions);
             return Err(Error::InvalidTopic { name: name.to_owned(), reason });
         }
-        let dir = inner.shared.dir.join(TOPICS).join(name);
-        let grown = topics::add_partitions(&*inner.shared.disk, &dir, &meta, total)
-            .map_err(|error| inner.shared.refused_or_poisoned(error))?;
-        let added =
-            inner.open_new(&grown, meta.partitions).map_err(|error| inner.shared.nothing_stored(error))?;
+        let shared = &inner.shared;
+        let dir = shared.dir.join(TOPICS).join(name);
+        let grown = TopicMeta { partitions: total, ..meta.clone() };
+        // Counted last: whatever fails before that has made nothing that anybody sees.
+        topics::make_partitions(&*shared.disk, &dir, &meta, total)
+            .map_err(|error| shared.refused_or_poisoned(error))?;
+        let added = inner.open_new(&grown, meta.partitions).map_err(|error| shared.nothing_stored(error))?;
+        if let Err(error) = topics::write_meta(&*shared.disk, &dir, &grown) {
+            // It may be there all the same, and must not be when the log is opened next.
+            let is_untouched = topics::read_meta(&*shared.disk, &dir, name).is_ok_and(|found| found == meta);
+            let restored = if is_untouched { Ok(()) } else { topics::write_meta(&*shared.disk, &dir, &meta) };
+            return Err(match restored {
+                Ok(()) => shared.refused_or_poisoned(error),
+                Err(worse) => shared.poisoned_by("take back a failed change of", &dir, &worse),
+            });
+        }
         if let Some(topic) = inner.topics_mut().get_mut(name) {
             topic.meta = grown.clone();
             topic.partitions.extend(added);
@@ -247,6 +233,39 @@ impl Log {
     /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
     pub fn subscribe(&self, topic: &str, partition: u32) -> Result<watch::Receiver<u64>> {
         Ok(self.inner.partition(topic, partition)?.end.subscribe())
+    }
+
+    /// Gives no offset below `next` to a record: somebody outside of the log (a table, an archive) holds records under
+    /// them, and would take new ones for those. A log that was restored from an older copy, or lost what the system had not
+    /// flushed yet, ends before such an offset. A partition that the topic lacks is made. Durable when it returns; gives
+    /// the offsets that are left out now, if any. Nothing is done where the topic is not of this generation.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::InvalidTopic`], [`Error::DiskFull`], [`Error::Poisoned`], [`Error::Io`].
+    pub fn skip_to(
+        &self,
+        topic: &str,
+        generation: &str,
+        partition: u32,
+        next: u64,
+    ) -> Result<Option<Skipped>> {
+        let meta = self.topic(topic)?;
+        if meta.generation != generation || next == 0 {
+            return Ok(None);
+        }
+        if partition >= meta.partitions {
+            self.add_partitions(topic, partition.saturating_add(1))?;
+        }
+        self.inner.skip_to(&*self.inner.partition(topic, partition)?, next)
+    }
+
+    /// Offsets within a partition that were given once and have no records any more, ascending: see [`Log::skip_to`],
+    /// [`RecoveryReport::skipped`] and [`crate::repair()`]. Known for as long as retention keeps what lies around them.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    pub fn gaps(&self, topic: &str, partition: u32) -> Result<Vec<OffsetRange>> {
+        Ok(self.inner.partition(topic, partition)?.gaps())
     }
 
     /// Remembers durably that `reader` goes on at offset `next`. From then on retention keeps what it has not passed.
@@ -365,6 +384,9 @@ impl Log {
         if !self.stop() {
             return Ok(());
         }
+        if self.inner.shared.is_view {
+            return Ok(());
+        }
         let result = {
             // A topic that is being deleted is gone before it is written down what there is.
             let _admin = lock(&self.inner.admin);
@@ -392,136 +414,5 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.stop();
         lock(&self.inner.guard).take();
-    }
-}
-
-impl Inner {
-    fn topics(&self) -> RwLockReadGuard<'_, BTreeMap<String, Topic>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn topics_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Topic>> {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// All partitions of all topics.
-    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.topics().values().flat_map(|topic| topic.partitions.iter().cloned()).collect()
-    }
-
-    /// True where the topic exists and is still the one that positions of that generation mean.
-    pub(crate) fn has_generation(&self, topic: &str, generation: &str) -> bool {
-        self.topics().get(topic).is_some_and(|topic| topic.meta.generation == generation)
-    }
-
-    fn partition(&self, topic: &str, partition: u32) -> Result<Arc<Partition>> {
-        let topics = self.topics();
-        let found = topics.get(topic).ok_or_else(|| Error::UnknownTopic(topic.to_owned()))?;
-        let place = usize::try_from(partition).ok().and_then(|place| found.partitions.get(place));
-        place.cloned().ok_or_else(|| Error::UnknownPartition { topic: topic.to_owned(), partition })
-    }
-
-    pub(crate) async fn append(&self, partition: Arc<Partition>, records: Vec<Record>) -> Result<Appended> {
-        if records.is_empty() {
-            return Ok(Appended { base_offset: partition.end(), count: 0 });
-        }
-        partition.check_writable()?;
-        let config = &self.shared.config;
-        let encoded = encode(&records, config.max_record_bytes, config.max_batch_bytes)?;
-        // The wait may be long, and there may be many who wait.
-        drop(records);
-        let all = config.queue_bytes.clamp(1, u32::MAX as usize >> 1);
-        let permits = u32::try_from(encoded.bytes.len().min(all)).unwrap_or(u32::MAX);
-        let queue = Arc::clone(&self.queue);
-        let permit = queue.acquire_many_owned(permits).await.map_err(|_| Error::Closed)?;
-        let (answer, answered) = oneshot::channel();
-        self.committers.push(Job { partition, encoded, answer, permit });
-        answered.await.map_err(|_| Error::Closed)?.result
-    }
-
-    async fn set_position(&self, key: Key, value: Option<Value>) -> Result<()> {
-        let sharing = self.positions.tidying.read().await;
-        let record = to_record(&key, value.as_ref());
-        let appended = self.append(Arc::clone(&self.positions.partition), vec![record]).await?;
-        self.positions.apply(key, value, appended.base_offset);
-        drop(sharing);
-        if self.positions.wants_tidying() {
-            self.shared.bell.ring();
-        }
-        Ok(())
-    }
-
-    fn check_partitions(&self, name: &str, partitions: u32) -> Result<()> {
-        let most = self.shared.config.max_partitions;
-        if (1..=most).contains(&partitions) {
-            return Ok(());
-        }
-        let reason = format!("it may have 1 to {most} partitions, not {partitions}");
-        Err(Error::InvalidTopic { name: name.to_owned(), reason })
-    }
-
-    fn begin_admin(&self) -> Result<std::sync::MutexGuard<'_, ()>> {
-        let guard = lock(&self.admin);
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
-        if let Health::Poisoned { reason } = self.shared.health.get() {
-            return Err(Error::Poisoned { reason });
-        }
-        Ok(guard)
-    }
-
-    /// Keeps topics from being made and deleted while it is held.
-    pub(crate) fn admin(&self) -> std::sync::MutexGuard<'_, ()> {
-        lock(&self.admin)
-    }
-
-    /// Opens the partitions of a topic from number `first` on, which were just made.
-    fn open_new(&self, meta: &TopicMeta, first: u32) -> Result<Vec<Arc<Partition>>> {
-        let mut cuts = Vec::new();
-        (first..meta.partitions)
-            .map(|id| open_partition(&self.shared, place_of(&self.shared, meta, id), None, &mut cuts))
-            .collect()
-    }
-
-    /// A reader's position beyond a partition's end proves that the disk lost what it had confirmed. Those offsets are
-    /// never given again, or the reader would pass over new records.
-    fn skip_what_readers_passed(&self, report: &mut RecoveryReport) -> Result<()> {
-        for (key, value) in self.positions.all() {
-            let topics = self.topics();
-            let Some(topic) = topics.get(&key.topic).filter(|t| t.meta.generation == value.generation) else {
-                continue;
-            };
-            let Some(partition) = topic.partitions.get(key.partition as usize) else { continue };
-            let mut writer = lock(&partition.writer);
-            if value.next > writer.next {
-                let skipped = Skipped {
-                    topic: key.topic.clone(),
-                    partition: key.partition,
-                    from: writer.next,
-                    to: value.next,
-                };
-                tracing::error!(?skipped, "records that were acknowledged are gone");
-                partition.roll(&mut writer, value.next)?;
-                report.skipped.push(skipped);
-            }
-        }
-        Ok(())
-    }
-
-    fn mark_clean(&self) -> Result<()> {
-        if let Health::Poisoned { reason } = self.shared.health.get() {
-            return Err(Error::Poisoned { reason });
-        }
-        let mut partitions = self.partitions();
-        partitions.push(Arc::clone(&self.positions.partition));
-        let mut ends = clean::Ends::new();
-        for partition in partitions {
-            let mut writer = lock(&partition.writer);
-            partition.sync(&mut writer)?;
-            partition.give_back_room(&mut writer)?;
-            ends.insert(clean::name_of(&partition), End { next: writer.next, bytes: writer.len });
-        }
-        clean::write(&*self.shared.disk, &self.shared.dir, ends)
     }
 }

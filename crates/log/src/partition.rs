@@ -25,12 +25,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::config::Durability;
-use crate::disk::{Disk, DiskFile, Open, write_all_at};
+use crate::disk::{Disk, DiskFile, Open, read_file, write_all_at};
 use crate::error::{Error, IoContext, Result};
 use crate::format::{BatchHeader, Encoded, HEADER_LEN, Identity, SegmentHeader, segment_name};
 use crate::health::{Counters, lock};
 use crate::index::{Entry, Index};
-use crate::positions;
 use crate::record::{Appended, OffsetRange};
 use crate::shared::{OpenSegment, Shared, is_not_opened};
 use crate::start::Start;
@@ -41,6 +40,8 @@ const SMALL_GROUP: u64 = 64 << 10;
 const ROOM: u64 = 1 << 20;
 /// Room is made for no more than one part in this many of what the segment holds, so that many small partitions stay small.
 const ROOM_PART: u64 = 4;
+/// How far a segment grows before its index is written for those who look on beside. They walk over as much of it.
+const NOTE_INDEX: u64 = 4 << 20;
 /// Room for some hundred positions, however few there are.
 const ROOM_OF_POSITIONS: u64 = 64 << 10;
 const ZEROS: &[u8] = &[0; 64 << 10];
@@ -77,6 +78,8 @@ pub(crate) struct Segment {
     pub(crate) id: u64,
     pub(crate) base: u64,
     pub(crate) path: PathBuf,
+    /// Where the segment before ended; less than `base` where offsets are left out between them.
+    pub(crate) prev_end: u64,
     /// Newest time stamp before this segment.
     pub(crate) floor_ms: i64,
     /// Length of what is published, in bytes.
@@ -91,6 +94,7 @@ impl Segment {
             id: shared.new_id(),
             base: header.base,
             path: dir.join(segment_name(header.base)),
+            prev_end: header.prev_end,
             floor_ms: header.floor_ms,
             len: AtomicU64::new(len),
             growing: Mutex::new(growing.then(Index::default)),
@@ -98,7 +102,8 @@ impl Segment {
     }
 
     pub(crate) fn open(&self, shared: &Shared) -> Result<Arc<OpenSegment>> {
-        let how = if lock(&self.growing).is_some() { Open::Write } else { Open::Read };
+        let is_written = !shared.is_view && lock(&self.growing).is_some();
+        let how = if is_written { Open::Write } else { Open::Read };
         shared.files.get(&*shared.disk, self.id, &self.path, how)
     }
 
@@ -108,6 +113,12 @@ impl Segment {
 
     pub(crate) fn index_path(&self) -> PathBuf {
         self.path.with_extension("idx")
+    }
+
+    /// The index in the file beside it, and how many of its bytes that knows; `None` where there is none of this segment.
+    pub(crate) fn read_index(&self, disk: &dyn Disk, salt: u32) -> Option<(Index, u64)> {
+        let bytes = read_file(disk, &self.index_path()).unwrap_or_default()?;
+        Index::decode(&bytes, salt, self.base)
     }
 }
 
@@ -124,8 +135,26 @@ pub(crate) struct Writer {
     pub(crate) last_ms: i64,
     /// When the segment's first record was appended.
     pub(crate) first_append_ms: Option<i64>,
+    /// How many bytes of the segment the index in the file beside it knows.
+    pub(crate) indexed: u64,
     /// Bytes were written that no fsync has confirmed (only with [`Durability::Os`]).
     pub(crate) unsynced: bool,
+}
+
+impl Writer {
+    /// At the beginning of a segment without records.
+    pub(crate) fn begin(segment: &Arc<Segment>, header: &SegmentHeader) -> Self {
+        Self {
+            segment: Arc::clone(segment),
+            len: HEADER_LEN as u64,
+            file_len: HEADER_LEN as u64,
+            next: header.base,
+            last_ms: header.floor_ms,
+            first_append_ms: None,
+            indexed: 0,
+            unsynced: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -133,6 +162,15 @@ pub(crate) struct Held {
     pub(crate) start: Start,
     /// Ascending, never empty.
     pub(crate) segments: Vec<Arc<Segment>>,
+}
+
+/// What one partition is called and where it lives.
+pub(crate) struct Place<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) id: u32,
+    pub(crate) identity: Identity,
+    pub(crate) dir: PathBuf,
+    pub(crate) segment_bytes: u64,
 }
 
 /// One partition of a topic, or the log's own of reader positions.
@@ -181,6 +219,30 @@ pub(crate) fn create_partition(disk: &dyn Disk, dir: &Path, identity: Identity, 
 }
 
 impl Partition {
+    /// A partition of these segments, the last of which is the writer's.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        place: Place<'_>,
+        start: Start,
+        segments: Vec<Arc<Segment>>,
+        writer: Writer,
+    ) -> Self {
+        Self {
+            topic: place.topic.into(),
+            id: place.id,
+            salt: place.identity.salt(),
+            identity: place.identity,
+            dir: place.dir,
+            segment_bytes: place.segment_bytes,
+            committer: usize::try_from(shared.new_id()).unwrap_or_default(),
+            end: watch::Sender::new(writer.next),
+            writer: Mutex::new(writer),
+            held: RwLock::new(Held { start, segments }),
+            deleted: AtomicBool::new(false),
+            shared: Arc::clone(shared),
+        }
+    }
+
     pub(crate) fn end(&self) -> u64 {
         *self.end.borrow()
     }
@@ -227,7 +289,7 @@ impl Partition {
     }
 
     fn holds_positions(&self) -> bool {
-        self.identity == positions::IDENTITY
+        self.identity == Identity::POSITIONS
     }
 
     /// Makes the segment ready and says how many of the jobs go into it, at least one.
@@ -307,7 +369,33 @@ impl Partition {
         writer.file_len = writer.file_len.max(position + room);
         writer.segment.len.store(position, Ordering::Relaxed);
         self.end.send_replace(next);
+        if position - writer.indexed >= NOTE_INDEX {
+            self.note_index(writer);
+        }
         Ok(base)
+    }
+
+    /// Writes the index of the segment as far as it goes.
+    pub(crate) fn note_index(&self, writer: &mut Writer) {
+        if writer.indexed == writer.len || writer.len <= HEADER_LEN as u64 {
+            return;
+        }
+        if let Some(index) = lock(&writer.segment.growing).as_ref() {
+            write_index(&self.shared, &writer.segment, index, self.salt, writer.len);
+        }
+        // Also where that failed: the next try is as far away.
+        writer.indexed = writer.len;
+    }
+
+    /// Offsets between its segments that have no records, ascending.
+    pub(crate) fn gaps(&self) -> Vec<OffsetRange> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let begins = held.segments.iter().filter(|segment| segment.prev_end < segment.base);
+        let gaps = begins.map(|segment| OffsetRange {
+            beginning: segment.prev_end.max(held.start.offset),
+            end: segment.base,
+        });
+        gaps.filter(|gap| gap.beginning < gap.end).collect()
     }
 
     /// How many zeros to write behind a group commit that ends at byte `end`.
@@ -375,11 +463,7 @@ impl Partition {
         }
         shared.files.forget(old.id);
         let new = Arc::new(new);
-        writer.segment = Arc::clone(&new);
-        writer.len = HEADER_LEN as u64;
-        writer.file_len = writer.len;
-        writer.next = base;
-        writer.first_append_ms = None;
+        *writer = Writer::begin(&new, &header);
         self.held.write().unwrap_or_else(PoisonError::into_inner).segments.push(new);
         self.end.send_replace(base);
         Ok(())
@@ -457,12 +541,17 @@ fn answer(base: u64, jobs: impl Iterator<Item = Job>) {
 
 /// Writes the index of a complete segment. A failure costs a scan later, nothing else.
 pub(crate) fn write_index(shared: &Shared, segment: &Segment, index: &Index, salt: u32, len: u64) {
+    if shared.is_view {
+        return;
+    }
     let path = segment.index_path();
     let bytes = index.encode(salt, segment.base, len);
-    let written = shared
-        .disk
-        .open(&path, Open::Create)
-        .and_then(|file| write_all_at(&*file, 0, &mut [IoSlice::new(&bytes)]));
+    // In place where there is one: nobody who looks on beside finds none.
+    let opened = shared.disk.open(&path, Open::Write).or_else(|_| shared.disk.open(&path, Open::Create));
+    let written = opened.and_then(|file| {
+        write_all_at(&*file, 0, &mut [IoSlice::new(&bytes)])?;
+        file.truncate(bytes.len() as u64)
+    });
     if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "index not written, it will be built when it is needed");
     }

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::format::Identity;
 use crate::partition::Partition;
 use crate::record::Record;
 
@@ -23,9 +22,6 @@ pub(crate) const SEGMENT_BYTES: u64 = 1 << 20;
 /// Outdated records that are not worth tidying up.
 const SLACK: u64 = 4_096;
 const MAX_READER: usize = 249;
-
-/// The partition that holds positions belongs to no topic.
-pub(crate) const IDENTITY: Identity = Identity { generation: [0; 16], partition: u32::MAX };
 
 /// Where a reader goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
-use crate::disk::{DiskFile, read_file, read_full_at};
+use crate::disk::{DiskFile, read_full_at};
 use crate::error::{Error, IoContext, Result};
 use crate::format::{BatchHeader, HEADER_LEN, decode};
 use crate::health::lock;
@@ -204,15 +204,14 @@ impl Partition {
         if let Some(index) = open.index.get() {
             return Ok(index);
         }
-        let (path, len) = (segment.index_path(), segment.len());
-        let bytes = read_file(&*self.shared.disk, &path).unwrap_or_default();
-        let stored = bytes.and_then(|bytes| Index::decode(&bytes, self.salt, segment.base, len));
-        let index = match stored {
-            Some(index) => index,
+        let stored = segment.read_index(&*self.shared.disk, self.salt);
+        let index = match stored.filter(|(_, known)| *known == segment.len()) {
+            Some((index, _)) => index,
             None => {
+                let path = segment.index_path();
                 tracing::info!(path = %path.display(), "index missing or not this segment's, building it");
                 let index = self.build_index(segment, open)?;
-                write_index(&self.shared, segment, &index, self.salt, len);
+                write_index(&self.shared, segment, &index, self.salt, segment.len());
                 index
             }
         };

@@ -10,8 +10,15 @@
 //!   told to those who debug.
 //!
 //! Batches of one group commit say the same durable end, so pages of the last group that reached the disk in another
-//! order than they were written are a torn tail, too. After a clean shutdown nothing may be torn: the marker `CLEAN` says
-//! where each partition ended (checked by [`crate::Log::open`]).
+//! order than they were written are a torn tail, too.
+//!
+//! After a clean shutdown nothing may be torn: the marker `CLEAN` says where each partition ended. Then the segment's
+//! index, written at the close, is trusted: the walk begins at the last batch that it knows, a few dozen kilobytes before
+//! the end, and has to end where the marker says. Damage before that is found when it is read, as in every other
+//! segment. Without the marker or without the index the whole segment is walked over, and its index is thrown away.
+//!
+//! A view ([`crate::Log::view`]) opens the files of another process: it begins at the last batch that the newest index
+//! knows, leaves what it would cut, and changes nothing.
 //!
 //! Every step may be repeated: dying during recovery leaves what the next recovery starts from. What is kept of the
 //! last group is written once more and synced before it is published: after a kill it may be in memory only, and after
@@ -19,21 +26,18 @@
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
-
-use tokio::sync::watch;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::clean::{self, End, Ends};
 use crate::disk::{DiskFile, Open, read_full_at, write_all_at};
 use crate::error::{Error, IoContext, Result};
 use crate::format::{
-    BadHeader, BatchHeader, FORMAT_VERSION, HEADER_LEN, Identity, SegmentHeader, base_of, check_header,
-    segment_name,
+    BadHeader, BatchHeader, FORMAT_VERSION, HEADER_LEN, SegmentHeader, base_of, check_header, segment_name,
 };
 use crate::health::lock;
 use crate::index::{Entry, Index};
-use crate::partition::{Held, Partition, Segment, Writer};
+use crate::partition::{Partition, Place, Segment, Writer};
 use crate::scan::{Scanner, Step};
 use crate::shared::Shared;
 use crate::start::Start;
@@ -80,15 +84,6 @@ pub struct RecoveryReport {
     pub cuts: Vec<Cut>,
     /// Offsets that were left out.
     pub skipped: Vec<Skipped>,
-}
-
-/// What one partition is called and where it lives.
-pub(crate) struct Place<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) id: u32,
-    pub(crate) identity: Identity,
-    pub(crate) dir: PathBuf,
-    pub(crate) segment_bytes: u64,
 }
 
 /// First offsets of the segments in a folder, ascending.
@@ -166,7 +161,11 @@ pub(crate) fn open_partition(
 
     let last = Arc::new(last);
     let clean_end = clean.and_then(|ends| ends.get(&clean::name(place.topic, place.id)));
-    let (writer, cut) = recover_tail(shared, Arc::clone(&last), salt, clean_end)?;
+    let (writer, cut) = if shared.is_view {
+        (look_at_tail(shared, Arc::clone(&last), salt, clean_end)?, None)
+    } else {
+        recover_tail(shared, Arc::clone(&last), salt, clean_end)?
+    };
     if let Some(cut) = cut {
         tracing::warn!(
             file = %cut.file.display(), position = cut.position, bytes = cut.bytes, offset = cut.offset,
@@ -180,31 +179,18 @@ pub(crate) fn open_partition(
     }
     let mut segments: Vec<_> = segments.into_iter().map(Arc::new).collect();
     segments.push(last);
-    Ok(Arc::new(Partition {
-        topic: place.topic.into(),
-        id: place.id,
-        identity: place.identity,
-        salt,
-        dir: place.dir,
-        segment_bytes: place.segment_bytes,
-        committer: usize::try_from(shared.new_id()).unwrap_or_default(),
-        end: watch::Sender::new(writer.next),
-        writer: Mutex::new(writer),
-        held: RwLock::new(Held { start, segments }),
-        deleted: AtomicBool::new(false),
-        shared: Arc::clone(shared),
-    }))
+    Ok(Arc::new(Partition::new(shared, place, start, segments, writer)))
 }
 
 /// Segments before the start: retention had let them go and died before it removed them all.
 fn remove_what_retention_left(shared: &Shared, dir: &Path, bases: &mut Vec<u64>, start: u64) -> Result<()> {
     let gone = bases.partition_point(|base| *base <= start).saturating_sub(1);
-    for base in bases.drain(..gone) {
+    for base in bases.drain(..gone).filter(|_| !shared.is_view) {
         let path = dir.join(segment_name(base));
         let _ = shared.disk.remove_file(&path.with_extension("idx"));
         shared.disk.remove_file(&path).during("remove", &path)?;
     }
-    if gone > 0 {
+    if gone > 0 && !shared.is_view {
         shared.disk.sync_dir(dir).during("sync", dir)?;
     }
     Ok(())
@@ -219,12 +205,15 @@ fn remove_unused_successor(shared: &Shared, place: &Place<'_>, bases: &mut Vec<u
     let file = disk.open(&before, Open::Read).during("open", &before)?;
     let before_len = file.len().during("read", &before)?;
     let seal = read_seal(&*file, before_len, place.identity.salt()).during("read", &before)?;
-    if seal.is_none() && last_len <= HEADER_LEN as u64 {
+    if seal.is_some() || last_len > HEADER_LEN as u64 {
+        return Ok(());
+    }
+    if !shared.is_view {
         disk.remove_file(&last).during("remove", &last)?;
         disk.sync_dir(&place.dir).during("sync", &place.dir)?;
         tracing::info!(file = %last.display(), "empty segment of an unfinished roll removed");
-        bases.pop();
     }
+    bases.pop();
     Ok(())
 }
 
@@ -241,20 +230,75 @@ struct Tail {
     file_len: u64,
 }
 
+impl Tail {
+    /// The tail of a segment of which nothing is known yet.
+    fn of(segment: &Segment, file_len: u64) -> Self {
+        Self {
+            len: HEADER_LEN as u64,
+            next: segment.base,
+            last_ms: segment.floor_ms,
+            first_append_ms: None,
+            group: HEADER_LEN as u64,
+            bad: None,
+            file_len,
+        }
+    }
+
+    fn into_writer(self, segment: Arc<Segment>, indexed: u64) -> Writer {
+        segment.len.store(self.len, Ordering::Relaxed);
+        Writer {
+            len: self.len,
+            file_len: self.len,
+            next: self.next,
+            last_ms: self.last_ms,
+            first_append_ms: self.first_append_ms,
+            indexed,
+            unsynced: false,
+            segment,
+        }
+    }
+}
+
+/// Walks the last segment from the last batch that its index knows. `None` where that batch is not there: the index is
+/// not this segment's.
+fn walk_from(
+    file: &dyn DiskFile,
+    segment: &Segment,
+    salt: u32,
+    interval: u64,
+    index: Index,
+) -> Result<Option<Tail>> {
+    let Some(Entry { offset, position, floor_ms }) = index.last() else { return Ok(None) };
+    let path = &segment.path;
+    let mut first = [0; HEADER_LEN];
+    read_full_at(file, HEADER_LEN as u64, &mut first).during("read", path)?;
+    let first = BatchHeader::parse(&first, salt).filter(|first| first.base == segment.base);
+    let Some(first) = first else { return Ok(None) };
+    let mut scanner = Scanner::new(file, salt, segment.base).during("read", path)?;
+    (scanner.position, scanner.expected) = (position, offset);
+    let mut tail = Tail::of(segment, scanner.len);
+    (tail.len, tail.next, tail.last_ms) = (position, offset, floor_ms);
+    tail.first_append_ms = Some(first.append_ms);
+    let tail = walk_on(scanner, segment, tail, index, interval)?;
+    Ok((tail.next > offset).then_some(tail))
+}
+
 /// Walks the last segment; an error where acknowledged records are damaged.
 fn walk_tail(file: &dyn DiskFile, segment: &Segment, salt: u32, interval: u64) -> Result<Tail> {
+    let scanner = Scanner::new(file, salt, segment.base).during("read", &segment.path)?;
+    let tail = Tail::of(segment, scanner.len);
+    walk_on(scanner, segment, tail, Index::default(), interval)
+}
+
+/// Walks from the scanner's place to the end; keeps the index that grows meanwhile.
+fn walk_on(
+    mut scanner: Scanner<'_>,
+    segment: &Segment,
+    mut tail: Tail,
+    mut index: Index,
+    interval: u64,
+) -> Result<Tail> {
     let path = &segment.path;
-    let mut scanner = Scanner::new(file, salt, segment.base).during("read", path)?;
-    let mut index = Index::default();
-    let mut tail = Tail {
-        len: scanner.position,
-        next: segment.base,
-        last_ms: segment.floor_ms,
-        first_append_ms: None,
-        group: scanner.position,
-        bad: None,
-        file_len: scanner.len,
-    };
     loop {
         match scanner.step().during("read", path)? {
             Step::End => break,
@@ -306,19 +350,23 @@ fn recover_tail(
 ) -> Result<(Writer, Option<Cut>)> {
     let path = &segment.path;
     let file = shared.disk.open(path, Open::Write).during("open", path)?;
-    let tail = walk_tail(&*file, &segment, salt, shared.config.index_interval_bytes)?;
-    if let Some(end) = clean_end {
-        let found = End { next: tail.next, bytes: tail.len };
-        if tail.bad.is_some() || found != *end {
-            let reason = tail.bad.unwrap_or_else(|| "records are gone or were added".into());
-            let what = format!(
-                "the log was closed in good order with offset {} at byte {}, now it ends with offset {}: {reason}",
-                end.next, end.bytes, tail.next
-            );
-            return Err(Error::corrupt(path, tail.len, what));
+    let interval = shared.config.index_interval_bytes;
+    let known = segment.read_index(&*shared.disk, salt);
+    let trusted = known.filter(|(_, known)| clean_end.is_some_and(|end| end.bytes == *known));
+    let by_index = match trusted {
+        Some((index, known)) => walk_from(&*file, &segment, salt, interval, index)?.map(|tail| (tail, known)),
+        None => None,
+    };
+    let (tail, indexed) = match by_index {
+        Some(found) => found,
+        None => {
+            // What it says may be cut now, and written anew.
+            let _ = shared.disk.remove_file(&segment.index_path());
+            (walk_tail(&*file, &segment, salt, interval)?, 0)
         }
-    }
-    let cut = tail.bad.map(|reason| Cut {
+    };
+    check_clean_end(path, &tail, clean_end)?;
+    let cut = tail.bad.clone().map(|reason| Cut {
         file: path.clone(),
         position: tail.len,
         bytes: tail.file_len - tail.len,
@@ -336,17 +384,45 @@ fn recover_tail(
         write_all_at(&*file, tail.group, &mut [IoSlice::new(&group)]).during("write", path)?;
         file.sync_data().during("sync", path)?;
     }
-    segment.len.store(tail.len, Ordering::Relaxed);
-    let writer = Writer {
-        len: tail.len,
-        file_len: tail.len,
-        next: tail.next,
-        last_ms: tail.last_ms,
-        first_append_ms: tail.first_append_ms,
-        unsynced: false,
-        segment,
+    Ok((tail.into_writer(segment, indexed), cut))
+}
+
+/// After a close in good order nothing is torn: any difference is damage.
+fn check_clean_end(path: &Path, tail: &Tail, clean_end: Option<&End>) -> Result<()> {
+    let Some(end) = clean_end else { return Ok(()) };
+    let found = End { next: tail.next, bytes: tail.len };
+    if tail.bad.is_none() && found == *end {
+        return Ok(());
+    }
+    let reason = tail.bad.as_deref().unwrap_or("records are gone or were added");
+    let what = format!(
+        "the log was closed in good order with offset {} at byte {}, now it ends with offset {}: {reason}",
+        end.next, end.bytes, tail.next
+    );
+    Err(Error::corrupt(path, tail.len, what))
+}
+
+/// Where another process's last segment ends now; what it is about to write is not there yet.
+fn look_at_tail(
+    shared: &Shared,
+    segment: Arc<Segment>,
+    salt: u32,
+    clean_end: Option<&End>,
+) -> Result<Writer> {
+    let path = &segment.path;
+    let file = shared.disk.open(path, Open::Read).during("open", path)?;
+    let interval = shared.config.index_interval_bytes;
+    let known = segment.read_index(&*shared.disk, salt);
+    let by_index = match known {
+        Some((index, _)) => walk_from(&*file, &segment, salt, interval, index)?,
+        None => None,
     };
-    Ok((writer, cut))
+    let tail = match by_index {
+        Some(tail) => tail,
+        None => walk_tail(&*file, &segment, salt, interval)?,
+    };
+    check_clean_end(path, &tail, clean_end)?;
+    Ok(tail.into_writer(segment, 0))
 }
 
 /// Refuses files of a newer version.

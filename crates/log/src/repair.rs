@@ -17,7 +17,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::folder;
 use crate::format::{BatchHeader, HEADER_LEN, Identity, SegmentHeader, base_of, segment_name};
 use crate::partition::{create_partition, create_segment, sync_new};
-use crate::positions::{IDENTITY, POSITIONS};
+use crate::positions::POSITIONS;
 use crate::recovery::read_header;
 use crate::start::Start;
 use crate::survey::{Lost, Problem, Subject, survey};
@@ -70,9 +70,9 @@ pub fn repair_on(disk: &dyn Disk, from: impl AsRef<Path>, to: impl AsRef<Path>) 
     let positions = Subject {
         topic: POSITIONS_SHOWN,
         partition: 0,
-        identity: IDENTITY,
+        identity: Identity::POSITIONS,
         dir: &from.join(POSITIONS),
-        clean_end: ends.get(&clean::name(POSITIONS, IDENTITY.partition)).copied(),
+        clean_end: ends.get(&clean::name(POSITIONS, Identity::POSITIONS.partition)).copied(),
     };
     copy_partition(disk, positions, &to.join(POSITIONS), &mut report)?;
     report.positions = std::mem::take(&mut report.records);

@@ -76,6 +76,12 @@ impl<'a> Scanner<'a> {
         Ok(bytes.try_into().ok().and_then(|bytes| BatchHeader::parse(bytes, salt)))
     }
 
+    /// Whether a piece of room begins at the position, or the file ends there: no more batches for now, whatever follows.
+    pub(crate) fn is_at_room(&mut self) -> io::Result<bool> {
+        let window = self.window(self.position, HEADER_LEN)?;
+        Ok(window.iter().all(|byte| *byte == 0))
+    }
+
     /// Whether nothing but zeros follows: the room for batches to come.
     fn is_zero_to_the_end(&mut self) -> io::Result<bool> {
         let mut position = self.position;

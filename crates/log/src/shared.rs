@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     pub(crate) config: LogConfig,
+    /// Another process owns the files: they are read, and nothing is changed.
+    pub(crate) is_view: bool,
     pub(crate) health: HealthCell,
     pub(crate) counters: Counters,
     pub(crate) files: FileCache,
@@ -39,6 +41,7 @@ impl Shared {
             disk,
             dir: dir.to_path_buf(),
             config,
+            is_view: false,
             health: HealthCell::default(),
             counters: Counters::default(),
             bell: Bell::default(),
@@ -46,13 +49,26 @@ impl Shared {
         }
     }
 
+    /// What all partitions of a view share.
+    pub(crate) fn view(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> Self {
+        let shared = Self { is_view: true, ..Self::new(disk, dir, config) };
+        shared.health.set(Health::ReadOnly { reason: Error::ViewOnly.to_string() });
+        shared
+    }
+
     /// A number that no other segment object of this process has.
     pub(crate) fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The error that says that a view changes nothing.
+    pub(crate) fn check_owner(&self) -> Result<()> {
+        if self.is_view { Err(Error::ViewOnly) } else { Ok(()) }
+    }
+
     /// The error that says why writes are refused now.
     pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_owner()?;
         match self.health.get() {
             Health::Writable => Ok(()),
             Health::ReadOnly { .. } => Err(Error::DiskFull { dir: self.dir.clone() }),
@@ -68,6 +84,14 @@ impl Shared {
             tracing::error!(path = %path.display(), %error, "log poisoned, a restart is needed");
         }
         Error::Poisoned { reason }
+    }
+
+    /// [`Shared::poison`], for what failed in several steps.
+    pub(crate) fn poisoned_by(&self, action: &str, path: &Path, error: &Error) -> Error {
+        match error {
+            Error::Io { source, .. } => self.poison(action, path, source),
+            other => self.poison(action, path, &io::Error::other(other.to_string())),
+        }
     }
 
     /// Names a failed write whose bytes were taken back; a full disk makes the log read-only for now.

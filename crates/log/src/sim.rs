@@ -3,13 +3,17 @@
 //! It keeps what is durable apart from what is visible: bytes become durable with [`DiskFile::sync_data`], names with
 //! [`Disk::sync_dir`] of their folder. [`SimDisk::restart`] gives the disk that the machine finds after a power loss. A
 //! failed sync drops the bytes as Linux does: they stay visible, a later sync succeeds and still does not write them.
-//! Beyond that it runs full, writes short, and switches off at any chosen step.
+//! Beyond that it runs full, writes short, fails at random ([`Faults`]), and switches off at any chosen step.
+
+mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+pub use self::faults::Faults;
+use self::faults::{Dice, Striking};
 use crate::disk::{Disk, DiskFile, Entry, LockGuard, Open};
 use crate::health::lock;
 
@@ -43,6 +47,8 @@ struct State {
     failing_open: Option<u64>,
     quota: Option<u64>,
     short_writes: Option<Dice>,
+    bytes_read: u64,
+    faults: Striking,
 }
 
 #[derive(Debug, Clone)]
@@ -82,21 +88,9 @@ impl Default for State {
             failing_open: None,
             quota: None,
             short_writes: None,
+            bytes_read: 0,
+            faults: Striking::default(),
         }
-    }
-}
-
-/// A small generator of random numbers (splitmix64).
-#[derive(Debug, Clone, Copy)]
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % sides.max(1) as u64).unwrap_or(0)
     }
 }
 
@@ -323,6 +317,21 @@ impl SimDisk {
         lock(&self.0).quota = bytes;
     }
 
+    /// Fails at random from now on, or no longer.
+    pub fn set_faults(&self, faults: Option<Faults>) {
+        lock(&self.0).faults.set(faults);
+    }
+
+    /// How often it has failed at random.
+    pub fn faults_met(&self) -> u64 {
+        lock(&self.0).faults.met()
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        lock(&self.0).bytes_read
+    }
+
     /// Takes a random part of about every other write only.
     pub fn write_short(&self, seed: u64) {
         lock(&self.0).short_writes = Some(Dice(seed));
@@ -376,9 +385,13 @@ impl Disk for SimDisk {
         let mut state = lock(&self.0);
         state.alive()?;
         state.descriptor()?;
+        state.faults.names_something()?;
         let number = match (how, state.find(path)) {
             (Open::Create, found) => {
                 state.step()?;
+                if state.faults.strikes(|faults| faults.full) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 match found {
                     Ok(number) => {
                         let file = state.file(number)?;
@@ -425,6 +438,9 @@ impl Disk for SimDisk {
         let mut state = lock(&self.0);
         state.descriptor()?;
         state.step()?;
+        if state.faults.strikes(|faults| faults.syncs) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         if state.sync_fails() {
             return Err(failure("simulated failure of a sync"));
         }
@@ -438,6 +454,7 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = lock(&self.0);
         state.step()?;
+        state.faults.names_something()?;
         let number = state.find(from)?;
         if let Ok(there) = state.find(to)
             && matches!(&state.nodes[there], Node::Dir(dir) if !dir.live.is_empty())
@@ -458,6 +475,7 @@ impl Disk for SimDisk {
         let number = state.find(path)?;
         state.file(number)?;
         state.step()?;
+        state.faults.names_something()?;
         let (dir, name) = state.parent(path)?;
         state.change(dir, vec![(name, None)])
     }
@@ -481,6 +499,7 @@ impl Disk for SimDisk {
         let mut state = lock(&self.0);
         state.alive()?;
         state.descriptor()?;
+        state.faults.names_something()?;
         let number = state.find(path)?;
         let live = state.dir(number)?.live.clone();
         let is_dir = |number: usize| matches!(state.nodes[number], Node::Dir(_));
@@ -501,10 +520,18 @@ impl DiskFile for SimFile {
     fn read_at(&self, position: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut state = lock(&self.disk.0);
         state.alive()?;
+        if state.faults.strikes(|faults| faults.reads) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let file = state.file(self.number)?;
         let from = usize::try_from(position).unwrap_or(usize::MAX).min(file.live.len());
-        let len = buf.len().min(file.live.len() - from);
+        let mut len = buf.len().min(file.live.len() - from);
+        if state.faults.strikes(|faults| faults.short) {
+            len = state.faults.part_of(len);
+        }
+        let file = state.file(self.number)?;
         buf[..len].copy_from_slice(&file.live[from..from + len]);
+        state.bytes_read += len as u64;
         Ok(len)
     }
 
@@ -516,7 +543,18 @@ impl DiskFile for SimFile {
             len = 1 + state.short_writes.as_mut().map_or(0, |dice| dice.roll(len));
             len = len.min(bytes.len());
         }
+        if state.faults.strikes(|faults| faults.short) {
+            len = state.faults.part_of(len);
+        }
         state.step()?;
+        if state.faults.strikes(|faults| faults.full) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let fails = state.faults.strikes(|faults| faults.writes);
+        if fails {
+            // Some of it may be there all the same.
+            len = state.faults.part_of(len + 1) - 1;
+        }
         let position = usize::try_from(position).unwrap_or(usize::MAX);
         let free = state.quota.map(|quota| quota.saturating_sub(state.used()));
         let file = state.file(self.number)?;
@@ -534,13 +572,13 @@ impl DiskFile for SimFile {
         }
         file.live[position..position + len].copy_from_slice(&bytes[..len]);
         file.dirty.push((position, position + len));
-        Ok(len)
+        if fails { Err(rustix::io::Errno::IO.into()) } else { Ok(len) }
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = lock(&self.disk.0);
         state.step()?;
-        let fails = state.sync_fails();
+        let fails = state.sync_fails() || state.faults.strikes(|faults| faults.syncs);
         let file = state.file(self.number)?;
         if fails {
             file.dirty.clear();
@@ -553,6 +591,9 @@ impl DiskFile for SimFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         let mut state = lock(&self.disk.0);
         state.step()?;
+        if state.faults.strikes(|faults| faults.writes) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let file = state.file(self.number)?;
         file.live.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
         file.shortest = file.shortest.min(file.live.len());

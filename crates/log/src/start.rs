@@ -18,7 +18,7 @@ pub(crate) const START_FILE: &str = "start";
 const SLOT_LEN: usize = 24;
 
 /// A partition's first offset.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Start {
     /// The first offset held.
     pub(crate) offset: u64,

@@ -23,7 +23,7 @@ use crate::recovery::check_version;
 
 /// Folder of the topics in the log's folder.
 pub(crate) const TOPICS: &str = "topics";
-const META: &str = "meta.json";
+pub(crate) const META: &str = "meta.json";
 /// Longest topic name, in bytes: Kafka's limit.
 pub const MAX_TOPIC_NAME: usize = 249;
 
@@ -150,14 +150,12 @@ pub(crate) fn create(disk: &dyn Disk, topics: &Path, meta: &TopicMeta) -> Result
     result.map(|()| made)
 }
 
-/// Adds the partitions `meta.partitions..total`; returns the new description.
-pub(crate) fn add_partitions(disk: &dyn Disk, dir: &Path, meta: &TopicMeta, total: u32) -> Result<TopicMeta> {
-    let grown = TopicMeta { partitions: total, ..meta.clone() };
+/// Makes the partitions `meta.partitions..total`, which the topic's description does not count yet.
+pub(crate) fn make_partitions(disk: &dyn Disk, dir: &Path, meta: &TopicMeta, total: u32) -> Result<()> {
     for partition in meta.partitions..total {
         create_partition(disk, &dir.join(partition.to_string()), identity(meta, partition), 0)?;
     }
-    write_meta(disk, dir, &grown)?;
-    Ok(grown)
+    Ok(())
 }
 
 /// Removes a topic's folder; it is gone when the rename is durable.
@@ -171,12 +169,15 @@ pub(crate) fn delete(disk: &dyn Disk, topics: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The topics in a folder, once unfinished ones are cleared away.
-pub(crate) fn list(disk: &dyn Disk, topics: &Path) -> Result<Vec<String>> {
+/// The topics in a folder, once unfinished ones are cleared away; a view leaves those where they are.
+pub(crate) fn list(disk: &dyn Disk, topics: &Path, is_view: bool) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for Entry { name, is_dir } in disk.list(topics).during("list", topics)? {
         let path = topics.join(&name);
         if is_dir && name.starts_with('~') {
+            if is_view {
+                continue;
+            }
             disk.remove_dir_all(&path).during("remove", &path)?;
         } else if is_dir {
             check_name(&name)?;

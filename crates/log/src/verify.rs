@@ -6,7 +6,8 @@ use crate::clean;
 use crate::disk::{Disk, LockGuard, RealDisk};
 use crate::error::{Error, IoContext, Result};
 use crate::folder;
-use crate::positions::{IDENTITY, POSITIONS};
+use crate::format::Identity;
+use crate::positions::POSITIONS;
 use crate::survey::{Damage, Lost, Problem, Subject, Survey, problem_of, survey};
 use crate::topics::{self, TOPICS, TopicMeta};
 
@@ -83,9 +84,9 @@ pub fn verify_on(disk: &dyn Disk, dir: impl AsRef<Path>) -> Result<VerifyReport>
     let positions = Subject {
         topic: POSITIONS_SHOWN,
         partition: 0,
-        identity: IDENTITY,
+        identity: Identity::POSITIONS,
         dir: &dir.join(POSITIONS),
-        clean_end: ends.get(&clean::name(POSITIONS, IDENTITY.partition)).copied(),
+        clean_end: ends.get(&clean::name(POSITIONS, Identity::POSITIONS.partition)).copied(),
     };
     report.add(survey(disk, positions, &mut |_, _| Ok(()))?);
     report.positions = std::mem::take(&mut report.records);

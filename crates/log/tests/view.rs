@@ -77,17 +77,3 @@ async fn a_view_of_a_log_whose_owner_died_cuts_the_torn_tail_for_itself_only() {
     assert_eq!(values(&Log::view(dir.path()).unwrap()), 20);
     assert_eq!(files(dir.path()), before);
 }
-
-#[tokio::test]
-async fn a_topic_that_is_deleted_in_a_view_is_gone_there_only() {
-    let dir = tempfile::tempdir().unwrap();
-    let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
-    log.create_topic("pin", 2).unwrap();
-    append(&log, 5).await;
-    let before = files(dir.path());
-    let view = Log::view(dir.path()).unwrap();
-    view.delete_topic("pin").unwrap();
-    assert!(view.topics().is_empty());
-    assert_eq!(files(dir.path()), before);
-    assert_eq!(values(&log), 5);
-}

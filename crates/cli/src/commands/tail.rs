@@ -1,6 +1,7 @@
 //! `pinmill tail`: the records of a topic or a stream, as they stand in the log.
 //!
-//! The log is read beside its owner, which goes on writing; to follow it, it is looked at again and again.
+//! The log is read beside its owner, which goes on writing. To follow it, the topic is looked at again and again; only what
+//! is new is read.
 
 use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -9,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use pinmill_broker::{EventLog, OffsetRange, PartitionDescription, ReadLimit, StoredRecord};
+use pinmill_broker::{EmbeddedLog, EventLog, OffsetRange, PartitionDescription, ReadLimit, StoredRecord};
+use pinmill_kinesis::ShardsLog;
+use pinmill_kinesis::catalog::TOPIC as CATALOG;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +35,7 @@ enum Plane {
 /// Prints records.
 pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> {
     context.need_data()?;
-    let (plane, name) = find(context, &args.name).await?;
+    let (mut viewed, name) = find(context, &args.name).await?;
     let stop = CancellationToken::new();
     if args.follow {
         crate::commands::serve::cancel_on_signal(&stop)?;
@@ -40,7 +43,7 @@ pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> 
     let mut merge = Merge::default();
     let mut printer = Printer::new(args.format);
     loop {
-        let log = open(context, plane).await?.ok_or_else(|| Failure::expected("the log is gone"))?;
+        let log = &*viewed.log;
         let partitions = log.describe(&name).await.or_fail()?.partitions;
         check_partition(args, &partitions)?;
         for partition in partitions {
@@ -51,7 +54,7 @@ pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> 
             }
         }
         loop {
-            let records = merge.next(&*log, &name).await?;
+            let records = merge.next(log, &name).await?;
             if records.is_empty() {
                 break;
             }
@@ -65,18 +68,55 @@ pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> 
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        viewed.look_again(&name).await?;
     }
 }
 
-async fn open(context: &Context, plane: Plane) -> Result<Option<Arc<dyn EventLog>>, Failure> {
-    Ok(match plane {
-        Plane::Topics => context.log_to_read()?.map(|log| log as Arc<dyn EventLog>),
-        Plane::Streams => context.streams_to_read().await?.map(|log| Arc::new(log) as Arc<dyn EventLog>),
-    })
+/// A log that is looked at beside its owner.
+struct Viewed {
+    plane: Plane,
+    below: Arc<EmbeddedLog>,
+    /// The topics or the streams in it.
+    log: Arc<dyn EventLog>,
+}
+
+impl Viewed {
+    async fn open(context: &Context, plane: Plane) -> Result<Option<Self>, Failure> {
+        let dir = match plane {
+            Plane::Topics => context.log_dir(),
+            Plane::Streams => context.streams_dir(),
+        };
+        let Some(below) = context.view(&dir)? else { return Ok(None) };
+        let mut viewed = Self { plane, log: Arc::<EmbeddedLog>::clone(&below), below };
+        viewed.read_catalog().await?;
+        Ok(Some(viewed))
+    }
+
+    /// Which streams and shards there are is told by records of the log.
+    async fn read_catalog(&mut self) -> Result<(), Failure> {
+        if self.plane == Plane::Streams {
+            let below = Arc::<EmbeddedLog>::clone(&self.below);
+            self.log = Arc::new(ShardsLog::view(below).await.or_fail()?);
+        }
+        Ok(())
+    }
+
+    /// Takes in what the owner has added since: shards before the topic, which has their partitions first.
+    async fn look_again(&mut self, name: &str) -> Result<(), Failure> {
+        if self.plane == Plane::Streams && self.refresh(CATALOG).await? {
+            self.read_catalog().await?;
+        }
+        self.refresh(name).await.map(drop)
+    }
+
+    async fn refresh(&self, topic: &str) -> Result<bool, Failure> {
+        let (log, topic) = (Arc::clone(self.below.log()), topic.to_owned());
+        tokio::task::spawn_blocking(move || log.refresh(&topic)).await.or_fail()?.or_fail()
+    }
 }
 
 /// The log that has a topic or a stream of this name.
-async fn find(context: &Context, name: &str) -> Result<(Plane, String), Failure> {
+async fn find(context: &Context, name: &str) -> Result<(Viewed, String), Failure> {
     let (only, name) = match name.split_once('/') {
         Some(("topics", name)) => (Some(Plane::Topics), name),
         Some(("streams", name)) => (Some(Plane::Streams), name),
@@ -87,16 +127,16 @@ async fn find(context: &Context, name: &str) -> Result<(Plane, String), Failure>
         if only.is_some_and(|only| only != plane) {
             continue;
         }
-        let Some(log) = open(context, plane).await? else { continue };
-        let names = log.topics().await.or_fail()?;
+        let Some(viewed) = Viewed::open(context, plane).await? else { continue };
+        let names = viewed.log.topics().await.or_fail()?;
         if names.iter().any(|known| known == name) {
-            found.push(plane);
+            found.push(viewed);
         }
         known.extend(names);
     }
-    match found.as_slice() {
-        [plane] => Ok((*plane, name.to_owned())),
-        [] => {
+    match (found.pop(), found.is_empty()) {
+        (Some(viewed), true) => Ok((viewed, name.to_owned())),
+        (None, _) => {
             let hint = match pinmill_pipeline::nearest(name, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if known.is_empty() => {
