@@ -7,6 +7,7 @@ mod golden;
 mod limits;
 mod malformed;
 mod partial;
+mod poisoned;
 mod python;
 mod routes;
 mod support;

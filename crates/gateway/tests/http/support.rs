@@ -25,10 +25,23 @@ pub(crate) struct Served {
 /// A gateway with default settings, changed by `change`, on a free port.
 pub(crate) async fn serve(change: impl FnOnce(&mut GatewayConfig)) -> Served {
     let log = Arc::new(MemoryLog::new());
+    over(Arc::<MemoryLog>::clone(&log), log, change).await
+}
+
+/// A gateway over another log than the one in memory.
+pub(crate) async fn serve_over(log: Arc<dyn EventLog>) -> Served {
+    over(log, Arc::new(MemoryLog::new()), |_| {}).await
+}
+
+async fn over(
+    below: Arc<dyn EventLog>,
+    log: Arc<MemoryLog>,
+    change: impl FnOnce(&mut GatewayConfig),
+) -> Served {
     let mut config = GatewayConfig::default();
     config.listen.set_port(0);
     change(&mut config);
-    let gateway = Gateway::bind(config, Arc::<MemoryLog>::clone(&log)).await.unwrap();
+    let gateway = Gateway::bind(config, below).await.unwrap();
     let (address, stop) = (gateway.local_addr(), CancellationToken::new());
     let serving = tokio::spawn(gateway.serve(stop.clone()));
     Served { address, log, stop, serving }

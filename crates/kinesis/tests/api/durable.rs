@@ -6,21 +6,25 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pinmill_broker::EmbeddedLog;
-use pinmill_log::{Log, LogConfig};
+use pinmill_log::sim::{PowerLoss, SimDisk};
+use pinmill_log::{Durability, Health, Log, LogConfig};
 use serde_json::{Value, json};
 
 use crate::world::{World, text};
 
-async fn open(dir: &Path) -> World {
-    let config = LogConfig {
+fn config() -> LogConfig {
+    LogConfig {
         max_record_bytes: pinmill_kinesis::LOG_RECORD_BYTES,
         max_batch_bytes: pinmill_kinesis::LOG_BATCH_BYTES,
         max_partitions: pinmill_kinesis::LOG_PARTITIONS,
         // What a power cut would leave is not looked at here.
-        durability: pinmill_log::Durability::Os,
+        durability: Durability::Os,
         ..LogConfig::default()
-    };
-    let (log, _) = Log::open(dir, config).unwrap();
+    }
+}
+
+async fn open(dir: &Path) -> World {
+    let (log, _) = Log::open(dir, config()).unwrap();
     World::on(Arc::new(EmbeddedLog::new(Arc::new(log))), |_| {}).await
 }
 
@@ -155,4 +159,69 @@ async fn a_stream_of_more_shards_than_a_topic_has_by_default_comes_back() {
     let world = open(dir.path()).await;
     assert_eq!(world.kinesis.stream("s").unwrap(), before);
     assert_eq!(world.read_shard("s", &shard).await, ["far out"]);
+}
+
+/// Flushed, and by one committer, so that shards are flushed in their order.
+async fn on(disk: &SimDisk) -> (World, Arc<Log>) {
+    let config = LogConfig { committers: 1, durability: Durability::Fsync, ..config() };
+    let log = Arc::new(Log::open_on(Arc::new(disk.clone()), "/data/streams", config).unwrap().0);
+    (World::on(Arc::new(EmbeddedLog::new(Arc::clone(&log))), |_| {}).await, log)
+}
+
+/// What `PutRecord` answers.
+async fn status_of_put(world: &World, data: &str) -> (u16, Value) {
+    let body = json!({"StreamName": "s", "PartitionKey": "k", "Data": STANDARD.encode(data)});
+    let answer = world.call("PutRecord", body.to_string()).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_flush_every_put_fails_until_a_restart_that_finds_all_that_was_acknowledged() {
+    let disk = SimDisk::new();
+    let (world, log) = on(&disk).await;
+    world.create("s", 1).await;
+    world.put("s", "k", "kept").await;
+    disk.fail_sync(1);
+    for data in ["unknown", "refused", "refused"] {
+        let (status, error) = status_of_put(&world, data).await;
+        assert_eq!((status, error["__type"].as_str()), (500, Some("InternalFailure")), "{data}: {error}");
+    }
+    let records = json!([{"PartitionKey": "k", "Data": STANDARD.encode("refused")}]);
+    let answer = world.ok("PutRecords", json!({"StreamName": "s", "Records": records})).await;
+    assert_eq!(answer["FailedRecordCount"], json!(1));
+    assert_eq!(answer["Records"][0]["ErrorCode"], json!("InternalFailure"));
+    assert!(matches!(log.health(), Health::Poisoned { .. }));
+    world.stop().await;
+
+    for disk in [disk.after_kill(), disk.restart(PowerLoss::LoseAll), disk.restart(PowerLoss::Random(7))] {
+        let (world, _) = on(&disk).await;
+        let found: Vec<String> = world.read_all("s").await.into_values().flatten().collect();
+        assert!(found == ["kept"] || found == ["kept", "unknown"], "{found:?}");
+        assert_eq!(status_of_put(&world, "again").await.0, 200);
+        world.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_one_of_two_shards_was_flushed_its_records_alone_are_acknowledged() {
+    let disk = SimDisk::new();
+    let (world, _) = on(&disk).await;
+    world.create("s", 2).await;
+    disk.fail_sync(2);
+    // The lowest hash key lies in the first shard, the highest in the second.
+    let record = |hash: &str, data: &str| json!({"PartitionKey": "k", "ExplicitHashKey": hash, "Data": STANDARD.encode(data)});
+    let records = [record("0", "first"), record("340282366920938463463374607431768211455", "second")];
+    let answer = world.ok("PutRecords", json!({"StreamName": "s", "Records": records})).await;
+    assert_eq!(answer["FailedRecordCount"], json!(1), "{answer}");
+    let is_acknowledged = |place: usize| answer["Records"][place]["SequenceNumber"].is_string();
+    assert!(is_acknowledged(0) && !is_acknowledged(1), "{answer}");
+    world.stop().await;
+    for disk in [disk.after_kill(), disk.restart(PowerLoss::LoseAll)] {
+        let (world, _) = on(&disk).await;
+        let found = world.read_all("s").await;
+        let shards: Vec<&Vec<String>> = found.values().collect();
+        assert_eq!(shards[0], &["first"]);
+        assert!(shards[1].is_empty() || shards[1] == &["second"], "{found:?}");
+        world.stop().await;
+    }
 }
