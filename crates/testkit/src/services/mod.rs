@@ -1,4 +1,5 @@
-//! Real servers for tests: each in its own temporary directory, on its own free port, gone with the test.
+//! Real servers for tests: each in its own temporary directory, on its own free port, gone with the test. And the one
+//! other program that tests want from the system.
 
 mod mariadb;
 mod postgres;
@@ -19,6 +20,8 @@ pub enum Service {
     MariaDb,
     /// PostgreSQL.
     Postgres,
+    /// Strace, which is not a server: it is installed, and [`strace`] says where it is.
+    Strace,
 }
 
 /// Why a server cannot be had.
@@ -54,13 +57,14 @@ pub enum ServiceError {
 
 impl Service {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::MariaDb, Self::Postgres];
+    pub const ALL: [Self; 3] = [Self::MariaDb, Self::Postgres, Self::Strace];
 
     /// What it is called on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::MariaDb => "mariadb",
             Self::Postgres => "postgres",
+            Self::Strace => "strace",
         }
     }
 
@@ -69,6 +73,7 @@ impl Service {
         match self {
             Self::MariaDb => "mariadb-server",
             Self::Postgres => "postgresql",
+            Self::Strace => "strace",
         }
     }
 
@@ -77,6 +82,7 @@ impl Service {
         match self {
             Self::MariaDb => mariadb::programs(),
             Self::Postgres => postgres::programs(),
+            Self::Strace => find("strace"),
         }
     }
 
@@ -110,6 +116,7 @@ impl Service {
         let started = match self {
             Self::MariaDb => mariadb::start(&programs),
             Self::Postgres => postgres::start(&programs),
+            Self::Strace => Err("it is not a server".to_owned()),
         };
         started.map_err(|why| ServiceError::Start { name: self.name(), why })
     }
@@ -140,6 +147,23 @@ impl Service {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// Strace, for a test that is left out where it is not installed and cannot be installed here, or may not trace: `None`
+/// then, and this has said so.
+pub fn strace() -> Option<PathBuf> {
+    let program = match Service::Strace.install() {
+        Ok(folder) => folder.join("strace"),
+        Err(error) => {
+            crate::left_out(&error.to_string());
+            return None;
+        }
+    };
+    if let Err(why) = run(Command::new(&program).args(["-f", "-o", "/dev/null", "true"])) {
+        crate::left_out(&format!("no process may be traced here: {why}"));
+        return None;
+    }
+    Some(program)
 }
 
 impl fmt::Display for Service {
@@ -225,7 +249,7 @@ mod tests {
         for service in Service::ALL {
             assert_eq!(service.name().parse(), Ok(service));
         }
-        assert!("oracle".parse::<Service>().unwrap_err().contains("mariadb, postgres"));
+        assert!("oracle".parse::<Service>().unwrap_err().contains("mariadb, postgres, strace"));
     }
 
     #[test]
