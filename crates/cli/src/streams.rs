@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pinmill_broker::{EmbeddedLog, EventLog};
-use pinmill_flow::{SourceKind, StepLimit, StreamConfig, StreamSource, Streamer};
+use pinmill_flow::{SourceKind, StepLimit, StreamConfig, StreamSource, Streamer, go_on_behind_readers};
 use pinmill_kinesis::{
     Credentials, Kinesis, KinesisConfig, LOG_BATCH_BYTES, LOG_PARTITIONS, LOG_RECORD_BYTES, Secret, ShardsLog,
 };
 use pinmill_lake::Lake;
-use pinmill_log::{Log, LogConfig};
+use pinmill_lake::archive::{Archive, ArchiveConfig};
+use pinmill_log::LogConfig;
+use pinmill_pipeline::Pipeline;
 
-use crate::context::{Context, is_there};
+use crate::context::Context;
 use crate::error::{Failure, OrFail};
 use crate::settings;
 
@@ -50,13 +52,31 @@ impl Context {
 
     /// The streams as they are now, beside whoever owns them; `None` where there are none.
     pub(crate) async fn streams_to_read(&self) -> Result<Option<ShardsLog>, Failure> {
-        if !is_there(&self.streams_dir())? {
-            return Ok(None);
+        let Some(log) = self.view(&self.streams_dir())? else { return Ok(None) };
+        Ok(Some(ShardsLog::view(log).await.or_fail()?))
+    }
+
+    /// Has logs that lost records go on behind what was read of them, before they take new ones. Where the lake cannot be
+    /// read now, the halves make up for it when it can.
+    pub(crate) async fn go_on_behind_readers(
+        &self,
+        pipeline: &Pipeline,
+        lake: &Lake,
+        (topics, streams): (Option<Arc<dyn EventLog>>, Option<&Streams>),
+    ) {
+        let topics = topics.map(|log| StreamSource { log, kind: SourceKind::Topics });
+        let streams = streams.map(|streams| StreamSource {
+            log: Arc::new(streams.kinesis.shards_log()),
+            kind: SourceKind::Streams,
+        });
+        let sources: Vec<_> = topics.into_iter().chain(streams).collect();
+        let archive = Archive::new(lake, ArchiveConfig::default());
+        if let Err(error) = go_on_behind_readers(pipeline, &sources, &archive).await {
+            let why = Failure::from(error).message;
+            tracing::warn!(
+                "the logs could not be compared with the lake, which shows whether they lost records: {why}"
+            );
         }
-        // A view keeps every change to itself, also what the catalog does when it is opened.
-        let log = Arc::new(EmbeddedLog::new(Arc::new(Log::view(self.streams_dir()).or_fail()?)));
-        let kinesis = Kinesis::open(log, self.kinesis()?).await.or_fail()?;
-        Ok(Some(kinesis.shards_log()))
     }
 
     fn kinesis(&self) -> Result<KinesisConfig, Failure> {

@@ -9,6 +9,7 @@
 //! - [`clean`] cleans new objects into Delta tables and quarantine.
 //! - [`Streamer`] cleans records of streams into Delta tables and quarantine, a commit a second.
 //! - [`answer`] asks the pipeline's questions over the tables, [`sql`] any other.
+//! - [`go_on_behind_readers`] keeps a log that lost records from giving their offsets again.
 //! - [`audit()`] compares what every stage holds.
 //! - [`quarantine`] lists, shows and replays what could not be cleaned.
 
@@ -21,6 +22,7 @@ mod error;
 mod half;
 mod load;
 pub mod quarantine;
+mod shrunk;
 mod status;
 pub mod stream;
 
@@ -34,6 +36,7 @@ pub use crash::CRASH_POINTS;
 pub use error::{Error, Result};
 pub use half::Half;
 pub use load::StepLimit;
+pub use shrunk::{LogGap, go_on_behind_readers};
 pub use status::{TableStatus, TopicStatus, status, topics};
 pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
 

@@ -10,6 +10,8 @@ use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 use crate::audit::Logs;
+use crate::shrunk::{self, LogGap};
+use crate::stream::SourceKind;
 use crate::{ARCHIVE_READER, Half, Result, STREAM_READER};
 
 /// Over how long the commit rate is taken.
@@ -54,6 +56,8 @@ pub struct TopicStatus {
     /// Records accepted that its reader (the archiver, or the streaming half) has not said that it is done with. The
     /// streaming half says so every few seconds only; how far its tables are is in [`TableStatus::lag`].
     pub unread: u64,
+    /// Records that the log lost after they were read.
+    pub gaps: Vec<LogGap>,
 }
 
 /// All topics of a log, by name. `half` is the one that reads it.
@@ -65,20 +69,30 @@ pub async fn topics(
     half: Half,
     log: &dyn EventLog,
 ) -> Result<BTreeMap<String, TopicStatus>> {
-    let reader = match half {
-        Half::Batch => ARCHIVE_READER,
-        Half::Stream => STREAM_READER,
+    let (reader, kind) = match half {
+        Half::Batch => (ARCHIVE_READER, SourceKind::Topics),
+        Half::Stream => (STREAM_READER, SourceKind::Streams),
     };
+    let mut gaps = shrunk::gaps(kind, log).await?;
     let mut all = BTreeMap::new();
     for topic in log.topics().await? {
         let dataset = takes(pipeline, half, &topic).map(str::to_owned);
-        let mut status = TopicStatus { dataset, partitions: 0, held: 0, unread: 0 };
+        let (own, others) = gaps.into_iter().partition(|gap| gap.topic == topic);
+        gaps = others;
+        let mut status = TopicStatus { dataset, partitions: 0, held: 0, unread: 0, gaps: own };
         for partition in log.describe(&topic).await?.partitions {
             let held = log.offsets(&topic, partition.partition).await?;
             let read = log.position(reader, &topic, partition.partition).await?.unwrap_or(held.beginning);
+            let lost = |from: u64| -> u64 {
+                let here = status.gaps.iter().filter(|gap| gap.partition == partition.partition);
+                here.map(|gap| (gap.last + 1).saturating_sub(gap.first.max(from))).sum()
+            };
+            let unread_from = read.max(held.beginning);
+            let unread = held.end.saturating_sub(unread_from).saturating_sub(lost(unread_from));
+            let holds = (held.end - held.beginning).saturating_sub(lost(held.beginning));
             status.partitions += 1;
-            status.held += held.end - held.beginning;
-            status.unread += held.end.saturating_sub(read.max(held.beginning));
+            status.held += holds;
+            status.unread += unread;
         }
         all.insert(topic, status);
     }

@@ -57,6 +57,9 @@ fn write_words(out: &mut dyn Write, report: &AuditReport) -> Result<(), Failure>
     for problem in &report.problems {
         writeln!(out, "  {problem}")?;
     }
+    for gap in &report.gaps {
+        writeln!(out, "  {gap}")?;
+    }
     for halves in &report.halves {
         let (batch, stream) = (halves.batch.rows, halves.stream.rows);
         match halves.same {

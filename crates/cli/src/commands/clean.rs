@@ -73,6 +73,7 @@ async fn from_streams(context: &Context) -> Result<CleanReport, Failure> {
     let Some(streams) = context.streams().await? else {
         return Err(Failure::config("the streams are switched off: there is nothing to be loaded"));
     };
+    context.go_on_behind_readers(&context.pipeline()?, &lake, (None, Some(&streams))).await;
     let report = context.streamer(&streams, None, &lake)?.run_once().await;
     close(&streams.log).await?;
     Ok(report?)

@@ -35,6 +35,8 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
         return Err(Failure::config("the streams are switched off").hint("post with --to topics"));
     }
 
+    let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(&log);
+    context.go_on_behind_readers(&pipeline, &lake, (Some(topics), streams.as_ref())).await;
     let shards = streams.as_ref().map(|streams| streams.kinesis.shards_log());
     let logs = Logs { topics: Some(&*log), streams: shards.as_ref().map(|shards| shards as &dyn EventLog) };
     let same_rows = args.to == To::Both && can_compare(&pipeline, logs).await?;

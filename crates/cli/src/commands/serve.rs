@@ -29,6 +29,8 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     let lake = context.lake()?;
     let log = context.log()?;
     let streams = context.streams().await?;
+    let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(&log);
+    context.go_on_behind_readers(&pipeline, &lake, (Some(topics), streams.as_ref())).await;
     let stop = CancellationToken::new();
     cancel_on_signal(&stop)?;
     let mut gateway = listening.over(Arc::<EmbeddedLog>::clone(&log));

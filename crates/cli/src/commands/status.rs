@@ -48,6 +48,9 @@ pub(crate) async fn status(context: &Context, args: &Status) -> Result<(), Failu
         Format::Table => {
             writeln!(stdout, "data in {}, lake at {}", context.data().display(), lake.url())?;
             in_logs(&of_log).write(&mut stdout, Format::Table)?;
+            for gap in of_log.iter().flat_map(BTreeMap::values).flat_map(|topic| &topic.gaps) {
+                writeln!(stdout, "{gap}")?;
+            }
             rows(&tables, Format::Table).write(&mut stdout, Format::Table)
         }
         Format::Markdown => {

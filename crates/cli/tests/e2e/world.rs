@@ -96,9 +96,20 @@ impl World {
 
     /// What `status` says of a table of the streaming half; `None` where there is none yet.
     pub(crate) fn stream_table(&self, dataset: &str) -> Option<Value> {
+        self.table("stream", dataset)
+    }
+
+    fn table(&self, half: &str, dataset: &str) -> Option<Value> {
         let status = self.json(&["status"]);
         let mut tables = status["tables"].as_array().unwrap().iter();
-        tables.find(|table| table["half"] == json!("stream") && table["dataset"] == json!(dataset)).cloned()
+        tables.find(|table| table["half"] == json!(half) && table["dataset"] == json!(dataset)).cloned()
+    }
+
+    /// Waits until a table of the batch half has so many rows.
+    pub(crate) fn await_batch_rows(&self, dataset: &str, rows: u64) {
+        await_some(&format!("{rows} rows in batch/{dataset}"), || {
+            self.table("batch", dataset).filter(|table| table["rows"] == json!(rows))
+        });
     }
 
     /// Waits until a table of the streaming half has so many rows.

@@ -33,6 +33,7 @@ use self::rest::Rests;
 pub use self::roll::RollPolicy;
 use self::roll::{Now, Waiting, relieve};
 use crate::crash::crash_point;
+use crate::shrunk::behind_gap;
 use crate::{Error, Result};
 
 /// The name under which the archiver's positions stand in the log.
@@ -329,6 +330,16 @@ impl Archiver {
         let limit = ReadLimit { max_bytes: FETCH_BYTES, max_wait: Duration::ZERO };
         let records = self.log.read(name, partition, slot.next, limit).await.map_err(failed)?;
         let any = !records.is_empty();
+        if !any
+            && slot.object.is_empty()
+            && let Some(next) = behind_gap(&*self.log, name, partition, slot.next).await.map_err(failed)?
+        {
+            let (first, last) = (slot.next, next - 1);
+            tracing::error!(topic = %name, partition, first, last, "the log lost records before they were archived");
+            report.lost.push((name.clone(), partition, first, last));
+            self.log.commit_position(ARCHIVE_READER, name, partition, next).await.map_err(failed)?;
+            slot.next = next;
+        }
         for record in records {
             // After a put that covered less than what was gathered, the rest is read again.
             if record.offset < slot.next {

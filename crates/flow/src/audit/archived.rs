@@ -12,7 +12,7 @@ struct Survey<'a> {
     topic: &'a str,
     partition: u32,
     /// No range runs across one of these offsets.
-    cuts: [u64; 2],
+    cuts: Vec<u64>,
     /// First offsets of the objects that have a manifest, ascending.
     manifests: Vec<u64>,
     objects: Vec<ArchivedObject>,
@@ -28,7 +28,7 @@ pub(super) async fn archived(
     archive: &Archive,
     (topic, partition): (&str, u32),
     generation: Option<&str>,
-    cuts: [u64; 2],
+    cuts: Vec<u64>,
     (until, deep): (u64, bool),
 ) -> Result<Archived> {
     // An object is put before its manifest: what is listed here has its object when those are listed.

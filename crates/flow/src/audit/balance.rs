@@ -2,8 +2,10 @@
 //!
 //! A partition's offsets are cut into *ranges*: one for each archive object, cut once more where the log begins (what
 //! lies before was removed by retention and is vouched for by the archive alone) and where the table ends (what lies
-//! behind is not cleaned yet). So every range lies wholly on one side of each boundary and can be compared whole.
+//! behind is not cleaned yet), and where the log has a gap (it lost records that stages behind it hold, see `shrunk`:
+//! within the gap these are what there is). So every range lies wholly on one side of each boundary and can be compared whole.
 
+use pinmill_broker::OffsetRange;
 use pinmill_lake::{RangeSum, record_hash};
 use serde::Serialize;
 
@@ -60,6 +62,8 @@ pub(crate) struct TableFacts {
 pub(crate) struct Facts {
     /// First offset that the log still holds; `None` when the log does not know the partition.
     pub(crate) log_beginning: Option<u64>,
+    /// Offsets that the log lost, ascending.
+    pub(crate) gaps: Vec<OffsetRange>,
     /// What the log holds, cut as the archive cuts it.
     pub(crate) log: LogCut,
     /// What the archive holds.
@@ -196,7 +200,7 @@ fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut
         return;
     };
     for (archived, logged) in ranges.iter().zip(&facts.log.ranges) {
-        if archived.last < beginning {
+        if archived.last < beginning || lies_within(&facts.gaps, archived) {
             audit.accepted.join(archived);
             continue;
         }
@@ -213,6 +217,13 @@ fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut
     for (first, last) in gaps(accounted_from, ranges, to) {
         problems.add(first, last, "the log no longer holds them, and no archive object does".to_owned());
     }
+    if *own || ranges.is_empty() {
+        for gap in &facts.gaps {
+            for (first, last) in gaps(gap.beginning, ranges, gap.end) {
+                problems.add(first, last, "the log lost them, and no archive object holds them".to_owned());
+            }
+        }
+    }
     for hole in &facts.log.holes {
         audit.accepted.join(hole);
         problems.add(
@@ -223,6 +234,16 @@ fn log_against_archive(facts: &Facts, audit: &mut PartitionAudit, problems: &mut
     }
     audit.accepted.join(&facts.log.tail);
     audit.pending_archive = facts.log.tail.count;
+}
+
+/// Whether the log lost all of a range.
+fn lies_within(gaps: &[OffsetRange], range: &RangeSum) -> bool {
+    gaps.iter().any(|gap| gap.beginning <= range.first && range.last < gap.end)
+}
+
+/// Whether the log lost some of a range.
+pub(super) fn overlaps(gaps: &[OffsetRange], range: &RangeSum) -> bool {
+    gaps.iter().any(|gap| gap.beginning <= range.last && range.first < gap.end)
 }
 
 /// First and last of each run of offsets from `from` to `to` (exclusive) that none of the ascending ranges holds.
@@ -370,7 +391,7 @@ mod tests {
         };
         let log = cut(&archived, 0..30);
         let archived = Archived { own: true, ranges: archived, ..Archived::default() };
-        Facts { log_beginning: Some(0), log, archived, table: Some(table) }
+        Facts { log_beginning: Some(0), gaps: Vec::new(), log, archived, table: Some(table) }
     }
 
     #[test]
@@ -393,6 +414,23 @@ mod tests {
         let (audit, problems) = balance("pin", 0, &facts);
         assert_eq!(problems, vec![]);
         assert_eq!(audit.accepted, sum(0, 29));
+    }
+
+    #[test]
+    fn what_the_log_lost_is_vouched_for_by_the_archive_where_that_holds_it() {
+        let mut facts = facts();
+        facts.gaps = vec![OffsetRange { beginning: 15, end: 20 }];
+        facts.archived.ranges = vec![sum(0, 9), sum(10, 14), sum(15, 19)];
+        facts.log = cut(&facts.archived.ranges, (0..15).chain(20..30));
+        let (audit, problems) = balance("pin", 0, &facts);
+        assert_eq!(problems, vec![]);
+        assert_eq!((audit.accepted, audit.pending_archive), (sum(0, 29), 10));
+        // The table was read from the log itself, and had come further than the archive.
+        facts.gaps[0].end = 23;
+        facts.log = cut(&facts.archived.ranges, (0..15).chain(23..30));
+        let (_, problems) = balance("pin", 0, &facts);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].first, problems[0].last), (Some(20), Some(22)));
     }
 
     #[test]

@@ -192,13 +192,24 @@ pub(super) async fn partition(
         _ => None,
     };
     let log_beginning = held.map(|held| held.beginning);
-    let cuts = [log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
+    let gaps = match (log, held) {
+        (Some(log), Some(_)) => gaps(log, topic, partition).await?,
+        _ => Vec::new(),
+    };
+    let mut cuts = vec![log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
+    cuts.extend(gaps.iter().flat_map(|gap| [gap.beginning, gap.end]));
     let archived = archived(archive, (topic, partition), generation.as_deref(), cuts, (until, deep)).await?;
     let log = match (log, held) {
         (Some(log), Some(held)) => read_log(log, topic, partition, held, &archived.ranges).await?,
         _ => LogCut::default(),
     };
-    Ok(Facts { log_beginning, log, archived, table })
+    Ok(Facts { log_beginning, gaps, log, archived, table })
+}
+
+/// Offsets that a log lost.
+pub(super) async fn gaps(log: &dyn EventLog, topic: &str, partition: u32) -> Result<Vec<OffsetRange>> {
+    let gaps = log.gaps(topic, partition).await;
+    gaps.map_err(|source| Error::Log { topic: topic.to_owned(), partition, source })
 }
 
 pub(super) async fn read_log(

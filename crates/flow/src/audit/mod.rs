@@ -34,6 +34,8 @@ use self::facts::Tables;
 pub use self::halves::{HalvesAudit, given_alike};
 pub use self::stream::{ShardAudit, StreamAudit};
 use crate::clean::CleanOptions;
+use crate::shrunk::{self, LogGap};
+use crate::stream::SourceKind;
 use crate::{Half, Result};
 
 /// How to audit.
@@ -107,6 +109,9 @@ pub struct AuditReport {
     pub pending_stream: u64,
     /// Topics and streams that no dataset takes.
     pub unclaimed: Vec<String>,
+    /// Records that a log lost after they were read. That is no problem by itself: where no later stage has them, there
+    /// is one in `problems`.
+    pub gaps: Vec<LogGap>,
 }
 
 impl AuditReport {
@@ -186,6 +191,11 @@ impl Stages {
         let unclaimed = streams.iter().filter(|(_, stream)| stream.dataset.is_none());
         report.unclaimed.extend(unclaimed.map(|(name, _)| name.clone()));
         report.streams = streams;
+        for (kind, log) in [(SourceKind::Topics, logs.topics), (SourceKind::Streams, logs.streams)] {
+            if let Some(log) = log {
+                report.gaps.extend(shrunk::gaps(kind, log).await?);
+            }
+        }
         report.problems.extend(problems.into_iter().chain(tables.problems));
         if options.compare {
             report.halves = halves::compare(pipeline, lake).await?;

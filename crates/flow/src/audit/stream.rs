@@ -18,7 +18,7 @@ use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 use super::Logs;
-use super::balance::{LogCut, Problem, Problems, TableFacts, gaps, records, sum_text};
+use super::balance::{LogCut, Problem, Problems, TableFacts, gaps, overlaps, records, sum_text};
 use super::facts::{self, Tables};
 use crate::{Half, Result};
 
@@ -63,6 +63,8 @@ pub struct ShardAudit {
 struct Facts {
     /// First offset that the log still holds; `None` when the log does not know the shard.
     beginning: Option<u64>,
+    /// Offsets that the log lost, ascending.
+    gaps: Vec<OffsetRange>,
     /// What the commits cover, ascending.
     committed: Vec<RangeSum>,
     /// What the log holds, cut by those.
@@ -88,8 +90,12 @@ pub(super) async fn audit(
         let (log, held) = holder(logs, &topic, partition).await?;
         let key = (topic.clone(), partition);
         let totals = dataset.as_deref().and_then(|dataset| tables.totals_of(dataset)?.get(&key).cloned());
+        let gaps = match (log, held) {
+            (Some(log), Some(_)) => facts::gaps(log, &topic, partition).await?,
+            _ => Vec::new(),
+        };
         let committed = match (&dataset, &totals) {
-            (Some(dataset), Some(totals)) => ranges.of(dataset, totals, held).await?,
+            (Some(dataset), Some(totals)) => ranges.of(dataset, totals, held, &gaps).await?,
             _ => Vec::new(),
         };
         let cut = match (log, held) {
@@ -98,7 +104,8 @@ pub(super) async fn audit(
         };
         let table = dataset.as_deref().map(|dataset| tables.facts(dataset, &key));
         let beginning = held.map(|held| held.beginning);
-        let (audit, found) = balance(&topic, partition, &Facts { beginning, committed, log: cut, table });
+        let (audit, found) =
+            balance(&topic, partition, &Facts { beginning, gaps, committed, log: cut, table });
         problems.extend(found);
         let stream = streams.entry(topic).or_default();
         stream.dataset = dataset;
@@ -134,9 +141,10 @@ impl KnownRanges<'_> {
         dataset: &str,
         totals: &PartitionTotals,
         held: Option<OffsetRange>,
+        gaps: &[OffsetRange],
     ) -> Result<Vec<RangeSum>> {
         // Where the log holds all of it, one range is as good as many.
-        if held.is_some_and(|held| held.beginning <= totals.sum.first) {
+        if held.is_some_and(|held| held.beginning <= totals.sum.first) && !overlaps(gaps, &totals.sum) {
             return Ok(vec![totals.sum]);
         }
         if !self.of_dataset.contains_key(dataset) {
@@ -195,7 +203,8 @@ fn log_against_commits(facts: &Facts, audit: &mut ShardAudit, problems: &mut Pro
     };
     for (committed, logged) in facts.committed.iter().zip(&facts.log.ranges) {
         audit.accepted.join(committed);
-        if committed.first >= beginning && committed != logged {
+        let is_held = committed.first >= beginning && !overlaps(&facts.gaps, committed);
+        if is_held && committed != logged {
             let what =
                 format!("the log holds {}, the table covers {}", sum_text(logged), sum_text(committed));
             problems.add(committed.first, committed.last, what);
@@ -203,7 +212,7 @@ fn log_against_commits(facts: &Facts, audit: &mut ShardAudit, problems: &mut Pro
     }
     if facts.table.is_some() {
         audit.before = facts.committed.first().map_or(beginning, |range| range.first.min(beginning));
-        removed_against_commits(&facts.committed, beginning, problems);
+        removed_against_commits(facts, beginning, problems);
     }
     for hole in &facts.log.holes {
         audit.accepted.join(hole);
@@ -215,14 +224,22 @@ fn log_against_commits(facts: &Facts, audit: &mut ShardAudit, problems: &mut Pro
     }
 }
 
-/// What retention has removed, all before `beginning`, must be in a commit, from the first one that there was.
-fn removed_against_commits(committed: &[RangeSum], beginning: u64, problems: &mut Problems<'_>) {
+/// What retention has removed, all before `beginning`, and what the log lost must be in a commit, from the first one that
+/// there was.
+fn removed_against_commits(facts: &Facts, beginning: u64, problems: &mut Problems<'_>) {
+    let committed = facts.committed.as_slice();
     let Some(first) = committed.first() else { return };
     for (first, last) in gaps(first.first, committed, beginning) {
         problems.add(first, last, "the log no longer holds them and the table never did".to_owned());
     }
+    for gap in &facts.gaps {
+        for (first, last) in gaps(gap.beginning.max(first.first), committed, gap.end) {
+            problems.add(first, last, "the log lost them and the table never had them".to_owned());
+        }
+    }
     // A range may be of many commits that are not known one by one any longer.
-    for range in committed.iter().filter(|range| range.first < beginning) {
+    let is_gone = |range: &&RangeSum| range.first < beginning || overlaps(&facts.gaps, range);
+    for range in committed.iter().filter(is_gone) {
         let offsets = range.last.saturating_sub(range.first).saturating_add(1);
         let missing = offsets.saturating_sub(range.count);
         if missing > 0 {
@@ -286,7 +303,8 @@ mod tests {
             hash: sum(0, 19).hash,
             quarantine_rows: 2,
         };
-        Facts { beginning: Some(0), log: cut(&committed, 0..30), committed, table: Some(table) }
+        let log = cut(&committed, 0..30);
+        Facts { beginning: Some(0), gaps: Vec::new(), log, committed, table: Some(table) }
     }
 
     #[test]
@@ -326,6 +344,20 @@ mod tests {
             log_against_commits(&facts, &mut audit, &mut problems);
             assert_eq!((audit.before, problems.found), (before, vec![]), "from {beginning} on");
         }
+    }
+
+    #[test]
+    fn what_the_log_lost_is_vouched_for_by_the_commits_that_cover_it() {
+        let mut facts = facts();
+        facts.gaps = vec![OffsetRange { beginning: 15, end: 20 }];
+        facts.log = cut(&facts.committed, (0..15).chain(20..30));
+        let (audit, problems) = balance("s-pin", 0, &facts);
+        assert_eq!((audit.accepted, problems), (sum(0, 29), vec![]));
+        facts.gaps[0].end = 23;
+        facts.log = cut(&facts.committed, (0..15).chain(23..30));
+        let (_, problems) = balance("s-pin", 0, &facts);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].first, problems[0].last), (Some(20), Some(22)));
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl<'a> Follow<'a> {
             };
             let place = (index, self.loader.next(index));
             let name = (topic.name.as_str(), topic.generation.as_str());
-            self.feeds.push(Feed::begin(&source.log, name, partition, place).await?);
+            let every = self.config.note_every;
+            self.feeds.push(Feed::begin(&source.log, name, partition, place, every).await?);
         }
         Ok(true)
     }

@@ -11,10 +11,8 @@ use tokio::time::Instant;
 
 use super::STREAM_READER;
 use crate::crash::crash_point;
+use crate::shrunk::behind_gap;
 use crate::{Error, Result};
-
-/// The reader's position in the log follows that of the table no more often than this.
-const NOTE_EVERY: Duration = Duration::from_secs(10);
 
 /// A partition that feeds a dataset.
 #[derive(Debug)]
@@ -31,6 +29,8 @@ pub(super) struct Feed {
     pub(super) next: u64,
     /// What lies before this offset was not in the log any more when it was to be read, or is in the table.
     pub(super) floor: u64,
+    /// See [`super::StreamConfig::note_every`].
+    note_every: Duration,
     noted: Noted,
 }
 
@@ -58,18 +58,22 @@ impl Feed {
         (topic, generation): (&str, &str),
         partition: &PartitionDescription,
         (index, next): (usize, u64),
+        note_every: Duration,
     ) -> Result<Self> {
         let number = partition.partition;
         let failed = |source| Error::Log { topic: topic.to_owned(), partition: number, source };
-        let held = log.offsets(topic, number).await.map_err(failed)?;
-        if next > held.end {
-            return Err(Error::LogShrank {
-                topic: topic.to_owned(),
-                partition: number,
-                position: next,
-                end: held.end,
-            });
+        // Where the lake could not be read when the log was opened (see the module `shrunk`), it is made up for here.
+        if let Some(lost) = log.skip_to(topic, generation, number, next).await.map_err(failed)? {
+            let (first, last) = (lost.beginning, lost.end - 1);
+            tracing::warn!(
+                topic,
+                partition = number,
+                first,
+                last,
+                "the log lost records that the table covers"
+            );
         }
+        let held = log.offsets(topic, number).await.map_err(failed)?;
         let floor = next.max(held.beginning);
         let noted = register(&**log, topic, number, floor).await.map_err(failed)?;
         let mut feed = Self {
@@ -82,6 +86,7 @@ impl Feed {
             closed_at: partition.closed_at,
             next,
             floor,
+            note_every,
             noted: Noted { next: noted, at: Instant::now() },
         };
         feed.skip_to(held.beginning);
@@ -105,12 +110,39 @@ impl Feed {
         self.floor = beginning;
     }
 
+    /// Passes over offsets before `end` that the log has no records of: it lost them, and has gone on behind them.
+    async fn pass_gap(&mut self, end: u64) -> Result<()> {
+        if self.next >= end {
+            return Ok(());
+        }
+        let behind = behind_gap(&*self.log, &self.topic, self.partition, self.next).await;
+        if let Some(end) = behind.map_err(|source| self.failed(source))? {
+            let (topic, partition, first, last) = (&self.topic, self.partition, self.next, end - 1);
+            tracing::error!(
+                topic,
+                partition,
+                first,
+                last,
+                "the log lost records before they were in the table"
+            );
+            (self.next, self.floor) = (end, end);
+        }
+        Ok(())
+    }
+
     /// Reads once, without waiting.
     pub(super) async fn read(&mut self, fetch_bytes: usize) -> Result<Found> {
         if self.closed_at.is_some_and(|end| self.next >= end) {
             return Ok(Found::Nothing);
         }
         let limit = ReadLimit { max_bytes: fetch_bytes, max_wait: Duration::ZERO };
+        let held = match self.log.offsets(&self.topic, self.partition).await {
+            Ok(held) => held,
+            Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
+                return Ok(Found::Gone);
+            }
+            Err(source) => return Err(self.failed(source)),
+        };
         let read = self.log.read(&self.topic, self.partition, self.next, limit).await;
         let quiet = read.as_ref().is_ok_and(Vec::is_empty);
         // Asked after the read: what is of this generation now was so then.
@@ -128,7 +160,10 @@ impl Feed {
             }
             Err(source) => return Err(self.failed(source)),
         };
-        let Some(last) = records.last() else { return Ok(Found::Nothing) };
+        let Some(last) = records.last() else {
+            self.pass_gap(held.end).await?;
+            return Ok(Found::Nothing);
+        };
         self.next = last.offset + 1;
         let chunk = chunk(&records);
         let more = chunk.data.len() >= fetch_bytes / 2;
@@ -151,7 +186,7 @@ impl Feed {
     /// Tells the log how far the table has come, now and then, or at once where `now` says so.
     pub(super) async fn note(&mut self, next: u64, now: bool) -> Result<()> {
         let next = next.max(self.floor);
-        if next <= self.noted.next || (!now && self.noted.at.elapsed() < NOTE_EVERY) {
+        if next <= self.noted.next || (!now && self.noted.at.elapsed() < self.note_every) {
             return Ok(());
         }
         crash_point("flow::stream::before_position")?;

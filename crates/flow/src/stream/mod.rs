@@ -94,6 +94,8 @@ pub struct StreamConfig {
     pub workers: Option<usize>,
     /// How long commits and replaced files are kept for readers of older versions. Set when a table is made.
     pub history: Duration,
+    /// The reader's position in the log follows that of the table no more often than this.
+    pub note_every: Duration,
     /// Time between two looks for small files.
     pub tidy_every: Duration,
     /// When small files are put together.
@@ -109,6 +111,7 @@ impl Default for StreamConfig {
             fetch_bytes: 2 << 20,
             workers: None,
             history: Duration::from_secs(3600),
+            note_every: Duration::from_secs(10),
             tidy_every: Duration::from_secs(20),
             compact: CompactPolicy::default(),
         }

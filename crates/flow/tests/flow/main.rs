@@ -15,5 +15,6 @@ mod parity;
 mod poison;
 mod quarantine;
 mod reshard;
+mod retention;
 mod stream;
 mod torn;
