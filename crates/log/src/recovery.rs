@@ -117,9 +117,9 @@ pub(crate) fn open_partition(
 ) -> Result<Arc<Partition>> {
     let disk = &*shared.disk;
     let salt = place.identity.salt();
-    let start = Start::open(disk, &place.dir)?;
+    let mut start = Start::open(disk, &place.dir)?;
     let mut bases = list_segments(shared, &place.dir)?;
-    remove_what_retention_left(shared, &place.dir, &mut bases, start.offset)?;
+    remove_what_retention_left(shared, &place.dir, &mut bases, &mut start)?;
     remove_unused_successor(shared, &place, &mut bases)?;
 
     let mut segments: Vec<Segment> = Vec::with_capacity(bases.len());
@@ -182,18 +182,26 @@ pub(crate) fn open_partition(
     Ok(Arc::new(Partition::new(shared, place, start, segments, writer)))
 }
 
-/// Segments before the start: retention had let them go and died before it removed them all.
-fn remove_what_retention_left(shared: &Shared, dir: &Path, bases: &mut Vec<u64>, start: u64) -> Result<()> {
-    let gone = bases.partition_point(|base| *base <= start).saturating_sub(1);
-    for base in bases.drain(..gone).filter(|_| !shared.is_view) {
+/// Segments before the start: retention had let them go and died before it removed them all. The start is written once more
+/// first: the process that wrote it may have died before it was flushed, or because it could not be.
+fn remove_what_retention_left(
+    shared: &Shared,
+    dir: &Path,
+    bases: &mut Vec<u64>,
+    start: &mut Start,
+) -> Result<()> {
+    let gone = bases.partition_point(|base| *base <= start.offset).saturating_sub(1);
+    let removed: Vec<u64> = bases.drain(..gone).collect();
+    if removed.is_empty() || shared.is_view {
+        return Ok(());
+    }
+    start.advance(&*shared.disk, dir, start.offset)?;
+    for base in removed {
         let path = dir.join(segment_name(base));
         let _ = shared.disk.remove_file(&path.with_extension("idx"));
         shared.disk.remove_file(&path).during("remove", &path)?;
     }
-    if gone > 0 && !shared.is_view {
-        shared.disk.sync_dir(dir).during("sync", dir)?;
-    }
-    Ok(())
+    shared.disk.sync_dir(dir).during("sync", dir)
 }
 
 /// A last segment without records behind a segment without a seal: a roll that did not come to its end.

@@ -3,7 +3,9 @@
 //! Retention writes it before it removes segments, so that a segment that is missing is told from one that was let go.
 //! Two slots of 24 bytes (start, number of the write, CRC32C of both, zero) are overwritten in turn: a torn write
 //! leaves the other slot, and a full disk cannot stop retention from making room. Crash points: before the write
-//! is durable, the old start holds and nothing was removed; after it, recovery removes what retention had not yet.
+//! is durable, the old start holds and nothing was removed; after it, recovery removes what retention had not yet. A
+//! process may read a start that was written and never flushed, so recovery writes it once more before it removes
+//! anything.
 
 use std::io::IoSlice;
 use std::path::Path;

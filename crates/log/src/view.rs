@@ -33,17 +33,17 @@ impl Log {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::FormatTooNew`], [`Error::Io`].
     pub fn view(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::view_on(Arc::new(RealDisk), dir)
+        Self::view_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), dir)
     }
 
     /// [`Log::view`] on another disk than the operating system's.
     ///
     /// # Errors
     /// Those of [`Log::view`].
-    pub fn view_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Self> {
+    pub fn view_on(disk: &Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Self> {
         again(|| {
             let config = LogConfig { retention_interval: None, ..LogConfig::default() };
-            let shared = Arc::new(Shared::view(Arc::clone(&disk), dir.as_ref(), config));
+            let shared = Arc::new(Shared::view(Arc::clone(disk), dir.as_ref(), config));
             let is_made = folder::is_made(&*shared.disk, &shared.dir)?;
             let opened = if is_made { folder::open(&shared)? } else { nothing_yet(&shared) };
             let inner = Arc::new(Inner::new(shared, opened, Committers::none(), None)?);

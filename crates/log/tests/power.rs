@@ -246,3 +246,23 @@ fn offsets_that_a_reader_passed_are_never_given_again() {
     assert_eq!(found.len(), kept.len() + 1);
     assert_eq!(log.read(TOPIC, 0, kept.len() as u64, 1).unwrap()[0].offset, end);
 }
+
+#[test]
+fn a_start_that_was_never_flushed_lets_nothing_go_that_it_would_be_missed_for() {
+    let config = LogConfig { retention_bytes: Some(0), ..small(700) };
+    let disk = filled(&config, &appends(40), false);
+    let (log, _) = open(&disk, &config).unwrap();
+    let end = log.offsets(TOPIC, 0).unwrap().end;
+    wait(log.commit_position("archive", TOPIC, 0, end)).unwrap();
+    disk.fail_sync(1);
+    assert!(matches!(log.apply_retention(), Err(Error::Poisoned { .. })));
+    drop(log);
+    // The next process sees what the system still has in memory, and takes it for what is on the disk.
+    let disk = disk.after_kill();
+    let (log, _) = open(&disk, &config).unwrap();
+    let beginning = log.offsets(TOPIC, 0).unwrap().beginning;
+    assert!(beginning > 0, "retention had written the new start");
+    drop(log);
+    let (log, _) = open(&disk.restart(PowerLoss::LoseAll), &config).unwrap();
+    assert_eq!(log.offsets(TOPIC, 0).unwrap(), OffsetRange { beginning, end });
+}

@@ -23,7 +23,8 @@ fn fill(log: &Log, bytes: usize) {
 }
 
 fn view(disk: &SimDisk) -> Log {
-    Log::view_on(Arc::new(disk.clone()), DIR).unwrap()
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    Log::view_on(&disk, DIR).unwrap()
 }
 
 fn files(disk: &SimDisk, dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
