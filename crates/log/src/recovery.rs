@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::clean::{self, End, Ends};
-use crate::disk::{DiskFile, Open, read_full_at, write_all_at};
+use crate::disk::{Disk, DiskFile, Open, read_full_at, write_all_at};
 use crate::error::{Error, IoContext, Result};
 use crate::format::{
     BadHeader, BatchHeader, FORMAT_VERSION, HEADER_LEN, SegmentHeader, base_of, check_header, segment_name,
@@ -177,9 +177,25 @@ pub(crate) fn open_partition(
         let what = format!("it ends at offset {}, the partition begins at {}", writer.next, start.offset);
         return Err(Error::corrupt(&last.path, writer.len, what));
     }
+    let is_roll = writer.len <= HEADER_LEN as u64 && clean.is_none() && !shared.is_view;
+    if let Some(sealed) = segments.last().filter(|_| is_roll) {
+        flush_seal_again(disk, sealed)?;
+    }
     let mut segments: Vec<_> = segments.into_iter().map(Arc::new).collect();
     segments.push(last);
     Ok(Arc::new(Partition::new(shared, place, start, segments, writer)))
+}
+
+/// A seal before a segment without records may have been written and never flushed. It has to be on the disk before the
+/// first record behind it is.
+fn flush_seal_again(disk: &dyn Disk, sealed: &Segment) -> Result<()> {
+    let path = &sealed.path;
+    let file = disk.open(path, Open::Write).during("open", path)?;
+    let position = sealed.len().saturating_sub(HEADER_LEN as u64);
+    let mut seal = [0; HEADER_LEN];
+    read_full_at(&*file, position, &mut seal).during("read", path)?;
+    write_all_at(&*file, position, &mut [IoSlice::new(&seal)]).during("write", path)?;
+    file.sync_data().during("sync", path)
 }
 
 /// Segments before the start: retention had let them go and died before it removed them all. The start is written once more
