@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod browsers;
 mod drain;
 mod golden;
 mod limits;
@@ -9,4 +10,5 @@ mod malformed;
 mod partial;
 mod python;
 mod routes;
+mod slow;
 mod support;
