@@ -3,12 +3,12 @@
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pinmill_broker::EmbeddedLog;
 use pinmill_emulate::SourceSpec;
 use pinmill_engine::{EmbeddedEngine, Engine, EngineConfig};
-use pinmill_gateway::{GatewayConfig, Limits};
+use pinmill_gateway::{GatewayConfig, Limits, Memory};
 use pinmill_lake::Lake;
 use pinmill_log::{Durability, Log, LogConfig};
 use pinmill_pipeline::Pipeline;
@@ -30,6 +30,14 @@ pub(crate) struct Context {
     pub(crate) progress: bool,
     /// True where the user wants few words.
     pub(crate) quiet: bool,
+    memory: SharedMemory,
+}
+
+/// Memory that all HTTP services of this process share; each part is made when it is first asked for.
+#[derive(Debug, Default)]
+struct SharedMemory {
+    bodies: OnceLock<Memory>,
+    answers: OnceLock<Memory>,
 }
 
 /// A runtime beside the command's own. It may be dropped where a plain one may not: inside of async code.
@@ -68,7 +76,7 @@ impl Context {
             tracing::warn!("the environment variable {stray} is not a setting and is ignored; {hint}");
         }
         let progress = !cli.global.no_progress && cli.global.quiet == 0 && std::io::stderr().is_terminal();
-        Ok(Self { settings, progress, quiet: cli.global.quiet > 0 })
+        Ok(Self { settings, progress, quiet: cli.global.quiet > 0, memory: SharedMemory::default() })
     }
 
     /// Runs a command's future on a runtime of its own.
@@ -260,18 +268,36 @@ impl Context {
             default_partitions: gateway.default_partitions.get(),
             max_topics: gateway.max_topics.get(),
             drain_timeout: gateway.drain_timeout.0,
+            cors: gateway.cors.0.clone(),
+            hosts: gateway.hosts.0.clone(),
             limits: Limits {
                 body_bytes: gateway.max_body.in_memory(),
                 record_bytes: gateway.max_record.in_memory(),
                 json_depth: gateway.max_json_depth.get(),
                 header_timeout: gateway.header_timeout.0,
                 body_timeout: gateway.body_timeout.0,
+                write_timeout: gateway.write_timeout.0,
+                idle_timeout: gateway.idle_timeout.0,
                 connections: gateway.max_connections.get(),
-                body_memory: defaults.limits.body_memory.max(gateway.max_body.in_memory()),
+                streams: gateway.max_streams.get(),
+                body_memory: self.body_memory(),
+                answer_memory: self.answer_memory(),
                 ..defaults.limits
             },
             ..defaults
         }
+    }
+
+    /// Memory for request bodies: topics and streams share it.
+    pub(crate) fn body_memory(&self) -> Memory {
+        let size = self.settings.gateway.body_memory.in_memory();
+        self.memory.bodies.get_or_init(|| Memory::new(size)).clone()
+    }
+
+    /// Memory for answers: topics and streams share it.
+    pub(crate) fn answer_memory(&self) -> Memory {
+        let size = self.settings.gateway.answer_memory.in_memory();
+        self.memory.answers.get_or_init(|| Memory::new(size)).clone()
     }
 
     /// The address that `listen` says. Of a name's addresses it is one that other machines reach, where there is one: the
@@ -326,7 +352,7 @@ mod tests {
 
     fn with(key: &str, value: &str) -> Context {
         let settings = Settings::resolve(None, [], &[(key.to_owned(), value.to_owned())]).unwrap();
-        Context { settings, progress: false, quiet: true }
+        Context { settings, progress: false, quiet: true, memory: SharedMemory::default() }
     }
 
     #[test]

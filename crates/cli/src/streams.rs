@@ -89,6 +89,8 @@ impl Context {
             record_size_limit: settings.max_record.in_memory(),
             enforce_throughput: settings.enforce_throughput.0,
             body_timeout: self.settings.gateway.body_timeout.0,
+            body_memory: self.body_memory(),
+            answer_memory: self.answer_memory(),
             credentials: credentials(&settings.credentials.0)?,
             auto_create_streams: settings.auto_create_streams.0,
             facade_errors_are_200: settings.facade_errors_are_200.0,

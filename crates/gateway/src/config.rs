@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pinmill_http::Memory;
+
 use crate::{Error, Result};
 
 /// Deepest nesting that [`Limits::json_depth`] may be set to: serde_json itself stops at 128.
@@ -23,8 +25,10 @@ pub struct GatewayConfig {
     pub default_partitions: u32,
     /// How many topics there may be before no more are made on first use.
     pub max_topics: usize,
-    /// Which web pages may call.
+    /// Which web pages may call, and what they may do.
     pub cors: Cors,
+    /// Names besides `localhost` under which a gateway on a loopback address may be called; `*` is every name.
+    pub hosts: Vec<String>,
     /// How much one client may ask for.
     pub limits: Limits,
     /// How long requests in flight have to end once the gateway is told to stop.
@@ -39,21 +43,25 @@ impl Default for GatewayConfig {
             auto_create_topics: true,
             default_partitions: 1,
             max_topics: 1_000,
-            cors: Cors::AnyOrigin,
+            cors: Cors::Records,
+            hosts: Vec::new(),
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
         }
     }
 }
 
-/// Cross-origin requests: whose web pages may call from a browser.
+/// Cross-origin requests: what web pages of other places may do. What they may not is refused with 403.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cors {
-    /// Every page, as the API Gateway stage that is replaced allowed. No credentials are ever allowed with it.
+    /// Every page may post records, and nothing else: to topics, and to streams that there are or that are made on first
+    /// use. No credentials are ever allowed with it.
+    Records,
+    /// Every page may do everything.
     AnyOrigin,
-    /// Pages of these origins (`https://example.org`), compared byte by byte.
+    /// Pages of these origins (`https://example.org`), compared byte by byte, may do everything, and others nothing.
     Origins(Vec<String>),
-    /// None: browsers keep pages of other origins out.
+    /// Pages of other places may do nothing.
     Off,
 }
 
@@ -75,13 +83,21 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a request body may take; then the answer is 408.
     pub body_timeout: Duration,
-    /// How long a client may read nothing of an answer that is waiting for it; then the connection is closed.
+    /// How long a client may take for each 64 KiB of an answer; then the connection is closed.
     pub write_timeout: Duration,
+    /// How long a connection without a request is kept. Over HTTP/1.1 it is kept for `header_timeout` at most, over
+    /// HTTP/2 for that time until its first request.
+    pub idle_timeout: Duration,
+    /// Requests at once on one connection of HTTP/2.
+    pub streams: u32,
     /// Connections open at once. More wait, unaccepted, until one closes. It is lowered to three quarters of the file
     /// descriptors that the process may open, so that the log is never left without one.
     pub connections: usize,
-    /// Bytes of bodies over 64 KiB that may be in memory at once, over all connections; further ones wait, unread.
-    pub body_memory: usize,
+    /// Memory for request bodies, over all connections; when it is used up, the answer is 503. It must be more than the
+    /// largest body: an eighth of it is for bodies of up to 64 KiB alone.
+    pub body_memory: Memory,
+    /// Memory for answers on their way to clients that take them slowly; when it is used up, the answer is 503.
+    pub answer_memory: Memory,
 }
 
 impl Default for Limits {
@@ -95,8 +111,11 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            streams: 128,
             connections: 4_096,
-            body_memory: 256 * 1024 * 1024,
+            body_memory: Memory::new(256 * 1024 * 1024),
+            answer_memory: Memory::new(256 * 1024 * 1024),
         }
     }
 }
@@ -118,14 +137,17 @@ impl GatewayConfig {
         if limits.header_bytes < MIN_HEADER_BYTES {
             return wrong("header_bytes", format!("it is {}, below {MIN_HEADER_BYTES}", limits.header_bytes));
         }
-        if limits.body_memory < limits.body_bytes {
+        if limits.body_memory.total() / 8 * 7 < limits.body_bytes {
+            let least = limits.body_bytes.div_ceil(7).saturating_mul(8);
             return wrong(
                 "body_memory",
-                "it is below body_bytes, so the largest body could never be read".to_owned(),
+                format!(
+                    "the largest body could never be read; with body_bytes as it is, set at least {least}"
+                ),
             );
         }
-        if limits.connections == 0 || limits.records_per_request == 0 {
-            return wrong("connections or records_per_request", "0 would serve nobody".to_owned());
+        if limits.connections == 0 || limits.records_per_request == 0 || limits.streams == 0 {
+            return wrong("connections, streams or records_per_request", "0 would serve nobody".to_owned());
         }
         Ok(())
     }
@@ -158,7 +180,7 @@ mod tests {
         };
         assert!(with(|c| c.limits.json_depth = 121).contains("json_depth"));
         assert!(with(|c| c.limits.header_bytes = 100).contains("header_bytes"));
-        assert!(with(|c| c.limits.body_memory = 1).contains("body_memory"));
+        assert!(with(|c| c.limits.body_memory = Memory::new(c.limits.body_bytes)).contains("body_memory"));
         assert!(with(|c| c.default_partitions = 0).contains("default_partitions"));
         assert!(with(|c| c.limits.connections = 0).contains("connections"));
     }

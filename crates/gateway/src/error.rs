@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use axum::body::Body;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
+use pinmill_http::BodyError;
 
 /// Why a gateway could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,17 @@ impl ApiError {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// The rest of such a body is unread.
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let message = error.to_string();
+        match error {
+            BodyError::NoMemory => Self::unavailable(message).closing(),
+            error => Self::plain(error.status(), message).closing(),
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::config::{Cors, GatewayConfig};
-use crate::error::Result;
+use crate::cors::{self, Page, TARGET};
+use crate::error::{ApiError, Result};
 use crate::metrics::{Metrics, Route, SharedRecorder};
 use crate::path;
 use crate::routes::{self, App};
@@ -54,11 +55,15 @@ impl Listening {
     }
 }
 
-/// The header by which a request of Amazon's JSON and CBOR protocols names its operation.
-const TARGET: &str = "x-amz-target";
-/// What such a request is told where nothing was given that takes it.
-const NO_STREAMS: &str = "{\"__type\":\"UnknownOperationException\",\"message\":\"nothing was done: this server \
-                          keeps no streams (serve --streams off); use one that does, or post to topics\"}";
+/// The media type of Amazon's JSON protocol.
+const AMAZON_JSON: &str = "application/x-amz-json-1.1";
+/// What a request of Amazon's protocol is told where nothing was given that takes it. The answer of any other route would
+/// pass for that of a put.
+const NO_STREAMS: &str = "nothing was done: this server keeps no streams (serve --streams off); use one that does, or \
+                          post to topics";
+const OTHER_ORIGIN: &str = "pages of other origins may not do this; the setting gateway.cors can allow it";
+const OTHER_HOST: &str = "this server listens on a loopback address and is not called like this; call it localhost, or add the \
+                          name to the setting gateway.hosts";
 
 impl Gateway {
     /// Listens, on the configured address, for records to put into `log`.
@@ -124,15 +129,27 @@ impl Gateway {
     /// Serves until `stop` is cancelled; then takes no more connections, lets requests in flight end, closes idle
     /// connections, and returns at the latest after the drain time-out.
     pub async fn serve(self, stop: CancellationToken) -> Drained {
+        let (server, front) = self.front(&stop);
+        server.serve(front, stop).await
+    }
+
+    /// As [`serve`](Self::serve), but what does not end by itself after `stop` is cut when `cut` is cancelled, whenever
+    /// that is: for a process that has one deadline for all of its parts.
+    pub async fn serve_until(self, stop: CancellationToken, cut: CancellationToken) -> Drained {
+        let (server, front) = self.front(&stop);
+        server.serve_until(front, stop, cut).await
+    }
+
+    fn front(self, stop: &CancellationToken) -> (Server, Front) {
         let app = App::new(self.log, self.others, &self.config, Arc::clone(&self.metrics), stop.clone());
         let shared = Shared {
             router: routes::router(Arc::new(app)).merge(counted(self.more, &self.metrics)),
             native: self.native,
             cors: self.config.cors,
+            hosts: self.config.listen.ip().is_loopback().then_some(self.config.hosts),
             metrics: self.metrics,
         };
-        let front = Front(Arc::new(shared));
-        self.server.serve(front, stop).await
+        (self.server, Front(Arc::new(shared)))
     }
 }
 
@@ -145,7 +162,7 @@ fn counted(routes: Router, metrics: &Arc<Metrics>) -> Router {
     }))
 }
 
-/// What stands before the routes: stages and slashes, and browsers' cross-origin rules.
+/// What stands before the routes: names of this server, browsers' cross-origin rules, stages and slashes.
 #[derive(Debug, Clone)]
 struct Front(Arc<Shared>);
 
@@ -154,6 +171,8 @@ struct Shared {
     router: Router,
     native: Option<Router>,
     cors: Cors,
+    /// On a loopback address, the names besides `localhost` to which it answers.
+    hosts: Option<Vec<String>>,
     metrics: Arc<Metrics>,
 }
 
@@ -170,49 +189,95 @@ impl Service<Request<Incoming>> for Front {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Answering {
-        let Shared { router, native, cors, metrics } = &*self.0;
-        if let Some(native) = native.as_ref().filter(|_| request.headers().contains_key(TARGET)) {
-            let (answer, metrics) = (native.clone().call(request), Arc::clone(metrics));
-            return Either::Right(Box::pin(async move {
-                let answer = answer.await?;
-                metrics.answered(Route::Kinesis, answer.status());
-                Ok(answer)
-            }));
-        }
-        if request.method() == Method::OPTIONS {
-            metrics.answered(Route::Preflight, StatusCode::NO_CONTENT);
-            let answer = cors.preflight(request.headers());
+        let shared = &self.0;
+        if let Some((route, answer)) = shared.answer_before_routes(&request) {
+            shared.metrics.answered(route, answer.status());
             return Either::Right(Box::pin(ready(Ok(answer))));
         }
-        let origin = request.headers().get(ORIGIN).cloned();
-        if request.headers().contains_key(TARGET) {
-            metrics.answered(Route::Kinesis, StatusCode::BAD_REQUEST);
-            let mut answer = no_native(!request.body().is_end_stream());
-            cors.allow(origin.as_ref(), answer.headers_mut());
-            return Either::Right(Box::pin(ready(Ok(answer))));
+        let page = match request.headers().get(ORIGIN) {
+            Some(_) => shared.cors.judge(&request, &path::canonical(request.uri().path())),
+            None => Page::Own,
+        };
+        let is_native = request.headers().contains_key(TARGET);
+        let answer = match &shared.native {
+            Some(native) if is_native => native.clone().call(request),
+            _ => {
+                to_route(request.uri_mut());
+                shared.router.clone().call(request)
+            }
+        };
+        if !is_native && page == Page::Own {
+            return Either::Left(answer);
         }
-        to_route(request.uri_mut());
-        let answer = router.clone().call(request);
-        let Some(origin) = origin else { return Either::Left(answer) };
-        let shared = Arc::clone(&self.0);
+        let shared = Arc::clone(shared);
         Either::Right(Box::pin(async move {
             let mut answer = answer.await?;
-            shared.cors.allow(Some(&origin), answer.headers_mut());
+            if is_native {
+                shared.metrics.answered(Route::Kinesis, answer.status());
+            }
+            page.share(answer.headers_mut());
             Ok(answer)
         }))
     }
 }
 
-/// The answer to a client of Kinesis where no streams are kept, in the shape in which its SDK looks for an error: the
-/// answer of any other route would pass for that of a put. `unread` is whether the request goes on.
-fn no_native(unread: bool) -> Response<Body> {
-    let mut answer = Response::new(Body::from(NO_STREAMS));
-    *answer.status_mut() = StatusCode::BAD_REQUEST;
+impl Shared {
+    /// The answer to what is refused, and to preflights: no route sees them.
+    fn answer_before_routes(&self, request: &Request<Incoming>) -> Option<(Route, Response<Body>)> {
+        let headers = request.headers();
+        if self.hosts.as_deref().is_some_and(|hosts| !cors::is_named_safely(request, hosts)) {
+            return Some((Route::Other, refuse(request, StatusCode::MISDIRECTED_REQUEST, OTHER_HOST)));
+        }
+        let (is_options, is_native) = (request.method() == Method::OPTIONS, headers.contains_key(TARGET));
+        let from_page = headers.contains_key(ORIGIN);
+        if is_options && (from_page || !is_native || self.native.is_none()) {
+            let answer = self.cors.preflight(request, &path::canonical(request.uri().path()));
+            let answer = answer.unwrap_or_else(|| refuse(request, StatusCode::FORBIDDEN, OTHER_ORIGIN));
+            return Some((Route::Preflight, answer));
+        }
+        let page = || self.cors.judge(request, &path::canonical(request.uri().path()));
+        if from_page && page() == Page::Refused {
+            let route = if is_native { Route::Kinesis } else { Route::Other };
+            return Some((route, refuse(request, StatusCode::FORBIDDEN, OTHER_ORIGIN)));
+        }
+        if is_native && self.native.is_none() {
+            let error = ("UnknownOperationException", NO_STREAMS);
+            let mut answer = amazons(StatusCode::BAD_REQUEST, AMAZON_JSON, error);
+            page().share(answer.headers_mut());
+            return Some((Route::Kinesis, closing(request, answer)));
+        }
+        None
+    }
+}
+
+/// A refusal in the shape in which the client looks for errors.
+fn refuse(request: &Request<Incoming>, status: StatusCode, why: &'static str) -> Response<Body> {
+    let is_facade = path::canonical(request.uri().path()).starts_with("/streams");
+    let answer = if request.headers().contains_key(TARGET) {
+        amazons(status, AMAZON_JSON, ("AccessDeniedException", why))
+    } else if is_facade {
+        amazons(status, "application/json", ("AccessDeniedException", why))
+    } else {
+        ApiError::plain(status, why).into_response()
+    };
+    closing(request, answer)
+}
+
+/// An error as Amazon's SDKs look for it.
+fn amazons(status: StatusCode, media: &'static str, (kind, why): (&'static str, &str)) -> Response<Body> {
+    let body = serde_json::json!({"__type": kind, "message": why});
+    let mut answer = Response::new(Body::from(body.to_string()));
+    *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
-    headers.insert("x-amzn-errortype", HeaderValue::from_static("UnknownOperationException"));
-    if unread {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
+    answer
+}
+
+/// Ends the connection after an answer where the request goes on.
+fn closing(request: &Request<Incoming>, mut answer: Response<Body>) -> Response<Body> {
+    if !request.body().is_end_stream() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
 }
@@ -225,7 +290,7 @@ fn to_route(uri: &mut Uri) {
     }
     let wanted = match uri.query() {
         Some(query) => PathAndQuery::try_from(format!("{canonical}?{query}")),
-        None => PathAndQuery::try_from(canonical),
+        None => PathAndQuery::try_from(&*canonical),
     };
     // A part of a valid path is a valid path; if it ever were not, the path stays and finds no route.
     if let Ok(wanted) = wanted {
@@ -242,6 +307,7 @@ mod tests {
         for (sent, expected) in [
             ("/dev/topics/a%2Fb/?x=1&y=/z/", "/topics/a%2Fb?x=1&y=/z/"),
             ("/topics/a?x", "/topics/a?x"),
+            ("/dev//topics/x?y=//", "/topics/x?y=//"),
             ("http://host:80/dev/topics", "/topics"),
             ("*", "*"),
         ] {

@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
     }
 
     fn number(&self, at: usize) -> Result<usize, Ambiguity> {
-        let end = self.end_of(at, |byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
+        let end = self.end_of(at, is_of_number);
         let number = &self.text[at..end];
         let is_safe = number.len() <= SAFE_DIGITS && !number.bytes().any(|byte| matches!(byte, b'e' | b'E'));
         if is_safe || serde_json::from_str::<f64>(number).is_ok() {
@@ -132,6 +132,75 @@ impl<'a> Walk<'a> {
     fn end_of(&self, at: usize, such: impl Fn(u8) -> bool) -> usize {
         at + self.text.as_bytes()[at..].iter().take_while(|byte| such(**byte)).count()
     }
+}
+
+/// A compact value as the hash of a key takes it, so that one key is in one partition however it was written: strings
+/// with the fewest escapes, and numbers in one form (`1`, `1.0` and `1e0` are `1`). The order of members counts.
+///
+/// It is what Kafka's own serializers write for text and whole numbers, so that native producers find the same partition.
+pub(crate) fn canonical(compact: &[u8]) -> Cow<'_, [u8]> {
+    let is_plain = |byte: &u8| !matches!(byte, b'\\' | b'.' | b'e' | b'E' | b'-');
+    let is_text = compact.len() >= 2 && compact.starts_with(b"\"") && !compact.contains(&b'\\');
+    let Ok(text) = std::str::from_utf8(compact) else { return Cow::Borrowed(compact) };
+    if is_text || compact.iter().all(is_plain) {
+        return Cow::Borrowed(compact);
+    }
+    let (mut written, mut at) = (Vec::with_capacity(compact.len()), 0);
+    while let Some(&byte) = compact.get(at) {
+        let end = match byte {
+            b'"' => string_end(compact, at).0,
+            b'-' | b'0'..=b'9' => at + compact[at..].iter().take_while(|byte| is_of_number(**byte)).count(),
+            _ => at + 1,
+        };
+        let token = &text[at..end];
+        match byte {
+            // A string always serializes, into memory.
+            b'"' => drop(unescaped(token).map(|text| serde_json::to_writer(&mut written, &text))),
+            b'-' | b'0'..=b'9' => written.extend_from_slice(decimal(token).as_bytes()),
+            _ => written.push(byte),
+        }
+        at = end;
+    }
+    Cow::Owned(written)
+}
+
+/// A number of JSON in the one form of all that have its value: as digits, where these are not too many, else with an
+/// exponent.
+fn decimal(number: &str) -> String {
+    let (sign, unsigned) = number.strip_prefix('-').map_or(("", number), |unsigned| ("-", unsigned));
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // Only what is too far from zero for any double does not fit; it is as good as the farthest that does.
+    let negative = exponent.starts_with('-');
+    let exponent = exponent.parse().unwrap_or(if negative { i64::MIN / 4 } else { i64::MAX / 4 });
+    let all = [whole, fraction].concat();
+    let digits = all.trim_start_matches('0').trim_end_matches('0');
+    if digits.is_empty() {
+        return "0".to_owned();
+    }
+    let zeros = all.len() - all.trim_end_matches('0').len();
+    // The value is 0.DIGITS times ten to the power of `point`.
+    let lowest =
+        exponent.saturating_sub_unsigned(fraction.len() as u64).saturating_add_unsigned(zeros as u64);
+    let point = lowest.saturating_add_unsigned(digits.len() as u64);
+    let length = i64::try_from(digits.len()).unwrap_or(i64::MAX);
+    match usize::try_from(point) {
+        Ok(point) if point >= digits.len() && point <= SAFE_DIGITS => {
+            format!("{sign}{digits}{}", "0".repeat(point - digits.len()))
+        }
+        Ok(point) if point > 0 && point < digits.len() => {
+            format!("{sign}{}.{}", &digits[..point], &digits[point..])
+        }
+        _ if (-6..=0).contains(&point) => {
+            let zeros = usize::try_from(-point).unwrap_or_default();
+            format!("{sign}0.{}{digits}", "0".repeat(zeros))
+        }
+        _ => format!("{sign}{digits}e{}", point.saturating_sub(length)),
+    }
+}
+
+fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
 fn is_space(byte: u8) -> bool {
@@ -312,6 +381,43 @@ mod tests {
         ] {
             assert_eq!(compacted(text), expected);
             assert_eq!(compacted(expected), expected, "compact text stays as it is");
+        }
+    }
+
+    fn canonical_text(compact: &str) -> String {
+        String::from_utf8(canonical(compact.as_bytes()).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn one_key_is_written_in_one_way_however_it_came() {
+        for (expected, spellings) in [
+            (r#""a""#, &[r#""a""#, r#""\u0061""#][..]),
+            (r#""/é😀""#, &[r#""/é😀""#, r#""\/\u00e9\ud83d\ude00""#, r#""\u002F\u00E9\uD83D\uDE00""#]),
+            (r#""\n\"\\""#, &[r#""\n\"\\""#, r#""\u000a\u0022\u005C""#]),
+            ("1", &["1", "1.0", "1e0", "1E+0", "10e-1", "0.1e1", "1.000", "100e-2"]),
+            ("0", &["0", "-0", "0.0", "0e99", "-0.0e-99999999999999999999"]),
+            ("-12.5", &["-12.5", "-12.50", "-125e-1", "-1.25E1"]),
+            ("0.001", &["0.001", "1e-3", "0.0010", "100e-5"]),
+            ("1500", &["1500", "1.5e3", "15E2", "1500.0"]),
+            ("25e-9", &["25e-9", "0.000000025", "2.5e-8"]),
+            ("12345678901234567890123", &["12345678901234567890123", "1.2345678901234567890123e22"]),
+            (r#"{"b":1,"a":["x",0.5]}"#, &[r#"{"b":1.0,"\u0061":["\u0078",5e-1]}"#]),
+            ("null", &["null"]),
+            (r#"[true,false,"1.0"]"#, &[r#"[true,false,"1.0"]"#]),
+        ] {
+            for spelling in spellings {
+                assert_eq!(canonical_text(spelling), expected, "{spelling}");
+            }
+            assert_eq!(canonical_text(expected), expected, "it stays as it is");
+        }
+        for (one, other) in [
+            ("1", "\"1\""),
+            ("0.1", "1"),
+            ("1e300", "1e301"),
+            ("1e-400", "1e-401"),
+            ("9007199254740993", "9007199254740992"),
+        ] {
+            assert_ne!(canonical_text(one), canonical_text(other));
         }
     }
 }

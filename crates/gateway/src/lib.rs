@@ -25,8 +25,9 @@
 //! | `GET /readyz` | 200 while records are taken, else 503 with the reason |
 //! | `GET /metrics` | Prometheus text |
 //!
-//! One segment, a stage, may stand before every route but the root (`/dev/topics/x`), and slashes after it. OPTIONS is
-//! answered for every path. Every answer with a body is JSON (but `/metrics`); an error is
+//! One segment, a stage, may stand before every route but the root (`/dev/topics/x`), and slashes after it; several slashes
+//! in a row count as one. OPTIONS is answered for every path. Pages of other origins may only post records ([`Cors`]), and a
+//! loopback listener only answers to names of this machine ([`GatewayConfig::hosts`]). Every answer with a body is JSON (but `/metrics`); an error is
 //! `{"error_code":…,"message":…}`.
 //!
 //! # Values
@@ -53,8 +54,8 @@
 //! | `pinmill_gateway_connections` (gauge) | | connections open now |
 //! | `pinmill_gateway_connections_accepted_total` | | connections accepted |
 
-mod body;
 mod config;
+mod conversation;
 mod cors;
 mod error;
 mod gateway;
@@ -76,4 +77,5 @@ use pinmill_broker::EventLog;
 pub use config::{Cors, GatewayConfig, Limits, MAX_JSON_DEPTH};
 pub use error::{Error, Result};
 pub use gateway::{Gateway, Listening};
+pub use pinmill_http::Memory;
 pub use server::{Drained, Server};

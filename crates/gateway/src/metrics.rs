@@ -11,7 +11,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Statuses that are counted by number; any other is counted as `other`.
-const STATUSES: [u16; 15] = [200, 204, 400, 404, 405, 406, 408, 413, 414, 415, 422, 431, 500, 503, 0];
+const STATUSES: [u16; 19] =
+    [200, 204, 400, 403, 404, 405, 406, 408, 409, 413, 414, 415, 421, 422, 429, 431, 500, 503, 0];
 
 static METADATA: Metadata<'static> =
     Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));

@@ -1,14 +1,16 @@
 //! A produce request: from its body to records, and from the log's answers to the body of ours. No I/O.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use pinmill_broker::Record;
+use pinmill_http::without_bom;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
@@ -16,6 +18,11 @@ use crate::error::ApiError;
 use crate::json::{self, Name, quoted};
 use crate::media::Embedded;
 
+/// Base64 with the standard alphabet; padding may be left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 /// How the proxy begins to say that a member is unknown.
 const UNRECOGNIZED: &str = "Unrecognized field: ";
 
@@ -29,14 +36,20 @@ pub(crate) struct Posted {
 
 /// Reads the body of a produce request.
 ///
-/// A body that is no JSON is a 400, one that is no produce request, or holds a value that readers would understand
-/// differently, is a 422; then nothing of it is stored.
+/// A body that is not JSON, or in which something else stands where an array or an object belongs, is a 400. One that says
+/// nothing, names an unknown member, or holds a value that readers would understand differently, is a 422. Nothing of
+/// either is stored. A byte order mark before the body is left out.
 pub(crate) fn parse(body: &[u8], embedded: Embedded, limits: &Limits) -> Result<Vec<Posted>, ApiError> {
+    let body = without_bom(body);
+    if matches!(body.trim_ascii(), b"" | b"null") {
+        return Err(ApiError::unprocessable("the request has no body"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let records = Envelope { limit: limits.records_per_request }
+    let is_understood = Cell::new(false);
+    let records = Envelope { limit: limits.records_per_request, is_understood: &is_understood }
         .deserialize(&mut reader)
         .and_then(|records| reader.end().map(|()| records))
-        .map_err(|error| refusal(&error, None))?;
+        .map_err(|error| refusal(&error, is_understood.get()))?;
     match records {
         None => Err(ApiError::unprocessable("records is missing")),
         Some(records) if records.is_empty() => Err(ApiError::unprocessable("records is empty")),
@@ -67,35 +80,29 @@ fn field(
             json::compact(value, limits.json_depth).map(|bytes| Some(bytes.into())).map_err(refusal)
         }
         Embedded::Binary => {
+            let refused =
+                |why: &str| ApiError::bad_request(format!("records[{index}].{name} is not base64: {why}"));
             // The parser would speak of a member's name, which is what it mostly reads.
             if !value.get().starts_with('"') {
-                let what = format!("records[{index}].{name}: expected a string in base64");
-                return Err(ApiError::unprocessable(what));
+                return Err(refused("expected a string"));
             }
-            let base64 =
-                json::unescaped(value.get()).map_err(|error| refusal(&error, Some((index, name))))?;
-            let no_base64 =
-                |error| ApiError::bad_request(format!("records[{index}].{name} is no base64: {error}"));
-            STANDARD.decode(base64.as_bytes()).map(|bytes| Some(bytes.into())).map_err(no_base64)
+            let base64 = json::unescaped(value.get()).map_err(|error| refused(&error.to_string()))?;
+            let decoded = BASE64.decode(base64.as_bytes());
+            decoded.map(|bytes| Some(bytes.into())).map_err(|error| refused(&error.to_string()))
         }
     }
 }
 
-/// What the client is told of JSON that was refused.
-fn refusal(error: &serde_json::Error, place: Option<(usize, &str)>) -> ApiError {
-    let text = error.to_string();
-    let message = match place {
+/// What the client is told of JSON that was refused. `is_understood`: its structure is right, what it says is not.
+fn refusal(error: &serde_json::Error, is_understood: bool) -> ApiError {
+    let mut message = error.to_string();
+    if message.starts_with(UNRECOGNIZED)
+        && let Some((words, _)) = message.rsplit_once(" at line ")
+    {
         // Word for word the proxy's, which does not say where.
-        None if text.starts_with(UNRECOGNIZED) => {
-            text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words).to_owned()
-        }
-        None => text,
-        Some((index, name)) => format!("records[{index}].{name}: {text}"),
-    };
-    match error.classify() {
-        Category::Data => ApiError::unprocessable(message),
-        Category::Syntax | Category::Eof | Category::Io => ApiError::bad_request(message),
+        message = words.to_owned();
     }
+    if is_understood { ApiError::unprocessable(message) } else { ApiError::bad_request(message) }
 }
 
 #[derive(Default)]
@@ -105,12 +112,14 @@ struct RawRecord<'de> {
     partition: Option<i64>,
 }
 
-/// The whole body; `None` when it has no records member, or null.
-struct Envelope {
+/// The whole body; `None` when it has no records member, or null. `is_understood` is set before an error that is none of
+/// structure.
+struct Envelope<'a> {
     limit: usize,
+    is_understood: &'a Cell<bool>,
 }
 
-impl<'de> DeserializeSeed<'de> for Envelope {
+impl<'de> DeserializeSeed<'de> for Envelope<'_> {
     type Value = Option<Vec<RawRecord<'de>>>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
@@ -118,7 +127,7 @@ impl<'de> DeserializeSeed<'de> for Envelope {
     }
 }
 
-impl<'de> Visitor<'de> for Envelope {
+impl<'de> Visitor<'de> for Envelope<'_> {
     type Value = Option<Vec<RawRecord<'de>>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,9 +141,10 @@ impl<'de> Visitor<'de> for Envelope {
         let mut records = None;
         let mut seen = [false; MEMBERS.len()];
         while let Some(name) = members.next_key_seed(Name)? {
-            let known = once(&MEMBERS, &name, &mut seen)?;
+            let known = once(&MEMBERS, &name, &mut seen, self.is_understood)?;
             if known == 0 {
-                records = members.next_value_seed(Optional(Records { limit: self.limit }))?;
+                let Self { limit, is_understood } = self;
+                records = members.next_value_seed(Optional(Records { limit, is_understood }))?;
             } else {
                 members.next_value::<IgnoredAny>()?;
             }
@@ -143,11 +153,12 @@ impl<'de> Visitor<'de> for Envelope {
     }
 }
 
-struct Records {
+struct Records<'a> {
     limit: usize,
+    is_understood: &'a Cell<bool>,
 }
 
-impl<'de> DeserializeSeed<'de> for Records {
+impl<'de> DeserializeSeed<'de> for Records<'_> {
     type Value = Vec<RawRecord<'de>>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
@@ -155,7 +166,7 @@ impl<'de> DeserializeSeed<'de> for Records {
     }
 }
 
-impl<'de> Visitor<'de> for Records {
+impl<'de> Visitor<'de> for Records<'_> {
     type Value = Vec<RawRecord<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,8 +175,9 @@ impl<'de> Visitor<'de> for Records {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut records = Vec::with_capacity(1);
-        while let Some(record) = items.next_element_seed(OneRecord)? {
+        while let Some(record) = items.next_element_seed(OneRecord { is_understood: self.is_understood })? {
             if records.len() == self.limit {
+                self.is_understood.set(true);
                 return Err(A::Error::custom(format_args!(
                     "more than {} records in one request",
                     self.limit
@@ -177,9 +189,11 @@ impl<'de> Visitor<'de> for Records {
     }
 }
 
-struct OneRecord;
+struct OneRecord<'a> {
+    is_understood: &'a Cell<bool>,
+}
 
-impl<'de> DeserializeSeed<'de> for OneRecord {
+impl<'de> DeserializeSeed<'de> for OneRecord<'_> {
     type Value = RawRecord<'de>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
@@ -187,7 +201,7 @@ impl<'de> DeserializeSeed<'de> for OneRecord {
     }
 }
 
-impl<'de> Visitor<'de> for OneRecord {
+impl<'de> Visitor<'de> for OneRecord<'_> {
     type Value = RawRecord<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,7 +213,7 @@ impl<'de> Visitor<'de> for OneRecord {
         let mut record = RawRecord::default();
         let mut seen = [false; MEMBERS.len()];
         while let Some(name) = members.next_key_seed(Name)? {
-            match once(&MEMBERS, &name, &mut seen)? {
+            match once(&MEMBERS, &name, &mut seen, self.is_understood)? {
                 0 => record.key = Some(members.next_value()?),
                 1 => record.value = Some(members.next_value()?),
                 _ => record.partition = members.next_value()?,
@@ -241,12 +255,19 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Optional<S> {
 }
 
 /// The index of a member's name, which must be one of those and not have been there before.
-fn once<E: serde::de::Error>(members: &[&str], name: &str, seen: &mut [bool]) -> Result<usize, E> {
+fn once<E: serde::de::Error>(
+    members: &[&str],
+    name: &str,
+    seen: &mut [bool],
+    is_understood: &Cell<bool>,
+) -> Result<usize, E> {
     let Some(index) = members.iter().position(|member| *member == name) else {
+        is_understood.set(true);
         let cut: String = name.escape_debug().take(60).collect();
         return Err(E::custom(format_args!("{UNRECOGNIZED}{cut}")));
     };
     if std::mem::replace(&mut seen[index], true) {
+        is_understood.set(true);
         return Err(E::custom(format_args!("member {} is there twice", quoted(name))));
     }
     Ok(index)
@@ -340,21 +361,29 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_the_proxys_status() {
         for (body, status, why) in [
-            ("", 400, "EOF"),
+            ("", 422, "no body"),
+            (" \n ", 422, "no body"),
+            ("null", 422, "no body"),
+            ("\u{feff}", 422, "no body"),
+            ("\u{feff}\u{feff}{}", 400, "expected"),
             ("{", 400, "EOF"),
             ("records", 400, "expected"),
-            ("[]", 422, "an object with `records`"),
+            ("[]", 400, "an object with `records`"),
             ("{}", 422, "records is missing"),
             (r#"{"records":null}"#, 422, "records is missing"),
             (r#"{"records":[]}"#, 422, "records is empty"),
-            (r#"{"records":{}}"#, 422, "an array"),
-            (r#"{"records":[1]}"#, 422, "a record"),
+            (r#"{"records":{}}"#, 400, "an array"),
+            (r#"{"records":"x"}"#, 400, "an array"),
+            (r#"{"records":[1]}"#, 400, "a record"),
+            (r#"{"records":[null]}"#, 400, "a record"),
+            (r#"{"records":[[]]}"#, 400, "a record"),
+            (r#"{"records":[{"value":1},{"value":1,"x":2}]}"#, 422, "Unrecognized field: x"),
             (r#"{"records":[{"value":1}],"other":1}"#, 422, "Unrecognized field: other"),
             (r#"{"records":[{"valve":1}]}"#, 422, "Unrecognized field: valve"),
             (r#"{"records":[{"value":1,"value":2}]}"#, 422, "`value` is there twice"),
             (r#"{"records":[],"records":[{"value":1}]}"#, 422, "`records` is there twice"),
-            (r#"{"records":[{"value":1,"partition":"0"}]}"#, 422, "invalid type"),
-            (r#"{"records":[{"value":1,"partition":0.5}]}"#, 422, "invalid type"),
+            (r#"{"records":[{"value":1,"partition":"0"}]}"#, 400, "invalid type"),
+            (r#"{"records":[{"value":1,"partition":0.5}]}"#, 400, "invalid type"),
             (r#"{"records":[{"value":1}]} x"#, 400, "trailing"),
             (r#"{"records":[{"value":1},{"value":{"a":1,"a":2}}]}"#, 422, "records[1].value: member `a`"),
             (r#"{"records":[{"value":1e999}]}"#, 422, "records[0].value: number out of range"),
@@ -374,7 +403,7 @@ mod tests {
             &b"{\"records\":[{\"value\":\"\xff\"}]}"[..],
             b"{\"records\":[{\"value\":{\"\xc3\":1}}]}",
             b"{\"re\xffcords\":[]}",
-            b"\xef\xbb\xbf{\"records\":[{\"value\":1}]}",
+            b"{\"records\":[{\"value\":1}]}\xef\xbb\xbf",
             b"{\"records\":[{\"value\":1}]}\x00",
         ] {
             let error = parse(body, Embedded::Json, &Limits::default()).unwrap_err();
@@ -407,11 +436,17 @@ mod tests {
         assert_eq!(posted[0].record.value.as_deref(), Some(&[0, 0xff, 0xfe][..]));
         assert_eq!(posted[1].record.value, None);
         assert_eq!(posted[2].record.value.as_deref(), Some(&b""[..]));
+        for (value, decoded) in [("Zm8=", "fo"), ("Zm8", "fo"), ("Zg", "f"), ("Zg==", "f"), ("Zm9v", "foo")] {
+            let body = format!("{{\"records\":[{{\"value\":\"{value}\"}}]}}");
+            let posted = super::parse(body.as_bytes(), Embedded::Binary, &Limits::default()).unwrap();
+            assert_eq!(posted[0].record.value.as_deref(), Some(decoded.as_bytes()), "{value}");
+        }
         for (body, status) in [
             (r#"{"records":[{"value":"%%%"}]}"#, 400),
             (r#"{"records":[{"value":"a2V5_-"}]}"#, 400),
-            (r#"{"records":[{"value":5}]}"#, 422),
-            (r#"{"records":[{"value": {}}]}"#, 422),
+            (r#"{"records":[{"value":5}]}"#, 400),
+            (r#"{"records":[{"value": {}}]}"#, 400),
+            (r#"{"records":[{"value":"A"}]}"#, 400),
         ] {
             let error = parse(body).unwrap_err();
             assert_eq!(error.status.as_u16(), status, "{body}");

@@ -8,15 +8,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::routing::{get, post};
+use axum::routing::get;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Body as _;
 use pinmill_broker::{EventLog, Health, PartitionDescription};
+use pinmill_http::{BodyReader, Received};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::body::{BodyReader, Read};
 use crate::config::{GatewayConfig, Limits};
 use crate::error::ApiError;
 use crate::media::Embedded;
@@ -53,7 +53,11 @@ impl App {
         let record_bytes = config.limits.record_bytes.min(log.max_record_bytes());
         Self {
             topics: Topics::new(Arc::clone(&log), config),
-            bodies: BodyReader::new(&config.limits),
+            bodies: BodyReader::new(
+                config.limits.body_bytes,
+                config.limits.body_timeout,
+                config.limits.body_memory.clone(),
+            ),
             limits: Limits { record_bytes, ..config.limits.clone() },
             logs: std::iter::once(Arc::clone(&log)).chain(others).collect(),
             log,
@@ -78,7 +82,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(Route::Offsets.path(), get(offsets))
         .route(Route::Topics.path(), get(topics))
         .route(Route::Brokers.path(), get(brokers))
-        .route(Route::Root.path(), get(root).merge(post(root)))
+        .route(Route::Root.path(), get(root).post(post_root))
         .route(Route::Healthz.path(), get(healthz))
         .route(Route::Readyz.path(), get(readyz))
         .route(Route::Metrics.path(), get(metrics))
@@ -103,6 +107,17 @@ fn unread(request: &Request, status: StatusCode) -> ApiError {
 
 async fn root(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
     app.answered(Route::Root, media::acceptable(&headers).map(|media| respond(media, "{}")))
+}
+
+/// What is posted to the root is not looked at, but for its type: curl's form data is refused as for any other route.
+async fn post_root(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
+    if request.headers().contains_key(CONTENT_TYPE)
+        && let Err(unsupported) = media::embedded(request.headers())
+    {
+        let is_read = request.body().is_end_stream();
+        return app.answered(Route::Root, Err(if is_read { unsupported } else { unsupported.closing() }));
+    }
+    root(State(app), request.headers().clone()).await
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
@@ -262,7 +277,7 @@ impl Post {
 /// stored for now is a 503.
 async fn produce(app: &App, Post { head, body }: Post) -> Answer {
     // The body is read before anything is refused, so that the connection can be used again.
-    let Read { bytes, share } = app.bodies.read(body).await?;
+    let Received { bytes, memory } = app.bodies.read(body).await?;
     let since = Instant::now();
     let PostHead { topic: name, partition, embedded } = head?;
     let posted = produce::parse(&bytes, embedded, &app.limits)?;
@@ -274,13 +289,13 @@ async fn produce(app: &App, Post { head, body }: Post) -> Answer {
         Some(Ok(partition)) if partition < topic.partitions => Some(partition),
         Some(_) => return Err(ApiError::partition_not_found()),
     };
-    let sorted = store::sort(posted, &topic, partition, app.limits.record_bytes);
+    let sorted = store::sort(posted, embedded, &topic, partition, app.limits.record_bytes);
     let stored = store::append(&app.log, &name, sorted).await?;
     if stored.records < stored.outcomes.len() {
         // It may be another topic by now; the next request looks again.
         app.topics.forget(&name);
     }
-    drop(share);
+    drop(memory);
     app.metrics.produced(stored.records, stored.outcomes.len() - stored.records, stored.bytes, since);
     Ok(respond(media::KAFKA_V2, produce::answer(&stored.outcomes)))
 }

@@ -1,8 +1,9 @@
 //! The HTTP server under a gateway: connections, their limits and time-outs, and a stop that cuts nobody off.
 //!
 //! HTTP/1.1 and, by prior knowledge, HTTP/2 are taken on one port. A connection can be held open without doing anything
-//! for one time-out at most: hyper's for the head of a request (which also bounds idling), one of ours before hyper knows
-//! which protocol it is, the body reader's, and one for a client that does not read.
+//! for one time-out at most: hyper's for the head of a request over HTTP/1.1 (which also bounds idling), one of ours before
+//! hyper knows which protocol it is, one for a connection without a request, the body reader's, and one for a client that
+//! does not take its answers (see [`Conversation`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -21,20 +22,26 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::config::Limits;
+use crate::conversation::Conversation;
 use crate::error::{ApiError, Error, Result};
 use crate::io::{ClientIo, Returned, Socket};
 use crate::metrics::Metrics;
 
 /// Bytes after which it is decided whether a connection speaks HTTP/1 or 2: the length of HTTP/2's preface.
 const PREFACE_BYTES: usize = 24;
-/// HTTP/2: requests at once on one connection, and how often a silent peer is asked whether it lives.
-const MAX_STREAMS: u32 = 128;
+/// HTTP/2: how often a silent peer is asked whether it lives, and how much of all bodies of one connection may come before
+/// they are asked for.
 const PING_EVERY: Duration = Duration::from_secs(20);
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How many times within its time-out it is looked whether a connection is idle or stalled, and how seldom at most.
+const LOOKS: u32 = 4;
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After an answer to a request that was not read to its end: how long, and how much, is still taken and thrown away, so
 /// that the client gets to read the answer before its connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -93,15 +100,40 @@ impl Server {
         S: Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
-        let Self { listener, limits, drain_timeout, metrics, .. } = self;
+        let (timeout, stopped, cut) = (self.drain_timeout, stop.clone(), CancellationToken::new());
+        let cutting = cut.clone();
+        let serving = self.serve_until(service, stop, cut);
+        let cuts = async {
+            stopped.cancelled().await;
+            tokio::time::sleep(timeout).await;
+            cutting.cancel();
+        };
+        tokio::select! {
+            biased;
+            drained = serving => drained,
+            // It waits for `serving` from here on, which ends soon.
+            drained = async { cuts.await; std::future::pending().await } => drained,
+        }
+    }
+
+    /// As [`serve`](Self::serve), but what does not end by itself after `stop` is cut when `cut` is cancelled, whenever
+    /// that is: for a process that has one deadline for all of its parts.
+    pub async fn serve_until<S>(self, service: S, stop: CancellationToken, cut: CancellationToken) -> Drained
+    where
+        S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let Self { listener, limits, metrics, .. } = self;
         let open = Arc::new(Semaphore::new(connection_limit(limits.connections)));
-        let cut = CancellationToken::new();
+        // Of its own, so that connections are counted before they end.
+        let cutting = CancellationToken::new();
         let client = Arc::new(Client {
             http: protocol(&limits),
             limits,
             service,
             stop: stop.clone(),
-            cut: cut.clone(),
+            cut: cutting.clone(),
         });
         let clients = TaskTracker::new();
         let upkeep = tokio::spawn(Metrics::keep_small(metrics.handle()));
@@ -125,10 +157,13 @@ impl Server {
         drop(listener);
         clients.close();
         let mut drained = Drained::default();
-        if tokio::time::timeout(drain_timeout, clients.wait()).await.is_err() {
+        if unless(&cut, clients.wait()).await.is_none() {
             drained.cut = clients.len();
-            tracing::warn!(connections = drained.cut, "cut off after {drain_timeout:?}: they did not end");
-            cut.cancel();
+            tracing::warn!(
+                connections = drained.cut,
+                "connections were cut: their requests did not end in time"
+            );
+            cutting.cancel();
             clients.wait().await;
         }
         upkeep.abort();
@@ -181,7 +216,8 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(limits.streams)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(limits.header_timeout);
     http
@@ -214,7 +250,9 @@ where
         let Some(Returned { stream, has_unanswered }) = socket.take() else { return };
         match ended {
             Ended::TimedOut if has_unanswered => say_too_slow(stream).await,
-            Ended::Closed if unread.load(Ordering::Relaxed) => linger(stream).await,
+            Ended::Closed if unread.load(Ordering::Relaxed) => {
+                unless(&self.cut, linger(stream)).await;
+            }
             Ended::TimedOut | Ended::Closed | Ended::Cut => {}
         }
     }
@@ -222,21 +260,27 @@ where
     /// Speaks HTTP until one side has enough.
     async fn converse(&self, stream: TcpStream, socket: &Arc<Socket>, unread: &Arc<AtomicBool>) -> Ended {
         let io = TokioIo::new(ClientIo::new(stream, Arc::clone(socket), self.limits.write_timeout));
+        let conversation = Arc::new(Conversation::new(self.limits.answer_memory.clone()));
         let service = hyper::service::service_fn(|request: Request<Incoming>| {
+            let (open, over) = (conversation.request(), request.version());
             let (answer, unread) = (self.service.clone().oneshot(request), Arc::clone(unread));
+            let conversation = Arc::clone(&conversation);
             async move {
-                let answer = answer.await;
-                let closes = |response: &Response<Body>| response.headers().contains_key(CONNECTION);
-                if answer.as_ref().is_ok_and(closes) {
+                let answer = match answer.await {
+                    Ok(answer) => answer,
+                    Err(never) => match never {},
+                };
+                if answer.headers().contains_key(CONNECTION) {
                     unread.store(true, Ordering::Relaxed);
                 }
-                answer
+                Ok::<_, Infallible>(conversation.deliver(answer, over, open).await)
             }
         });
         let mut connection = pin!(self.http.serve_connection(io, service));
         let mut stop = pin!(self.stop.cancelled());
         let mut protocol_due = pin!(tokio::time::sleep(self.limits.header_timeout));
-        let (mut stopping, mut protocol_known) = (false, false);
+        let mut looks = looks(&self.limits);
+        let (mut stopping, mut protocol_known, mut closing_since) = (false, false, None);
         loop {
             tokio::select! {
                 biased;
@@ -252,9 +296,55 @@ where
                     protocol_known = true;
                 }
                 () = self.cut.cancelled(), if stopping => return Ended::Cut,
+                () = conversation.hang_up.cancelled() => return Ended::Cut,
+                _ = looks.tick() => match self.verdict(&conversation, closing_since) {
+                    Verdict::Stays => closing_since = None,
+                    Verdict::Closing => {
+                        closing_since.get_or_insert_with(Instant::now);
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Verdict::Gone => return Ended::Cut,
+                },
             }
         }
     }
+
+    /// What is to become of a connection. `closing_since` is when it was first asked to close because it is idle.
+    fn verdict(&self, conversation: &Conversation, closing_since: Option<Instant>) -> Verdict {
+        if conversation.stalled_for() >= self.limits.write_timeout {
+            tracing::debug!("hung up on a client that does not take its answers");
+            return Verdict::Gone;
+        }
+        let patience = if conversation.has_begun() {
+            self.limits.idle_timeout
+        } else {
+            // A little more than what a head over HTTP/1.1 has, whose client is told that it was too slow.
+            self.limits.header_timeout + LINGER
+        };
+        match (conversation.quiet_for(), closing_since) {
+            (Some(quiet), Some(since)) if quiet >= patience && since.elapsed() >= LINGER => Verdict::Gone,
+            (Some(quiet), _) if quiet >= patience => Verdict::Closing,
+            _ => Verdict::Stays,
+        }
+    }
+}
+
+/// When it is looked whether a connection is idle or stalled.
+fn looks(limits: &Limits) -> tokio::time::Interval {
+    let shortest = limits.write_timeout.min(limits.idle_timeout).min(limits.header_timeout);
+    let every = (shortest / LOOKS).clamp(Duration::from_millis(1), LOOK_EVERY);
+    let mut looks = tokio::time::interval_at(Instant::now() + every, every);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks
+}
+
+/// What is to become of a connection.
+enum Verdict {
+    Stays,
+    /// It is idle, and is asked to close.
+    Closing,
+    /// It is closed without another word.
+    Gone,
 }
 
 /// Why a conversation ended.

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use pinmill_broker::{Error, EventLog, Record};
 
 use crate::error::ApiError;
+use crate::media::Embedded;
 use crate::produce::{Outcome, Posted};
 use crate::topics::Topic;
 
@@ -42,6 +43,7 @@ pub(crate) struct Stored {
 /// wherever it went is refused by itself.
 pub(crate) fn sort(
     posted: Vec<Posted>,
+    embedded: Embedded,
     topic: &Topic,
     path_partition: Option<u32>,
     record_bytes: usize,
@@ -51,7 +53,8 @@ pub(crate) fn sort(
     let one_group = posted.len() == 1 || topic.partitions == 1;
     let mut group_of = vec![None; if one_group { 0 } else { topic.partitions as usize }];
     for (place, Posted { partition: own, record }) in posted.into_iter().enumerate() {
-        let (partition, bytes) = match place_for(&record, own, topic, path_partition, record_bytes) {
+        let named = own.or(path_partition.map(i64::from));
+        let (partition, bytes) = match place_for(&record, named, embedded, topic, record_bytes) {
             Ok(found) => found,
             Err(error) => {
                 sorted.outcomes[place] = Outcome::Refused { retriable: false, error };
@@ -75,9 +78,9 @@ pub(crate) fn sort(
 /// A record's partition and size, or why it is refused.
 fn place_for(
     record: &Record,
-    own: Option<i64>,
+    named: Option<i64>,
+    embedded: Embedded,
     topic: &Topic,
-    path_partition: Option<u32>,
     record_bytes: usize,
 ) -> Result<(u32, usize), Cow<'static, str>> {
     let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
@@ -85,16 +88,12 @@ fn place_for(
     if bytes > record_bytes {
         return Err(format!("the record has {bytes} bytes, the limit is {record_bytes}").into());
     }
-    let partition = match (own, path_partition) {
-        (Some(own), _) => match u32::try_from(own) {
-            Ok(own) if own < topic.partitions => own,
-            _ => {
-                return Err(format!("there is no partition {own}, the topic has {}", topic.partitions).into());
-            }
-        },
-        (None, Some(path)) => path,
-        (None, None) => topic.partition_of(record.key.as_deref()),
+    let Some(named) = named else {
+        return Ok((topic.partition_of(record.key.as_deref(), embedded), bytes));
     };
+    let partition = u32::try_from(named).ok().filter(|partition| *partition < topic.partitions);
+    let partition = partition
+        .ok_or_else(|| format!("there is no partition {named}, the topic has {}", topic.partitions))?;
     Ok((partition, bytes))
 }
 

@@ -10,7 +10,8 @@ use pinmill_broker::{Error, EventLog, check_topic_name};
 
 use crate::config::GatewayConfig;
 use crate::error::ApiError;
-use crate::partition;
+use crate::media::Embedded;
+use crate::{json, partition};
 
 /// How old a partition count may be: partitions that are added get records at the latest after this.
 const FRESH: Duration = Duration::from_secs(5);
@@ -26,11 +27,12 @@ pub(crate) struct Topic {
 
 impl Topic {
     /// The partition of a record: by its key as Kafka's default partitioner does, or the next in turn.
-    pub(crate) fn partition_of(&self, key: Option<&[u8]>) -> u32 {
-        match key {
+    pub(crate) fn partition_of(&self, key: Option<&[u8]>, embedded: Embedded) -> u32 {
+        match (key, embedded) {
             _ if self.partitions == 1 => 0,
-            Some(key) => partition::of_key(key, self.partitions),
-            None => self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions,
+            (Some(key), Embedded::Json) => partition::of_key(&json::canonical(key), self.partitions),
+            (Some(key), Embedded::Binary) => partition::of_key(key, self.partitions),
+            (None, _) => self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions,
         }
     }
 }
@@ -143,9 +145,11 @@ mod tests {
         let log = Arc::new(MemoryLog::new());
         log.create_topic("t", 3).await.unwrap();
         let topic = topics(&log, &GatewayConfig::default()).for_produce("t").await.unwrap();
-        let round: Vec<_> = (0..6).map(|_| topic.partition_of(None)).collect();
+        let round: Vec<_> = (0..6).map(|_| topic.partition_of(None, Embedded::Json)).collect();
         assert_eq!(round, [0, 1, 2, 0, 1, 2]);
-        assert_eq!(topic.partition_of(Some(b"abc")), 479_470_107 % 3);
+        assert_eq!(topic.partition_of(Some(b"abc"), Embedded::Binary), 479_470_107 % 3);
+        let json = |key: &str| topic.partition_of(Some(key.as_bytes()), Embedded::Json);
+        assert_eq!(json(r#""\u0061""#), json(r#""a""#));
     }
 
     #[tokio::test]

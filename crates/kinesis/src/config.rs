@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pinmill_http::Memory;
+
 /// Largest request body, in bytes: 10 MiB of data in base64 with their JSON around them.
 pub const MAX_BODY_BYTES: usize = 14 * 1024 * 1024;
 
@@ -51,9 +53,11 @@ pub struct KinesisConfig {
     pub enforce_throughput: bool,
     /// How long a client may take to send a body.
     pub body_timeout: Duration,
-    /// Most bytes of request bodies held at a time, and as many of records on their way into the log; a request whose body
-    /// finds no room in time is answered with 503.
-    pub body_memory: usize,
+    /// Memory for request bodies, and as much for records on their way into the log; a request that gets none is
+    /// answered with 503.
+    pub body_memory: Memory,
+    /// Memory for answers with records, until their clients have taken them; a call that gets none is throttled.
+    pub answer_memory: Memory,
     /// Whose requests are taken.
     pub credentials: Credentials,
     /// Whether a record put through the REST façade to a stream that does not exist makes that stream, with one shard.
@@ -79,7 +83,8 @@ impl Default for KinesisConfig {
             creating_limit: 5,
             enforce_throughput: false,
             body_timeout: Duration::from_secs(30),
-            body_memory: 256 * 1024 * 1024,
+            body_memory: Memory::new(256 * 1024 * 1024),
+            answer_memory: Memory::new(256 * 1024 * 1024),
             credentials: Credentials::AcceptAny,
             auto_create_streams: true,
             facade_errors_are_200: false,

@@ -46,6 +46,7 @@ pub use config::{
     Secret,
 };
 pub use error::{ApiError, OpenError};
+pub use http::LEAST_ANSWER_MEMORY;
 pub use ids::hash::HashRange;
 pub use ids::sequence::{sequence_number, shard_id};
 pub use model::{Closed, Consumer, Mode, Shard, Status, StreamState};

@@ -10,9 +10,12 @@ pub(crate) mod streams;
 pub(crate) mod subscribe;
 mod tags;
 
+pub(crate) use get::PAGE_MEMORY;
+
 use std::sync::Arc;
 
 use axum::body::Body;
+use pinmill_http::Reservation;
 
 use crate::error::ApiError;
 use crate::schema::operations as fields;
@@ -27,6 +30,8 @@ pub(crate) enum Answer {
     Empty,
     /// A value in the request's encoding.
     Value(Value<'static>),
+    /// A value of what was stored, with the memory for it and for its text.
+    Stored(Value<'static>, Reservation),
     /// An event stream.
     Events(Body),
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use pinmill_broker::EventLog;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use pinmill_http::{BodyReader, Memory, Reservation};
+use tokio::sync::watch;
 
 use crate::catalog::{Catalog, Live, TOPIC};
-use crate::config::KinesisConfig;
+use crate::config::{KinesisConfig, MAX_BODY_BYTES};
 use crate::error::{ApiError, OpenError};
-use crate::http::{Bodies, room};
 use crate::ids::arn::{self, Arn};
 use crate::model::{Mode, Pending, Status, StreamState};
 use crate::ops::subscribe::Subscriptions;
@@ -31,8 +31,9 @@ impl Kinesis {
     pub async fn open(log: Arc<dyn EventLog>, config: KinesisConfig) -> Result<Self, OpenError> {
         check(&config)?;
         let catalog = Catalog::open(log).await?;
-        let bodies = Arc::new(Bodies::new(config.body_memory, config.body_timeout));
-        let (appends, subscriptions) = (room(config.body_memory), Arc::default());
+        let bodies = BodyReader::new(MAX_BODY_BYTES, config.body_timeout, config.body_memory.clone());
+        let appends = Memory::new(config.body_memory.total());
+        let subscriptions = Arc::default();
         let region = config.home_region().into();
         let config = Arc::new(config);
         Ok(Self { service: Arc::new(Service { catalog, config, region, subscriptions, bodies, appends }) })
@@ -112,6 +113,12 @@ fn check(config: &KinesisConfig) -> Result<(), OpenError> {
         let (setting, reason) = ("record_size_limit", "it must be 1 to 10,485,760 bytes");
         return Err(OpenError::Setting { setting, value: limit.to_string(), reason });
     }
+    let least = MAX_BODY_BYTES.div_ceil(7) * 8;
+    if config.body_memory.total() < least {
+        let (setting, reason) =
+            ("body_memory", "the largest body could never be read: it must be 16 MiB or more");
+        return Err(OpenError::Setting { setting, value: config.body_memory.total().to_string(), reason });
+    }
     Ok(())
 }
 
@@ -129,9 +136,9 @@ pub(crate) struct Service {
     /// The region in ARNs and messages: the request's own, where any is taken.
     pub(crate) region: Arc<str>,
     pub(crate) subscriptions: Arc<Subscriptions>,
-    pub(crate) bodies: Arc<Bodies>,
-    /// Room in KiB for records on their way into the log.
-    appends: Arc<Semaphore>,
+    pub(crate) bodies: BodyReader,
+    /// Memory for records on their way into the log.
+    appends: Memory,
 }
 
 impl Service {
@@ -139,12 +146,14 @@ impl Service {
         self.config.clock.now_ms()
     }
 
-    /// Waits for room for so many bytes of records. They have it until it is dropped: the log may still hold them when
-    /// their request, and the room of its body, are gone.
-    pub(crate) async fn room_to_append(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.appends).acquire_many_owned(kib).await;
-        room.map_err(|error| ApiError::internal(Some(error.to_string())))
+    /// Reserves memory for so many bytes of records. They have it until it is dropped: the log may still hold them when
+    /// their request, and the memory of its body, are gone.
+    pub(crate) async fn memory_to_append(&self, bytes: usize) -> Result<Reservation, ApiError> {
+        self.appends.reserve(bytes).await.ok_or_else(|| ApiError {
+            status: 503,
+            kind: "ServiceUnavailable",
+            message: Some("the log is slower than what is put to it; try again later".to_owned()),
+        })
     }
 
     /// The service as a request that was signed for a region sees it.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use pinmill_gateway::Cors;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -281,6 +282,71 @@ impl Form for Folder {
 
 in_its_form!([] Folder);
 
+/// What web pages of other origins may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pages(pub(crate) Cors);
+
+impl Form for Pages {
+    fn expected() -> String {
+        "records, off, any, or a list of origins such as https://a.example".to_owned()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let is_origin = |origin: &String| {
+            let place = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            place.is_some_and(|place| !place.is_empty() && !place.contains(['/', ' ', '?', '#', '*']))
+        };
+        let cors = match text {
+            "records" | "default" => Cors::Records,
+            "any" => Cors::AnyOrigin,
+            "off" => Cors::Off,
+            // Browsers write origins in small letters.
+            _ => Cors::Origins(listed(&text.to_ascii_lowercase())),
+        };
+        let is_possible = match &cors {
+            Cors::Origins(origins) => !origins.is_empty() && origins.iter().all(is_origin),
+            Cors::Records | Cors::AnyOrigin | Cors::Off => true,
+        };
+        is_possible.then_some(Self(cors))
+    }
+
+    fn write(&self) -> String {
+        match &self.0 {
+            Cors::Records => "records".to_owned(),
+            Cors::AnyOrigin => "any".to_owned(),
+            Cors::Off => "off".to_owned(),
+            Cors::Origins(origins) => origins.join(","),
+        }
+    }
+}
+
+in_its_form!([] Pages);
+
+/// Names, separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Names(pub(crate) Vec<String>);
+
+impl Form for Names {
+    fn expected() -> String {
+        "a list of names, separated by commas".to_owned()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Some(Self(listed(text)))
+    }
+
+    fn write(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+in_its_form!([] Names);
+
+/// The parts of a list with commas.
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
 /// Twelve digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccountId(pub(crate) String);
@@ -399,6 +465,20 @@ mod tests {
         }
         assert_eq!(OrOff::<Span>::read("off").unwrap().write(), "off");
         assert_eq!(Switch::read("true"), Some(Switch(true)));
+    }
+
+    #[test]
+    fn web_pages_are_allowed_what_the_setting_says() {
+        for (text, cors) in [("records", Cors::Records), ("off", Cors::Off), ("any", Cors::AnyOrigin)] {
+            assert_eq!(Pages::read(text), Some(Pages(cors)));
+        }
+        let listed = Pages::read("https://A.example, http://localhost:3000").unwrap();
+        assert_eq!(listed.write(), "https://a.example,http://localhost:3000");
+        assert_eq!(Pages::read(&listed.write()), Some(listed));
+        for wrong in ["", "*", "a.example", "https://a.example/", "https://", "https://*.example", "none"] {
+            assert_eq!(Pages::read(wrong), None, "{wrong}");
+        }
+        assert_eq!(Names::read(" a, b:1,").unwrap().0, ["a", "b:1"]);
     }
 
     #[test]

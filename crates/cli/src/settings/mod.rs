@@ -129,6 +129,7 @@ impl Settings {
         let values = layers.extract().map_err(|error| unusable(&layers, &error))?;
         let settings = Self { values, layers, strays };
         settings.check_archive_objects()?;
+        settings.check_body_memory()?;
         Ok(settings)
     }
 
@@ -143,6 +144,17 @@ impl Settings {
         }
         if self.archive.max_records.get::<u64>() > MAX_OBJECT_RECORDS {
             return Err(self.bad("archive.max-records", &format!("{MAX_OBJECT_RECORDS} or less")));
+        }
+        Ok(())
+    }
+
+    /// The largest body must fit, beside what is kept for small ones.
+    fn check_body_memory(&self) -> Result<(), Failure> {
+        let largest = self.gateway.max_body.bytes().max(pinmill_kinesis::MAX_BODY_BYTES as u64);
+        let least = largest.div_ceil(7).saturating_mul(8);
+        if self.gateway.body_memory.bytes() < least {
+            let what = format!("a size of {} or more, for the largest body", ByteSize(least));
+            return Err(self.bad("gateway.body-memory", &what));
         }
         Ok(())
     }
@@ -365,6 +377,10 @@ mod tests {
             ("gateway.max-connections", "0"),
             ("gateway.default-partitions", "0"),
             ("gateway.default-partitions", "4294967296"),
+            ("gateway.body-memory", "10MiB"),
+            ("gateway.answer-memory", "1MiB"),
+            ("gateway.max-streams", "0"),
+            ("gateway.cors", "everyone"),
             ("kinesis.account-id", "abc"),
             ("kinesis.account-id", "00000000000a"),
             ("kinesis.max-record", "11MiB"),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pinmill_gateway::Cors;
 use serde::{Deserialize, Serialize};
 
-use super::forms::{AccountId, Count, Folder, Location, OrOff, Size, Span, Switch, Text};
+use super::forms::{AccountId, Count, Folder, Location, Names, OrOff, Pages, Size, Span, Switch, Text};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -13,6 +14,7 @@ const GIB: u64 = 1 << 30;
 
 /// Below it no query gets through: each sort holds 10 MB in reserve for the time when it spills.
 const LEAST_ENGINE_MEMORY: u64 = 16 * MIB;
+const LEAST_ANSWER_MEMORY: u64 = pinmill_kinesis::LEAST_ANSWER_MEMORY as u64;
 const LARGEST_STREAM_RECORD: u64 = pinmill_kinesis::MAX_DATA_BYTES as u64;
 const DEEPEST_JSON: u64 = pinmill_gateway::MAX_JSON_DEPTH as u64;
 const MOST_PARTITIONS: u64 = u32::MAX as u64;
@@ -180,8 +182,22 @@ section! {
         header_timeout: Span = seconds(30),
         /// time a client has for its request body
         body_timeout: Span = seconds(30),
+        /// time a client has for each 64 KiB of an answer
+        write_timeout: Span = seconds(30),
+        /// time after which a connection without requests is closed
+        idle_timeout: Span = seconds(60),
+        /// memory for request bodies; beyond it, the answer is 503
+        body_memory: Size = Size::new(256 * MIB),
+        /// memory for answers that clients have not read yet
+        answer_memory: Size<LEAST_ANSWER_MEMORY> = Size::new(256 * MIB),
         /// connections held at once
         max_connections: Count<1> = Count::new(4096),
+        /// requests at once on one connection of HTTP/2
+        max_streams: Count<1, MOST_PARTITIONS> = Count::new(128),
+        /// what web pages of other origins may do: records (post them), off, any, or origins such as https://a.example
+        cors: Pages = Pages(Cors::Records),
+        /// names besides localhost for a `listen` on loopback, separated by commas; *: any
+        hosts: Names = Names(Vec::new()),
         /// make a topic when it is first posted to
         auto_create_topics: Switch = Switch(true),
         /// partitions of a topic made that way

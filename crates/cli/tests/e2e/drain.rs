@@ -77,7 +77,7 @@ fn a_second_signal_ends_the_process_at_once_and_in_no_panic() {
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
     // A request whose body is waited for, and never comes, holds up the first signal.
     let mut client = TcpStream::connect(&address).unwrap();
-    let head = "POST /topics/pin HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.kafka.json.v2+json\r\n\
+    let head = "POST /topics/pin HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/vnd.kafka.json.v2+json\r\n\
                 Content-Length: 9\r\nExpect: 100-continue\r\n\r\n";
     client.write_all(head.as_bytes()).unwrap();
     let mut asked_for = [0; 12];

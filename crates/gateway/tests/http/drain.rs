@@ -1,9 +1,13 @@
 //! Told to stop, a gateway ends what it has begun and begins nothing more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use pinmill_broker::{EventLog as _, MemoryLog};
+use pinmill_gateway::{Gateway, GatewayConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{get, post_json, serve, within};
 
@@ -53,6 +57,27 @@ async fn what_does_not_end_in_time_is_cut_and_counted() {
     served.until_metric("pinmill_gateway_connections ", 2.0).await;
     assert_eq!(served.stopped().await.cut, 1);
     assert!(stuck.rest().await.is_empty(), "what was not stored is not acknowledged");
+}
+
+#[tokio::test]
+async fn a_process_with_one_deadline_cuts_when_it_comes() {
+    let log = Arc::new(MemoryLog::new());
+    let mut config = GatewayConfig { drain_timeout: Duration::from_secs(3600), ..GatewayConfig::default() };
+    config.listen.set_port(0);
+    let gateway = Gateway::bind(config, Arc::<MemoryLog>::clone(&log)).await.unwrap();
+    let (address, stop, cut) = (gateway.local_addr(), CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::spawn(gateway.serve_until(stop.clone(), cut.clone()));
+    log.create_topic("t", 1).await.unwrap();
+    log.hold_appends(true);
+    let mut stuck = TcpStream::connect(address).await.unwrap();
+    stuck.write_all(&post_json("/topics/t", RECORD)).await.unwrap();
+    let asked = "GET /topics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut other = TcpStream::connect(address).await.unwrap();
+    other.write_all(asked.as_bytes()).await.unwrap();
+    within(other.read_to_end(&mut Vec::new())).await.unwrap();
+    stop.cancel();
+    cut.cancel();
+    assert_eq!(within(serving).await.unwrap().cut, 1);
 }
 
 #[tokio::test]

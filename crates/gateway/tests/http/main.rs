@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod browsers;
 mod drain;
 mod golden;
 mod limits;
@@ -10,4 +11,5 @@ mod partial;
 mod poisoned;
 mod python;
 mod routes;
+mod slow;
 mod support;

@@ -21,7 +21,7 @@ async fn each_named_malformation_is_refused_and_nothing_of_it_is_stored() {
         ("100,000 arrays", nested("[", "]", 100_000).into(), 422),
         ("100,000 objects", nested("{\"a\":", "}", 100_000).into(), 422),
         ("100,000 arrays that never close", nested("[", "", 100_000).into(), 400),
-        ("100,000 arrays around the request", "[".repeat(100_000).into(), 422),
+        ("100,000 arrays around the request", "[".repeat(100_000).into(), 400),
         (
             "100,000 arrays where a schema may stand",
             format!("{{\"key_schema\":{}", "[".repeat(100_000)).into(),
@@ -41,16 +41,18 @@ async fn each_named_malformation_is_refused_and_nothing_of_it_is_stored() {
         ("an encoded surrogate", b"{\"records\":[{\"value\":\"\xed\xa0\x80\"}]}".to_vec(), 400),
         ("NUL in a string", b"{\"records\":[{\"value\":\"\x00\"}]}".to_vec(), 400),
         ("NUL at the end", b"{\"records\":[{\"value\":1}]}\x00".to_vec(), 400),
-        ("a byte order mark", b"\xef\xbb\xbf{\"records\":[{\"value\":1}]}".to_vec(), 400),
+        ("two byte order marks", b"\xef\xbb\xbf\xef\xbb\xbf{\"records\":[{\"value\":1}]}".to_vec(), 400),
         ("UTF-16", "{\"records\":[]}".encode_utf16().flat_map(u16::to_le_bytes).collect(), 400),
-        ("nothing", Vec::new(), 400),
-        ("white space", b" \n ".to_vec(), 400),
+        ("nothing", Vec::new(), 422),
+        ("white space", b" \n ".to_vec(), 422),
         ("null", b"null".to_vec(), 422),
-        ("a string", b"\"records\"".to_vec(), 422),
+        ("a string", b"\"records\"".to_vec(), 400),
         ("no records", b"{}".to_vec(), 422),
         ("empty records", br#"{"records":[]}"#.to_vec(), 422),
         ("null records", br#"{"records":null}"#.to_vec(), 422),
-        ("a null record", br#"{"records":[null]}"#.to_vec(), 422),
+        ("a null record", br#"{"records":[null]}"#.to_vec(), 400),
+        ("records that are no array", br#"{"records":{"value":1}}"#.to_vec(), 400),
+        ("a record that is no object", br#"{"records":[{"value":1},"x"]}"#.to_vec(), 400),
         ("an unknown member", br#"{"records":[{"value":1}],"x":1}"#.to_vec(), 422),
         ("an unknown member of a record", br#"{"records":[{"data":1}]}"#.to_vec(), 422),
         ("two requests in one", br#"{"records":[{"value":1}]}{"records":[{"value":1}]}"#.to_vec(), 400),
@@ -62,8 +64,8 @@ async fn each_named_malformation_is_refused_and_nothing_of_it_is_stored() {
         ("a half escape", value(r#""\u12""#), 400),
         ("an unknown escape", value(r#""\x41""#), 400),
         ("a raw line break in a string", value("\"a\nb\""), 400),
-        ("a partition that is no number", br#"{"records":[{"value":1,"partition":"0"}]}"#.to_vec(), 422),
-        ("a partition beyond any number", br#"{"records":[{"value":1,"partition":1e30}]}"#.to_vec(), 422),
+        ("a partition that is no number", br#"{"records":[{"value":1,"partition":"0"}]}"#.to_vec(), 400),
+        ("a partition beyond any number", br#"{"records":[{"value":1,"partition":1e30}]}"#.to_vec(), 400),
         ("form data", b"records=1&value=2".to_vec(), 400),
     ];
     let mut client = served.connect().await;
@@ -74,7 +76,9 @@ async fn each_named_malformation_is_refused_and_nothing_of_it_is_stored() {
         assert!(answer.body.len() < 600, "{name}: a short answer, not {} bytes", answer.body.len());
     }
     assert_eq!(served.count("t"), 0);
-    // Null keys and values are no malformation.
+    // Null keys and values are no malformation, nor is one byte order mark.
+    let marked = b"\xef\xbb\xbf{\"records\":[{\"value\":1}]}";
+    assert_eq!(client.ask(post_json("/topics/t", marked)).await.status, 200);
     assert_eq!(
         client.ask(post_json("/topics/t", r#"{"records":[{"key":null,"value":null}]}"#)).await.status,
         200
@@ -135,6 +139,7 @@ fn mutated(random: &mut ChaCha8Rng) -> Vec<u8> {
 
 /// A value must be read alike by everybody, so what was stored must be what serde_json reads in what was sent.
 fn sent_values(body: &[u8]) -> Vec<Value> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let sent: Value = serde_json::from_slice(body).expect("what is stored was JSON");
     sent["records"].as_array().unwrap().iter().map(|record| record["value"].clone()).collect()
 }

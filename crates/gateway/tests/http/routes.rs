@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pinmill_broker::{EventLog as _, Health, MemoryLog};
-use pinmill_gateway::{Cors, Gateway, GatewayConfig};
+use pinmill_gateway::{Gateway, GatewayConfig};
 
 use crate::support::{JSON, get, post, post_json, serve};
 
@@ -125,27 +125,6 @@ async fn no_more_topics_are_made_than_the_cap() {
     assert_eq!((refused.status, refused.error_code()), (400, 40002));
 }
 
-#[tokio::test]
-async fn browsers_are_answered_as_configured() {
-    let preflight = "OPTIONS /dev/topics/t HTTP/1.1\r\nHost: x\r\nOrigin: https://page.example\r\n\
-                     Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n\r\n";
-    let bad = "GET /nothing HTTP/1.1\r\nHost: x\r\nOrigin: https://page.example\r\n\r\n";
-    let served = serve(|_| {}).await;
-    let answer = served.ask(preflight).await;
-    assert_eq!(answer.status, 204);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    assert_eq!(answer.header("access-control-allow-headers"), Some("content-type"));
-    assert!(answer.header("access-control-allow-methods").unwrap().contains("POST"));
-    let error = served.ask(bad).await;
-    assert_eq!(error.header("access-control-allow-origin"), Some("*"), "a page reads errors too");
-    assert_eq!(served.ask(get("/topics")).await.header("access-control-allow-origin"), None);
-
-    let closed = serve(|config| config.cors = Cors::Off).await;
-    for request in [preflight, bad] {
-        assert_eq!(closed.ask(request).await.header("access-control-allow-origin"), None);
-    }
-}
-
 /// Kafka's `POST /` says `{}`, which an SDK of Amazon's takes for a put that was done.
 #[tokio::test]
 async fn a_put_to_kinesis_is_refused_in_its_own_shape_where_no_streams_are_kept() {
@@ -153,7 +132,7 @@ async fn a_put_to_kinesis_is_refused_in_its_own_shape_where_no_streams_are_kept(
     for path in ["/", "/dev/", "/topics/t"] {
         let body = r#"{"StreamName":"a","Data":"YQ==","PartitionKey":"k"}"#;
         let put = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nOrigin: https://page.example\r\nContent-Length: {}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: https://page.example\r\nContent-Length: {}\r\n\
              Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: Kinesis_20131202.PutRecord\r\n\r\n{body}",
             body.len()
         );
@@ -176,7 +155,7 @@ async fn head_is_answered_like_get_without_a_body_and_pipelined_requests_in_orde
     let served = serve(|_| {}).await;
     served.make_topic("t", 1).await;
     let mut client = served.connect().await;
-    let head = client.ask("HEAD /topics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let head = client.ask("HEAD /topics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!((head.status, head.header("content-length")), (200, Some("5")));
 
     let posts: Vec<_> =
@@ -238,4 +217,75 @@ async fn an_address_that_others_reach_needs_a_word_that_it_is_meant() {
     config.listen = gateway.local_addr();
     let taken = Gateway::bind(config, log()).await.unwrap_err();
     assert!(taken.to_string().starts_with("cannot listen on 0.0.0.0:"), "{taken}");
+}
+
+#[tokio::test]
+async fn what_is_posted_to_the_root_must_have_a_type_that_is_taken() {
+    let served = serve(|_| {}).await;
+    let mut client = served.connect().await;
+    for (content_type, status) in [
+        (JSON, 200),
+        ("application/json", 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+    ] {
+        for body in ["", "{}"] {
+            let answer = served.ask(post("/", content_type, body)).await;
+            assert_eq!(answer.status, status, "{content_type}");
+            if status == 415 {
+                assert_eq!(answer.error_code(), 415);
+            }
+        }
+    }
+    let bare = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(client.ask(bare).await.text(), "{}");
+    assert_eq!(client.ask(post("/", "text/plain", "")).await.status, 415);
+    assert_eq!(client.ask(get("/")).await.text(), "{}", "the connection is still good");
+}
+
+#[tokio::test]
+async fn slashes_in_a_row_are_one_on_every_route() {
+    let served = serve(|_| {}).await;
+    let body = r#"{"records":[{"value":1}]}"#;
+    for path in [
+        "/dev//topics/x",
+        "//topics//x",
+        "/dev///topics/x//",
+        "//dev//topics//x//partitions//0",
+        "/topics/x//",
+    ] {
+        let answer = served.ask(post_json(path, body)).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    assert_eq!(served.count("x"), 5);
+    for path in ["//topics", "/dev//brokers", "//healthz", "/dev//topics//x//partitions", "//metrics//"] {
+        assert_eq!(served.ask(get(path)).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_has_one_partition_however_it_is_written() {
+    let served = serve(|_| {}).await;
+    served.make_topic("t", 50).await;
+    let mut client = served.connect().await;
+    for spellings in [
+        &[r#""user-17""#, r#""\u0075ser-17""#, r#""user\u002d17""#][..],
+        &["17", "17.0", "1.7e1", "170e-1", "17.00"],
+        &["0.5", "5e-1", "0.50"],
+        &[r#"{"id":17,"a":"\u00e9"}"#, r#"{ "id": 17.0, "a": "é" }"#],
+    ] {
+        let mut partitions = Vec::new();
+        for key in spellings {
+            let body = format!(r#"{{"records":[{{"key":{key},"value":1}}]}}"#);
+            let answer = client.ask(post_json("/topics/t", body)).await.json();
+            partitions.push(answer["offsets"][0]["partition"].clone());
+        }
+        assert!(
+            partitions.iter().all(|partition| *partition == partitions[0]),
+            "{spellings:?}: {partitions:?}"
+        );
+    }
+    let stored: Vec<_> =
+        served.log.records("t").into_iter().flatten().filter_map(|record| record.key).collect();
+    assert!(stored.iter().any(|key| key == "1.7e1"), "a key is stored as it was sent: {stored:?}");
 }

@@ -22,11 +22,12 @@ use axum::response::Response;
 use axum::routing::{get, put};
 use bytes::Bytes;
 use http::HeaderMap;
+use pinmill_http::{Received, without_bom};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::ApiError;
-use crate::http::{Received, respond};
+use crate::http::{closing, respond, respond_reserved, unreadable};
 use crate::ops::{self, Answer, Operation, Outcome};
 use crate::service::Service;
 use crate::sigv4::query_pairs;
@@ -63,6 +64,7 @@ fn reply(service: &Service, outcome: Outcome) -> Response {
         // Scripts parse whatever they get.
         Ok(Answer::Empty) => respond(200, Some(JSON), "{}"),
         Ok(Answer::Value(value)) => respond(200, Some(JSON), json::write(&value)),
+        Ok(Answer::Stored(value, memory)) => respond_reserved(JSON, json::write(&value), memory),
         Ok(Answer::Events(events)) => respond(200, None, events),
         Err(error) => {
             let status = match error.kind {
@@ -72,7 +74,9 @@ fn reply(service: &Service, outcome: Outcome) -> Response {
                 _ => error.status,
             };
             let status = if service.config.facade_errors_are_200 { 200 } else { status };
-            respond(status, Some(JSON), json::write(&error.body()))
+            let response = respond(status, Some(JSON), json::write(&error.body()));
+            // With these the rest of the body is unread.
+            if matches!(error.status, 408 | 413 | 503) { closing(response) } else { response }
         }
     }
 }
@@ -221,11 +225,7 @@ async fn put_or_create(
 }
 
 async fn read(service: &Service, request: Request) -> Result<Received, ApiError> {
-    service.bodies.read(request.into_body()).await.map_err(|status| ApiError {
-        status: status.as_u16(),
-        kind: "SerializationException",
-        message: Some(format!("The body cannot be read: {status}.")),
-    })
+    service.bodies.read(request.into_body()).await.map_err(|error| unreadable(&error))
 }
 
 fn parse(body: &[u8]) -> Result<Value<'_>, ApiError> {
@@ -233,7 +233,7 @@ fn parse(body: &[u8]) -> Result<Value<'_>, ApiError> {
 }
 
 fn parse_as<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body)
+    serde_json::from_slice(without_bom(body))
         .map_err(|error| ApiError::serialization(format!("The body is not what this route takes: {error}")))
 }
 

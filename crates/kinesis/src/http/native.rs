@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::config::Credentials;
 use crate::error::ApiError;
-use crate::http::{eventstream, respond, set};
+use crate::http::{closing, eventstream, respond, respond_reserved, set, unreadable};
 use crate::ops::{self, Answer, Operation, Outcome};
 use crate::service::Service;
 use crate::sigv4;
@@ -32,7 +32,7 @@ async fn handle(State(service): State<Arc<Service>>, request: Request) -> Respon
     let (parts, body) = request.into_parts();
     let body = match service.bodies.read(body).await {
         Ok(body) => body,
-        Err(status) => return respond(status.as_u16(), None, Body::empty()),
+        Err(error) => return closing(refuse(Encoding::of(&parts.headers), &unreadable(&error))),
     };
     let mut response = answer(&service, &parts, &body.bytes).await;
     if parts.headers.contains_key(header::ORIGIN) {
@@ -75,9 +75,7 @@ async fn answer(service: &Arc<Service>, parts: &Parts, body: &[u8]) -> Response 
     if body.is_empty() {
         let kind =
             if target.operation.is_some() { "SerializationException" } else { "UnknownOperationException" };
-        let encoding =
-            if content_type == Encoding::Json.content_type() { Encoding::Json } else { Encoding::Cbor };
-        return refuse(encoding, &ApiError::bare(kind));
+        return refuse(Encoding::of(&parts.headers), &ApiError::bare(kind));
     }
     let encoding = match content_type.as_str() {
         "application/x-amz-json-1.1" => Encoding::Json,
@@ -101,6 +99,13 @@ async fn answer(service: &Arc<Service>, parts: &Parts, body: &[u8]) -> Response 
         Err(error) => Err(error),
     };
     reply(encoding, outcome)
+}
+
+impl Encoding {
+    /// The encoding of a request, and of an error where nothing else is known of it.
+    fn of(headers: &HeaderMap) -> Self {
+        if content_type(headers) == Self::Json.content_type() { Self::Json } else { Self::Cbor }
+    }
 }
 
 /// The type without its parameters.
@@ -162,6 +167,9 @@ fn reply(encoding: Encoding, outcome: Outcome) -> Response {
     match outcome {
         Ok(Answer::Empty) => respond(status, Some(encoding.content_type()), Body::empty()),
         Ok(Answer::Value(value)) => respond(status, Some(encoding.content_type()), encoding.write(&value)),
+        Ok(Answer::Stored(value, memory)) => {
+            respond_reserved(encoding.content_type(), encoding.write(&value), memory)
+        }
         Ok(Answer::Events(events)) => respond(status, Some(eventstream::CONTENT_TYPE), events),
         Err(error) => refuse(encoding, &error),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pinmill_broker::{Error, ReadLimit, StoredRecord};
+use pinmill_http::Reservation;
 
 use crate::error::ApiError;
 use crate::ids::iterator::{LIFETIME_MS, ShardIterator};
@@ -17,6 +18,10 @@ use crate::value::Value;
 /// Most data that one call answers, in bytes.
 const MAX_BYTES: usize = 10 * 1024 * 1024;
 const MAX_RECORDS: usize = 10_000;
+/// Memory for one page: data, the same in base64, what describes the records, and a record that was read and is over.
+pub(crate) const PAGE_MEMORY: usize = 4 * MAX_BYTES;
+/// Memory for an answer without records.
+const EMPTY_MEMORY: usize = 4096;
 /// What a record is taken to have when a small limit is asked for, so that little is read in vain.
 const TYPICAL_RECORD_BYTES: usize = 4096;
 
@@ -310,6 +315,7 @@ pub(crate) async fn records(service: &Service, input: &Value<'_>) -> Outcome {
     }
     check_dry_run(input)?;
     let limit = page_size(input, "Limit", MAX_RECORDS);
+    let memory = memory_for(service, &state, iterator.shard, iterator.offset).await?;
     let page =
         read(service, &state, iterator.shard, iterator.offset, limit, MAX_BYTES, Duration::ZERO).await?;
     if let Some(throttle) = throttle {
@@ -324,7 +330,22 @@ pub(crate) async fn records(service: &Service, input: &Value<'_>) -> Outcome {
         answer.push("NextShardIterator", Value::text(encode(service, &state, iterator.shard, page.next)));
         answer.push("Records", describe(page.records, &state, iterator.shard));
     }
-    Ok(Answer::Value(answer))
+    Ok(Answer::Stored(answer, memory))
+}
+
+/// Memory for the records from an offset on, before they are read. Most calls find none.
+async fn memory_for(
+    service: &Service,
+    state: &StreamState,
+    index: u32,
+    offset: u64,
+) -> Result<Reservation, ApiError> {
+    let range = service.catalog.log().offsets(&state.name, index).await;
+    let end = range.map_err(|error| lost(service, state, index, error))?.end;
+    let bytes = if offset < end { PAGE_MEMORY } else { EMPTY_MEMORY };
+    service.config.answer_memory.reserve(bytes).await.ok_or_else(|| {
+        ApiError::throughput("Rate exceeded: no memory is left for answers that clients have not read yet.")
+    })
 }
 
 /// Records as a client sees them.

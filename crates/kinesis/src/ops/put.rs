@@ -254,11 +254,11 @@ struct Batch {
 async fn store(service: &Arc<Service>, live: Arc<Live>, entries: Vec<Entry>) -> Result<Vec<Fate>, ApiError> {
     // Whoever goes away while it waits here takes its records along.
     let bytes = entries.iter().map(|entry| entry.bytes + RECORD_OVERHEAD).sum();
-    let room = service.room_to_append(bytes).await?;
+    let memory = service.memory_to_append(bytes).await?;
     let service = Arc::clone(service);
     detached(async move {
         let fates = append(&service, &live, entries).await;
-        drop(room);
+        drop(memory);
         fates
     })
     .await

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
+use pinmill_http::Reservation;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -31,6 +32,10 @@ const GRACE_MS: i64 = 5000;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Most data of one event, in bytes, and most records.
 const EVENT_BYTES: usize = 1024 * 1024;
+/// Memory for an event while it is made: data, the same in base64, and what describes the records.
+const EVENT_MEMORY: usize = 4 * EVENT_BYTES;
+/// How much is read at the end of a shard, where it is not known yet whether anything comes.
+const TAIL_BYTES: usize = 32 * 1024;
 const EVENT_RECORDS: usize = 10_000;
 
 /// Stream, consumer, when the consumer was registered, shard.
@@ -189,22 +194,20 @@ impl Subscription {
         }
         let taken_over = Arc::clone(&self.ticket.taken_over);
         let mut changes = self.service.catalog.changes();
-        let page = loop {
-            let wait = if self.is_at_the_end() { Duration::ZERO } else { HEARTBEAT.min(left) };
-            let read = get::read(
-                &self.service,
-                &self.state,
-                self.index,
-                self.next,
-                EVENT_RECORDS,
-                EVENT_BYTES,
-                wait,
-            );
+        let (page, memory) = loop {
+            let (wait, bytes, memory) = match self.memory_for_backlog().await {
+                Ok(Some(memory)) => (Duration::ZERO, EVENT_BYTES, Some(memory)),
+                Ok(None) if self.is_at_the_end() => (Duration::ZERO, TAIL_BYTES, None),
+                Ok(None) => (HEARTBEAT.min(left), TAIL_BYTES, None),
+                Err(error) => return Some(self.fail(&error)),
+            };
+            let (service, state) = (&self.service, &self.state);
+            let read = get::read(service, state, self.index, self.next, EVENT_RECORDS, bytes, wait);
             tokio::select! {
                 () = taken_over.notified() => return None,
                 // The shard may have been closed, or the stream deleted: look again.
                 Ok(()) = changes.changed() => continue,
-                page = read => break page,
+                page = read => break (page, memory),
             }
         };
         let is_same = |now: &Arc<StreamState>| now.created_ms == self.state.created_ms && !now.is_deleting;
@@ -214,14 +217,8 @@ impl Subscription {
                 self.state = now;
                 page
             }
-            (Ok(_), None) => {
-                self.step = Step::Ended;
-                return Some(eventstream::exception(&self.service.no_stream(&self.state.name)));
-            }
-            (Err(error), _) => {
-                self.step = Step::Ended;
-                return Some(eventstream::exception(&error));
-            }
+            (Ok(_), None) => return Some(self.fail(&self.service.no_stream(&self.state.name))),
+            (Err(error), _) => return Some(self.fail(&error)),
         };
         self.next = page.next;
         let behind = page.millis_behind(self.service.now_ms());
@@ -234,7 +231,32 @@ impl Subscription {
         } else {
             event.push("ContinuationSequenceNumber", Value::text(self.continuation()));
         }
-        Some(eventstream::event("SubscribeToShardEvent", &json::write(&event)))
+        let frame = eventstream::event("SubscribeToShardEvent", &json::write(&event));
+        let memory = match memory {
+            Some(memory) => Some(memory),
+            None => self.service.config.answer_memory.reserve(frame.len()).await,
+        };
+        match memory {
+            Some(memory) => Some(memory.hold(frame)),
+            None => Some(self.fail(&no_memory())),
+        }
+    }
+
+    /// The last frame.
+    fn fail(&mut self, error: &ApiError) -> Bytes {
+        self.step = Step::Ended;
+        eventstream::exception(error)
+    }
+
+    /// Memory for an event, where there are records to be sent.
+    async fn memory_for_backlog(&self) -> Result<Option<Reservation>, ApiError> {
+        let range = self.service.catalog.log().offsets(&self.state.name, self.index).await;
+        // A stream that is gone is found out when it is read.
+        if range.is_ok_and(|range| range.end <= self.next) {
+            return Ok(None);
+        }
+        let memory = self.service.config.answer_memory.reserve(EVENT_MEMORY).await;
+        memory.map(Some).ok_or_else(no_memory)
     }
 
     /// True where the shard is closed and all of it was sent, so that waiting would be in vain.
@@ -252,6 +274,11 @@ impl Subscription {
             None => starting(created_s, self.index),
         }
     }
+}
+
+/// The subscription ends; its client begins another one where this one ended.
+fn no_memory() -> ApiError {
+    ApiError::internal(Some("No memory is left for events that clients have not read yet.".to_owned()))
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiter::JsonValue;
+use pinmill_http::without_bom;
 
 use super::{MAX_DEPTH, ParseError, Value};
 
 /// Reads a body. Text stays text: which of it is base64 is for the types of the operation to say.
 pub(crate) fn parse(body: &[u8]) -> Result<Value<'_>, ParseError> {
-    let parsed = JsonValue::parse(body, false).map_err(|error| ParseError(error.to_string()))?;
+    let parsed = JsonValue::parse(without_bom(body), false).map_err(|error| ParseError(error.to_string()))?;
     convert(parsed, 0)
 }
 
@@ -156,7 +157,9 @@ mod tests {
     fn what_is_no_json_is_refused() {
         let deep = "[".repeat(100_000);
         let nested = format!("{}1{}", "[".repeat(60), "]".repeat(60));
-        for body in ["", "{", "nul", "{\"a\":NaN}", "{} x", "\"\\ud800\"", "\u{feff}{}", &deep, &nested] {
+        for body in
+            ["", "{", "nul", "{\"a\":NaN}", "{} x", "\"\\ud800\"", "\u{feff}\u{feff}{}", &deep, &nested]
+        {
             parse(body.as_bytes()).unwrap_err();
         }
         parse(b"\"\xff\"").unwrap_err();

@@ -17,6 +17,7 @@ mod durable;
 mod facade;
 mod limits;
 mod mounted;
+mod pressure;
 mod protocol;
 mod records;
 mod reshard;
