@@ -9,7 +9,7 @@ use pinmill_flow::{SourceKind, StepLimit, StreamConfig, StreamSource, Streamer};
 use pinmill_kinesis::{
     Credentials, Kinesis, KinesisConfig, LOG_BATCH_BYTES, LOG_PARTITIONS, LOG_RECORD_BYTES, Secret, ShardsLog,
 };
-use pinmill_lake::Lake;
+use pinmill_lake::LateLake;
 use pinmill_log::{Log, LogConfig};
 
 use crate::context::{Context, is_there};
@@ -81,7 +81,7 @@ impl Context {
         &self,
         streams: &Streams,
         topics: Option<Arc<dyn EventLog>>,
-        lake: &Lake,
+        lake: impl Into<LateLake>,
     ) -> Result<Streamer, Failure> {
         let stream = &self.settings.stream;
         let mut sources = Vec::new();
