@@ -9,7 +9,7 @@ use pinmill_broker::EmbeddedLog;
 use pinmill_emulate::SourceSpec;
 use pinmill_engine::{EmbeddedEngine, Engine, EngineConfig};
 use pinmill_gateway::{GatewayConfig, Limits, Memory};
-use pinmill_lake::Lake;
+use pinmill_lake::{Lake, LateLake};
 use pinmill_log::{Durability, Log, LogConfig};
 use pinmill_pipeline::Pipeline;
 use tokio::runtime::Runtime;
@@ -197,6 +197,11 @@ impl Context {
             Lake::open(&location)
         };
         open().map_err(|error| self.unusable_lake(error))
+    }
+
+    /// The lake of a server, which starts also while the lake is out of reach.
+    pub(crate) fn late_lake(&self) -> Result<LateLake, Failure> {
+        LateLake::at(&self.lake_location()?).map_err(|error| self.unusable_lake(error))
     }
 
     fn unusable_lake(&self, error: pinmill_lake::Error) -> Failure {

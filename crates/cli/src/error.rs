@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use pinmill_lake::words;
+
 /// An expected failure: something the user asked for did not hold.
 pub(crate) const EXPECTED: u8 = 1;
 /// Wrong usage, or a defect of ours.
@@ -49,10 +51,10 @@ impl Failure {
 
     /// An error with its causes, one after another.
     pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut message = error.to_string();
+        let mut message = words(error);
         let mut source = error.source();
         while let Some(cause) = source {
-            let text = cause.to_string();
+            let text = words(cause);
             if !message.contains(&text) {
                 message.push_str("\n  caused by: ");
                 message.push_str(&text);

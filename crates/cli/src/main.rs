@@ -4,14 +4,16 @@ mod args;
 mod commands;
 mod context;
 mod crash;
+mod drain;
 mod error;
 mod memory;
+mod parts;
 mod render;
 mod settings;
+mod stderr;
 mod strays;
 mod streams;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,8 +24,13 @@ use crate::error::Failure;
 
 fn main() -> ExitCode {
     memory::settle();
-    let cli = Cli::parse();
-    say_words_on_stderr(&cli);
+    let _flush = stderr::FlushAtEnd;
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return explain(&refused),
+    };
+    init_logging(&cli);
+    log_panics();
     crash::arm();
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,20 +64,34 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// Prints what clap says: help on stdout, what is wrong with the arguments on stderr.
+fn explain(refused: &clap::Error) -> ExitCode {
+    if refused.use_stderr() {
+        let text = refused.render();
+        let text = if may_colour() { text.ansi().to_string() } else { text.to_string() };
+        stderr::say(text.as_bytes());
+    } else {
+        // A reader of the help that has gone has read enough.
+        let _ = refused.print();
+    }
+    ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(error::INTERNAL))
+}
+
 /// Prints a failure on stderr: what, why, and what to do.
 fn tell(failure: &Failure) {
     if failure.silent {
         return;
     }
-    let mut stderr = std::io::stderr().lock();
-    // Nothing is left to tell anybody when stderr itself is gone.
-    let _ = writeln!(stderr, "error: {}", failure.message);
-    for hint in &failure.hints {
-        let _ = writeln!(stderr, "  hint: {hint}");
-    }
+    let hints: String = failure.hints.iter().map(|hint| format!("  hint: {hint}\n")).collect();
+    stderr::say(format!("error: {}\n{hints}", failure.message).as_bytes());
 }
 
-fn say_words_on_stderr(cli: &Cli) {
+fn may_colour() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Sends what the program logs to stderr.
+fn init_logging(cli: &Cli) {
     use tracing_subscriber::EnvFilter;
     let level = match i16::from(cli.global.verbose) - i16::from(cli.global.quiet) {
         ..=-2 => "error",
@@ -80,15 +101,30 @@ fn say_words_on_stderr(cli: &Cli) {
         _ => "debug,pinmill=trace",
     };
     let filter = std::env::var("PINMILL_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
-    let colours =
-        std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    let words = tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(level)))
-        .with_writer(std::io::stderr)
+        .with_writer(|| stderr::Stderr)
+        // It would print its own errors on stderr, and panic where that fails.
+        .log_internal_errors(false)
         .with_target(false)
-        .with_ansi(colours);
+        .with_ansi(may_colour());
     match cli.global.log_format {
-        LogFormat::Text => words.compact().init(),
-        LogFormat::Json => words.json().init(),
+        LogFormat::Text => log.compact().init(),
+        LogFormat::Json => log.json().init(),
     }
+}
+
+/// Logs panics like any other error. The standard hook would wait for a stderr that nobody reads.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let why = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(thread, place, "panicked, which is a defect in pinmill: {why}");
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            stderr::say(format!("{trace}").as_bytes());
+        }
+    }));
 }

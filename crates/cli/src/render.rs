@@ -104,12 +104,14 @@ impl Rows {
 
     fn table(&self, preset: &str) -> Table {
         let mut table = Table::new();
-        table.load_preset(preset).set_header(&self.columns);
-        if preset != presets::ASCII_MARKDOWN {
+        let markdown = preset == presets::ASCII_MARKDOWN;
+        let shown = |text: String| if markdown { in_markdown(&text) } else { text };
+        table.load_preset(preset).set_header(self.columns.iter().cloned().map(shown));
+        if !markdown {
             table.set_content_arrangement(arrangement(table.width()));
         }
         for row in &self.rows {
-            table.add_row(row.iter().map(plain));
+            table.add_row(row.iter().map(plain).map(shown));
         }
         for (index, column) in table.column_iter_mut().enumerate() {
             if self.rows.iter().any(|row| row.get(index).is_some_and(Value::is_number)) {
@@ -187,8 +189,9 @@ pub(crate) fn words_beside_rows(
     if format == Format::Table {
         return words(out);
     }
-    // Nothing is left to tell anybody when stderr itself is gone.
-    let _ = words(&mut std::io::stderr().lock());
+    let mut text = Vec::new();
+    words(&mut text)?;
+    crate::stderr::say(&text);
     Ok(())
 }
 
@@ -199,6 +202,21 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// A text as a cell of a Markdown table: what would end the cell, the row or the text itself is escaped.
+fn in_markdown(text: &str) -> String {
+    let mut cell = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' | '|' | '<' => cell.extend(['\\', character]),
+            '\r' if characters.peek() == Some(&'\n') => {}
+            '\r' | '\n' => cell.push_str("<br>"),
+            other => cell.push(other),
+        }
+    }
+    cell
 }
 
 /// One cell of a column as JSON. Types JSON has no form for are their SQL text.
@@ -369,6 +387,19 @@ mod tests {
         let narrow = |width| format!("{:?}", arrangement(width));
         assert_eq!(narrow(Some(0)), "Disabled");
         assert_eq!((narrow(Some(80)), narrow(None)), ("Dynamic".to_owned(), "Dynamic".to_owned()));
+    }
+
+    #[test]
+    fn a_cell_of_markdown_stays_one_cell_whatever_is_in_it() {
+        let mut rows = Rows::new(&["a|b"]);
+        rows.rows.push(vec![json!("x|y\r\nz\n\\|<b>")]);
+        let mut out = Vec::new();
+        rows.write(&mut out, Format::Markdown).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].contains(r"| a\|b "), "{text}");
+        assert!(lines[2].contains(r"| x\|y<br>z<br>\\\|\<b> |"), "{text}");
     }
 
     #[test]

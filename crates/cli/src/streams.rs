@@ -9,8 +9,8 @@ use pinmill_flow::{SourceKind, StepLimit, StreamConfig, StreamSource, Streamer, 
 use pinmill_kinesis::{
     Credentials, Kinesis, KinesisConfig, LOG_BATCH_BYTES, LOG_PARTITIONS, LOG_RECORD_BYTES, Secret, ShardsLog,
 };
-use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, ArchiveConfig};
+use pinmill_lake::{Lake, LateLake};
 use pinmill_log::LogConfig;
 use pinmill_pipeline::Pipeline;
 
@@ -103,7 +103,7 @@ impl Context {
         &self,
         streams: &Streams,
         topics: Option<Arc<dyn EventLog>>,
-        lake: &Lake,
+        lake: impl Into<LateLake>,
     ) -> Result<Streamer, Failure> {
         let stream = &self.settings.stream;
         let mut sources = Vec::new();

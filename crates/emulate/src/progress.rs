@@ -1,52 +1,59 @@
-//! How a run goes, said on stderr: a bar on a terminal, else a line every 10 s.
+//! How a run goes, on stderr: a bar on a terminal, else a line every 10 s.
+//!
+//! A thread of its own writes it: a terminal that stands still, or a pipe that nobody reads, holds up nothing else.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use crate::summary::Counters;
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const BAR_EVERY: Duration = Duration::from_millis(200);
+/// How long the end of a run waits for the bar to be taken away.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// A task that tells how it goes.
+/// A thread that reports how it goes.
 pub(crate) struct Reporter {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+    /// Dropped to end it.
+    running: SyncSender<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Reporter {
     /// Takes the bar away.
     pub(crate) async fn finish(self) {
-        self.stop.cancel();
-        // a reporter that failed has nothing more to say
-        let _ = self.task.await;
+        drop(self.running);
+        // A stderr that does not take the last of it is not waited for any longer.
+        let _ = tokio::time::timeout(LAST_WAIT, self.ended).await;
     }
 }
 
-/// Starts to tell; `events` is how many there will be, when that is known.
+/// Starts to report; `events` is how many there will be, when that is known.
 pub(crate) fn start(counters: Arc<Counters>, events: Option<u64>) -> Reporter {
-    let stop = CancellationToken::new();
-    let terminal = std::io::stderr().is_terminal();
-    let task = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if terminal {
-                draw_bar(&counters, events, &stop).await;
-            } else {
-                write_lines(&counters, events, &stop).await;
-            }
+    let (running, stop) = sync_channel(0);
+    let (end, ended) = oneshot::channel();
+    let report = move || {
+        if std::io::stderr().is_terminal() {
+            draw_bar(&counters, events, &stop);
+        } else {
+            write_lines(&counters, events, &stop);
         }
-    });
-    Reporter { stop, task }
+        // The run may have ended without waiting.
+        let _ = end.send(());
+    };
+    // Where no thread can be started there is no report, and the run goes on.
+    let _ = thread::Builder::new().name("progress".to_owned()).spawn(report);
+    Reporter { running, ended }
 }
 
-async fn draw_bar(counters: &Counters, events: Option<u64>, stop: &CancellationToken) {
+fn draw_bar(counters: &Counters, events: Option<u64>, stop: &Receiver<()>) {
     let bar = events.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
     let template = match events {
         Some(_) => "{wide_bar} {pos}/{len} events, {per_sec}, {eta} left{msg}",
@@ -56,7 +63,7 @@ async fn draw_bar(counters: &Counters, events: Option<u64>, stop: &CancellationT
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    while !ended(stop, BAR_EVERY).await {
+    while !ended(stop, BAR_EVERY) {
         bar.set_position(counters.events.load(Relaxed));
         let retried = counters.retried.load(Relaxed);
         if retried > 0 {
@@ -67,12 +74,12 @@ async fn draw_bar(counters: &Counters, events: Option<u64>, stop: &CancellationT
     bar.finish_and_clear();
 }
 
-async fn write_lines(counters: &Counters, events: Option<u64>, stop: &CancellationToken) {
+fn write_lines(counters: &Counters, events: Option<u64>, stop: &Receiver<()>) {
     let start = Instant::now();
-    while !ended(stop, LINE_EVERY).await {
-        let line = line(counters, events, start.elapsed());
-        // nobody is left to be told that nobody reads stderr
-        let _ = writeln!(std::io::stderr(), "{line}");
+    while !ended(stop, LINE_EVERY) {
+        let line = format!("{}\n", line(counters, events, start.elapsed()));
+        // A report that nobody reads changes nothing.
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
 
@@ -87,8 +94,8 @@ fn line(counters: &Counters, events: Option<u64>, elapsed: Duration) -> String {
     )
 }
 
-async fn ended(stop: &CancellationToken, wait: Duration) -> bool {
-    tokio::time::timeout(wait, stop.cancelled()).await.is_ok()
+fn ended(stop: &Receiver<()>, wait: Duration) -> bool {
+    stop.recv_timeout(wait) != Err(RecvTimeoutError::Timeout)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What can stop a flow.
 
+use pinmill_lake::words;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -92,6 +94,9 @@ pub enum Error {
     /// Something that can only be a mistake in pinmill itself.
     #[error("{0}; this is a mistake in pinmill, nothing was committed")]
     Internal(String),
+    /// A part of the process died of a defect of its own.
+    #[error("panicked: {0}; this is a mistake in pinmill, what was not committed is read again")]
+    Panicked(String),
     /// A crash point was told to fail.
     #[error("crash point {0}")]
     CrashPoint(&'static str),
@@ -100,16 +105,42 @@ pub enum Error {
 impl Error {
     /// The error and its causes on one line, each said once: many errors leave it to their cause to say why.
     pub(crate) fn chain(&self) -> String {
-        let mut said = self.to_string();
+        let mut said = words(self);
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            let words = error.to_string();
-            if !said.contains(&words) {
-                said = format!("{said}: {words}");
+            let cause_says = words(error);
+            if !said.contains(&cause_says) {
+                said = format!("{said}: {cause_says}");
             }
             cause = error.source();
         }
         said
+    }
+
+    /// True where another attempt at the same work would only repeat the error, or would be wrong: a rule says stop, or
+    /// somebody else is at work on the same place. Everything else may pass.
+    pub(crate) fn is_final(&self) -> bool {
+        use pinmill_lake::Error as Lake;
+        match self {
+            Self::Lake(error) => matches!(
+                error,
+                Lake::Fenced { .. }
+                    | Lake::Generation { .. }
+                    | Lake::ArchiveConflict { .. }
+                    | Lake::Schema { .. }
+            ),
+            Self::Stopped { .. }
+            | Self::LogShrank { .. }
+            | Self::OtherSource { .. }
+            | Self::Unknown { .. }
+            | Self::CrashPoint(_) => true,
+            Self::Log { .. }
+            | Self::Topics(_)
+            | Self::Engine(_)
+            | Self::NoStatistics { .. }
+            | Self::Internal(_)
+            | Self::Panicked(_) => false,
+        }
     }
 
     /// What a person can do about it, where there is something.

@@ -7,10 +7,12 @@
 //!
 //! - [`Archiver`] moves records from an event log into archive objects.
 //! - [`clean`] cleans new objects into Delta tables and quarantine.
+//! - [`Runner`] does one after another what the batch half does, once or by the clock.
 //! - [`Streamer`] cleans records of streams into Delta tables and quarantine, a commit a second.
 //! - [`answer`] asks the pipeline's questions over the tables, [`sql`] any other.
 //! - [`go_on_behind_readers`] keeps a log that lost records from giving their offsets again.
 //! - [`audit()`] compares what every stage holds.
+//! - [`Parts`] shows how each part of a process is, and how often it had to begin again.
 //! - [`quarantine`] lists, shows and replays what could not be cleaned.
 
 mod answer;
@@ -22,9 +24,11 @@ mod error;
 mod half;
 mod load;
 pub mod quarantine;
+mod runner;
 mod shrunk;
 mod status;
 pub mod stream;
+mod supervise;
 
 pub use answer::{
     AnswerFailure, AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql,
@@ -36,9 +40,11 @@ pub use crash::CRASH_POINTS;
 pub use error::{Error, Result};
 pub use half::Half;
 pub use load::StepLimit;
+pub use runner::{RunReport, Runner};
 pub use shrunk::{LogGap, go_on_behind_readers};
 pub use status::{TableStatus, TopicStatus, status, topics};
 pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
+pub use supervise::{Backoff, Part, PartState, PartStatus, Parts};
 
 /// A name for a run: the time in UTC, and something random, so that names sort and never meet.
 fn run_id() -> String {

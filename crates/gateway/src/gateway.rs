@@ -23,6 +23,7 @@ use crate::cors::{self, Page, TARGET};
 use crate::error::{ApiError, Result};
 use crate::metrics::{Metrics, Route, SharedRecorder};
 use crate::path;
+use crate::ready::Readiness;
 use crate::routes::{self, App};
 use crate::server::{Drained, Server};
 
@@ -36,6 +37,7 @@ pub struct Gateway {
     more: Router,
     native: Option<Router>,
     others: Vec<Arc<dyn EventLog>>,
+    readiness: Option<Arc<dyn Readiness>>,
 }
 
 /// A place that is listened on, for a gateway whose log is not open yet: who takes the place first has made nothing where
@@ -51,7 +53,8 @@ impl Listening {
     /// The gateway here, for records to put into `log`.
     pub fn over(self, log: Arc<dyn EventLog>) -> Gateway {
         let Self { server, config, metrics } = self;
-        Gateway { server, config, log, metrics, more: Router::new(), native: None, others: Vec::new() }
+        let (more, others) = (Router::new(), Vec::new());
+        Gateway { server, config, log, metrics, more, native: None, others, readiness: None }
     }
 }
 
@@ -121,6 +124,13 @@ impl Gateway {
         self
     }
 
+    /// Shows the other parts of the process too, when `/readyz` is asked.
+    #[must_use]
+    pub fn with_parts(mut self, parts: Arc<dyn Readiness>) -> Self {
+        self.readiness = Some(parts);
+        self
+    }
+
     /// A recorder for the counters of the rest of the process, which `/metrics` then tells with the gateway's own.
     pub fn recorder(&self) -> impl metrics::Recorder + Send + Sync + use<> {
         SharedRecorder::new(Arc::clone(&self.metrics))
@@ -141,7 +151,14 @@ impl Gateway {
     }
 
     fn front(self, stop: &CancellationToken) -> (Server, Front) {
-        let app = App::new(self.log, self.others, &self.config, Arc::clone(&self.metrics), stop.clone());
+        let app = App::new(
+            self.log,
+            self.others,
+            self.readiness,
+            &self.config,
+            Arc::clone(&self.metrics),
+            stop.clone(),
+        );
         let shared = Shared {
             router: routes::router(Arc::new(app)).merge(counted(self.more, &self.metrics)),
             native: self.native,

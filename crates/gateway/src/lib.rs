@@ -22,7 +22,7 @@
 //! | `GET /topics`, `/topics/{topic}`, `/topics/{topic}/partitions`, `…/{partition}`, `…/{partition}/offsets`, `/brokers` | describe |
 //! | `GET /`, `POST /` | `{}` |
 //! | `GET /healthz` | 200 while the process answers |
-//! | `GET /readyz` | 200 while records are taken, else 503 with the reason |
+//! | `GET /readyz` | 200 while records are taken and every other part of the process works, else 503; lists the parts and why. `?part=NAME` asks for one |
 //! | `GET /metrics` | Prometheus text |
 //!
 //! One segment, a stage, may stand before every route but the root (`/dev/topics/x`), and slashes after it; several slashes
@@ -66,6 +66,7 @@ mod metrics;
 mod partition;
 mod path;
 mod produce;
+mod ready;
 mod routes;
 mod server;
 mod store;
@@ -78,4 +79,5 @@ pub use config::{Cors, GatewayConfig, Limits, MAX_JSON_DEPTH};
 pub use error::{Error, Result};
 pub use gateway::{Gateway, Listening};
 pub use pinmill_http::Memory;
+pub use ready::{PartReport, Readiness};
 pub use server::{Drained, Server};

@@ -6,21 +6,22 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
 use axum::routing::get;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Body as _;
-use pinmill_broker::{EventLog, Health, PartitionDescription};
+use pinmill_broker::{EventLog, PartitionDescription};
 use pinmill_http::{BodyReader, Received};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{GatewayConfig, Limits};
 use crate::error::ApiError;
 use crate::media::Embedded;
 use crate::metrics::{Metrics, Route};
+use crate::ready::{self, Readiness};
 use crate::topics::Topics;
 use crate::{media, produce, store};
 
@@ -39,12 +40,15 @@ pub(crate) struct App {
     metrics: Arc<Metrics>,
     /// Cancelled when the gateway is told to stop; from then on it is not ready.
     stop: CancellationToken,
+    /// Who knows how the other parts of the process are.
+    readiness: Option<Arc<dyn Readiness>>,
 }
 
 impl App {
     pub(crate) fn new(
         log: Arc<dyn EventLog>,
         others: Vec<Arc<dyn EventLog>>,
+        readiness: Option<Arc<dyn Readiness>>,
         config: &GatewayConfig,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
@@ -63,6 +67,7 @@ impl App {
             log,
             metrics,
             stop,
+            readiness,
         }
     }
 
@@ -124,19 +129,27 @@ async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
     app.answered(Route::Healthz, Ok(respond(media::JSON, r#"{"status":"ok"}"#)))
 }
 
-async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
-    let refusal = |log: &Arc<dyn EventLog>| match log.health() {
-        Health::Writable => None,
-        Health::ReadOnly { reason } => Some(format!("the log refuses writes for now: {reason}")),
-        Health::Poisoned { reason } => Some(format!("the log refuses writes until a restart: {reason}")),
+/// Which part `/readyz` is asked about.
+#[derive(Deserialize)]
+struct Asked {
+    part: Option<String>,
+}
+
+async fn readyz(State(app): State<Arc<App>>, asked: Result<Query<Asked>, QueryRejection>) -> Response<Body> {
+    let answer = match asked {
+        Ok(Query(Asked { part })) => {
+            let mut parts = vec![ready::gateway(&app.logs, app.stop.is_cancelled())];
+            parts.extend(app.readiness.iter().flat_map(|readiness| readiness.parts()));
+            let instance = app.readiness.as_ref().map(|readiness| readiness.instance());
+            let names: Vec<String> = parts.iter().map(|part| part.part.clone()).collect();
+            ready::answer(parts, part.as_deref(), instance).ok_or_else(|| {
+                let known = names.join(", ");
+                ApiError::plain(StatusCode::NOT_FOUND, format!("no such part; this process has: {known}"))
+            })
+        }
+        Err(rejection) => Err(ApiError::bad_request(rejection.body_text())),
     };
-    let ready = match app.logs.iter().find_map(refusal) {
-        _ if app.stop.is_cancelled() => Err("the gateway is stopping".to_owned()),
-        None => Ok(respond(media::JSON, r#"{"status":"ready"}"#)),
-        Some(reason) => Err(reason),
-    };
-    let not_ready = |reason| ApiError::plain(StatusCode::SERVICE_UNAVAILABLE, reason);
-    app.answered(Route::Readyz, ready.map_err(not_ready))
+    app.answered(Route::Readyz, answer)
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {

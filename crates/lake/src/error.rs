@@ -96,6 +96,16 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A commit of the table's log is there in part only.
+    #[error("table {table}: commit {version} (_delta_log/{version:020}.json) is not whole: {reason}")]
+    TornCommit {
+        /// The table.
+        table: String,
+        /// The version.
+        version: u64,
+        /// What is missing.
+        reason: String,
+    },
     /// Another writer moved the position of a partition: this one must stop.
     #[error("table {table}: another writer is at work on {topic}/{partition}: {reason}")]
     Fenced {
@@ -153,6 +163,15 @@ pub enum Error {
     },
 }
 
+/// What an error itself says, without the backtrace that Delta's kernel puts behind it where RUST_BACKTRACE is set.
+pub fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(backtrace) = text.find("\n   0: ") {
+        text.truncate(backtrace);
+    }
+    text
+}
+
 impl Error {
     /// What a person can do about it, where there is something.
     pub fn hint(&self) -> Option<&'static str> {
@@ -169,6 +188,10 @@ impl Error {
             ),
             Self::Schema { .. } => Some(
                 "columns can be added; to change or remove one, clean into another table or remove this one",
+            ),
+            Self::TornCommit { .. } => Some(
+                "bring the file back from a backup; where it is the table's newest commit, it may be moved away instead: \
+                 what it was to cover is loaded again",
             ),
             Self::Contention { .. } => Some("many writers share the table; commit less often"),
             _ => None,
@@ -187,5 +210,23 @@ impl Error {
 
     pub(crate) fn task(doing: &'static str, error: &tokio::task::JoinError) -> Self {
         Self::Task { doing, reason: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str);
+
+    #[test]
+    fn a_backtrace_is_not_part_of_what_an_error_says() {
+        assert_eq!(
+            words(&Said("no\nsuch file\n   0: kernel::read\n             at ./x.rs:1")),
+            "no\nsuch file"
+        );
+        assert_eq!(words(&Said("plain")), "plain");
     }
 }

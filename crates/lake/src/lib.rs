@@ -1,6 +1,6 @@
 //! Object storage: the raw archive, the Delta tables, and the quarantine beside them.
 //!
-//! - [`Lake`] is a place: a directory or an object store URL.
+//! - [`Lake`] is a place: a directory or an object store URL. [`LateLake`] is one that need not be there yet.
 //! - [`archive`] keeps what was received, exactly, in the layout of the Confluent S3 sink.
 //! - [`table`] keeps clean rows in Delta tables, each record once.
 //! - [`quarantine`] keeps what could not be cleaned, with its reason and its raw bytes.
@@ -12,11 +12,15 @@
 pub mod archive;
 mod durable;
 mod error;
+#[cfg(feature = "failpoints")]
+pub mod faults;
+mod late;
 pub mod quarantine;
 mod store;
 mod sum;
 pub mod table;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, words};
+pub use late::LateLake;
 pub use store::{Lake, LakeOptions};
 pub use sum::{RangeSum, record_hash};

@@ -82,6 +82,10 @@ impl Lake {
             true => Arc::new(DurableLocal::new()),
             false => Arc::new(LocalFileSystem::new()),
         };
+        #[cfg(feature = "failpoints")]
+        if let Some(faulty) = crate::faults::from_environment(Arc::clone(&store)) {
+            return Self::on(faulty, &url);
+        }
         Ok(Self { direct: true, ..Self::on(store, &url)? })
     }
 
@@ -119,6 +123,17 @@ impl Lake {
              `{misread}`; use a folder with another name"
         );
         Err(Error::Location { location: whole.display().to_string(), reason })
+    }
+
+    /// Refuses a location at which this build can have no lake, whatever is there. Looks at the name alone.
+    ///
+    /// # Errors
+    /// [`Error::Location`].
+    pub fn check_location(location: &str) -> Result<()> {
+        if local_dir(location)?.is_none() {
+            return Err(not_compiled_in(location));
+        }
+        Self::check_tables_at(location)
     }
 
     /// The lake as a URL that ends in `/`.

@@ -2,23 +2,26 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pinmill_broker::{EmbeddedLog, EventLog};
-use pinmill_flow::{AnswerOptions, ArchiveConfig, Archiver, CleanOptions, Half, answer, clean};
+use pinmill_flow::{ArchiveConfig, ArchiveReport, Archiver, CleanOptions, CleanReport, Half, Parts, Runner};
 use pinmill_gateway::Gateway;
-use pinmill_lake::Lake;
+use pinmill_lake::LateLake;
 use pinmill_lake::archive::Compression;
 use pinmill_pipeline::Pipeline;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Context;
+use crate::drain::Drain;
 use crate::error::{CONFIG, Failure, INTERRUPTED, OrFail};
+use crate::parts::{Announced, Shown};
 use crate::settings::{self, Span};
-use crate::strays;
-use crate::streams::{Streams, close};
+use crate::streams::Streams;
+use crate::{stderr, strays};
 
-/// Serves until SIGTERM or ctrl-c; then open requests are finished, the rest is archived, and the process ends.
+/// Serves until SIGTERM or ctrl-c; then open requests are finished, what is left is archived and committed as far as the
+/// drain time-out allows, and the process ends.
 pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     let pipeline = context.pipeline()?;
     context.engine()?.validate(&pipeline).await.into_result().or_fail()?;
@@ -26,16 +29,20 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     // First of all that a folder is made for: where the port is taken, nothing is left behind.
     let listening = front.run(Gateway::listen(context.gateway(context.listen()?))).await?;
     let listening = listening.map_err(|error| not_bound(&error))?;
-    let lake = context.lake()?;
+    // Posts are taken also while the lake is out of reach: it is opened by those who need it.
+    let lake = context.late_lake()?;
     let log = context.log()?;
     let streams = context.streams().await?;
     let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(&log);
     context.go_on_behind_readers(&pipeline, &lake, (Some(topics), streams.as_ref())).await;
     let stop = CancellationToken::new();
     cancel_on_signal(&stop)?;
-    let mut gateway = listening.over(Arc::<EmbeddedLog>::clone(&log));
+    let parts = Parts::default();
+    let shown = Arc::new(Shown::new(&parts));
+    let mut gateway = listening.over(Arc::<EmbeddedLog>::clone(&log)).with_parts(Arc::<Shown>::clone(&shown));
     // What the halves count is told by the gateway's /metrics.
     metrics::set_global_recorder(gateway.recorder()).or_fail()?;
+    stderr::publish_dropped();
     if let Some(Streams { kinesis, log }) = &streams {
         gateway = gateway.with_routes(kinesis.facade_router()).with_native(kinesis.native_router());
         gateway = gateway.with_log(Arc::<EmbeddedLog>::clone(log));
@@ -46,6 +53,15 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         });
     }
     let address = gateway.local_addr();
+    let _announced = Announced::at(&context.data(), address, &shown);
+    let mut logs = vec![(Half::Batch, Arc::<EmbeddedLog>::clone(&log) as Arc<dyn EventLog>)];
+    if let Some(Streams { kinesis, .. }) = &streams {
+        logs.push((Half::Stream, Arc::new(kinesis.shards_log())));
+    }
+    tokio::spawn(strays::tell(pipeline.clone(), logs, stop.clone()));
+
+    let drain = Drain::after(&stop, context.settings.gateway.drain_timeout.0);
+    let loops = Loops::start(context, pipeline, &lake, (&log, streams.as_ref()), &parts, (&stop, &drain))?;
     {
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "http://{address}")?;
@@ -56,71 +72,93 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         context.data().display(),
         context.settings.durability
     );
-
-    let mut logs = vec![(Half::Batch, Arc::<EmbeddedLog>::clone(&log) as Arc<dyn EventLog>)];
-    if let Some(Streams { kinesis, .. }) = &streams {
-        logs.push((Half::Stream, Arc::new(kinesis.shards_log())));
-    }
-    tokio::spawn(strays::tell(pipeline.clone(), logs, stop.clone()));
-
-    // Archiver and streamer outlive the gateway, so that what the last requests brought is archived and loaded too.
-    let archiver = Arc::new(Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, archive_config(context)));
-    let gateway_gone = CancellationToken::new();
-    let archiving = tokio::spawn({
-        let (archiver, gone) = (Arc::clone(&archiver), gateway_gone.clone());
-        async move { archiver.run(gone).await }
-    });
-    let streaming = match &streams {
-        Some(streams) => {
-            let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(&log);
-            let streamer = context.streamer(streams, Some(topics), &lake)?;
-            let gone = gateway_gone.clone();
-            Some(tokio::spawn(async move { streamer.run(gone).await }))
-        }
-        None => None,
-    };
-    let batch = match context.settings.batch_every.0 {
-        Some(Span(every)) => {
-            let half = Batch {
-                pipeline,
-                lake,
-                archiver,
-                engine: context.engine()?,
-                options: clean_options(context),
-            };
-            Some((every, half))
-        }
-        None => None,
-    };
-
-    let batches = async {
-        if let Some((every, half)) = batch {
-            half.every(every, stop.clone()).await;
-        }
-    };
-    let (drained, ()) = futures::join!(front.run(gateway.serve(stop.clone())), batches);
-    let drained = drained?;
-    if drained.cut > 0 {
-        tracing::warn!("{} connections were cut: they did not end in time", drained.cut);
-    }
-    gateway_gone.cancel();
-    // Both halves are drained and both logs closed, whatever became of the other.
-    let archived = archiving.await.or_fail();
-    let streamed = match streaming {
-        Some(streaming) => Some(streaming.await.or_fail()),
-        None => None,
-    };
-    let closed = close(&log).await;
-    if let Some(Streams { log, .. }) = &streams {
-        close(log).await?;
+    let served = front.run(gateway.serve(stop.clone())).await;
+    // Where the gateway has ended by itself, so does the process.
+    stop.cancel();
+    drain.requests_done();
+    let ended = loops.end(&drain).await;
+    let cut_short = drain.cut_short(&parts);
+    let closed = drain.close(&log, streams.as_ref()).await;
+    let cut = served?.cut;
+    if cut > 0 {
+        tracing::warn!("{cut} connections were cut: they did not end in time");
     }
     closed?;
-    let archived = archived??;
-    tracing::info!("stopped; {} records archived in {} objects", archived.records, archived.objects);
-    if let Some(streamed) = streamed.transpose()?.transpose()? {
-        tracing::info!("{} records of streams loaded", streamed.records());
+    if let (Err(_), Err(also)) = (&ended, &cut_short) {
+        tracing::warn!("{}", also.message);
     }
-    Ok(())
+    ended.and(cut_short)
+}
+
+/// What runs beside the gateway.
+struct Loops {
+    archiving: AbortOnDropHandle<pinmill_flow::Result<ArchiveReport>>,
+    streaming: Option<AbortOnDropHandle<pinmill_flow::Result<CleanReport>>>,
+    batches: Option<AbortOnDropHandle<pinmill_flow::Result<()>>>,
+}
+
+impl Loops {
+    /// Archiver and streamer outlive the gateway, so that what the last requests brought is archived and loaded too.
+    fn start(
+        context: &Context,
+        pipeline: Pipeline,
+        lake: &LateLake,
+        (log, streams): (&Arc<EmbeddedLog>, Option<&Streams>),
+        parts: &Parts,
+        (stop, drain): (&CancellationToken, &Drain),
+    ) -> Result<Self, Failure> {
+        let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(log);
+        let archiver = Archiver::new(Arc::clone(&topics), lake.clone(), archive_config(context));
+        let archiver = Arc::new(archiver.with_parts(parts));
+        let streamer = match streams {
+            Some(streams) => Some(context.streamer(streams, Some(topics), lake.clone())?.with_parts(parts)),
+            None => None,
+        };
+        let batches = match context.settings.batch_every.0 {
+            Some(Span(every)) => {
+                let (engine, archiver, options) =
+                    (context.engine()?, Arc::clone(&archiver), clean_options(context));
+                let runner = Runner::new(pipeline, engine, lake.clone(), archiver, options);
+                Some((Arc::new(runner.with_parts(parts)), every))
+            }
+            None => None,
+        };
+        let wind_up = drain.wind_up.clone();
+        let archiving = spawn({
+            let wind_up = wind_up.clone();
+            async move { archiver.supervised(wind_up).await }
+        });
+        let streaming = streamer.map(|streamer| spawn(async move { streamer.run(wind_up).await }));
+        let stop = stop.clone();
+        let batches = batches.map(|(runner, every)| spawn(async move { runner.every(every, stop).await }));
+        Ok(Self { archiving, streaming, batches })
+    }
+
+    /// Waits until each has done what is left, or until there is no time left.
+    ///
+    /// # Errors
+    /// The first one's error.
+    async fn end(self, drain: &Drain) -> Result<(), Failure> {
+        let Self { archiving, streaming, batches } = self;
+        let (archived, streamed, ran) = futures::join!(
+            drain.in_time(archiving),
+            drain.in_time_if_any(streaming),
+            drain.in_time_if_any(batches)
+        );
+        let (archived, streamed) = (archived?, streamed?);
+        ran?;
+        if let Some(archived) = archived {
+            tracing::info!("{} records archived in {} objects", archived.records, archived.objects);
+        }
+        if let Some(streamed) = streamed {
+            tracing::info!("{} records of streams loaded", streamed.records());
+        }
+        Ok(())
+    }
+}
+
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(task))
 }
 
 fn not_bound(error: &pinmill_gateway::Error) -> Failure {
@@ -136,66 +174,6 @@ fn not_bound(error: &pinmill_gateway::Error) -> Failure {
         ),
         pinmill_gateway::Error::Config { .. } => Failure { exit: CONFIG, ..Failure::chain(error) },
     }
-}
-
-/// The batch half by the clock.
-struct Batch {
-    pipeline: Pipeline,
-    lake: Lake,
-    archiver: Arc<Archiver>,
-    engine: Arc<dyn pinmill_engine::Engine>,
-    options: CleanOptions,
-}
-
-impl Batch {
-    /// One run every `every`, the first after that time; a run that fails is told and tried again at the next tick.
-    async fn every(self, every: Duration, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        ticks.tick().await;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            if let Err(failure) = self.once().await {
-                tell(&failure);
-            }
-        }
-    }
-
-    async fn once(&self) -> Result<(), Failure> {
-        // What cannot be archived of one topic must not keep what is in the archive from being cleaned.
-        if let Err(error) = self.archiver.run_once().await {
-            tell(&Failure::from(error));
-        }
-        // Nor must a dataset that cannot be cleaned keep answers about the others from being given.
-        let is_new = match clean(&self.pipeline, &*self.engine, &self.lake, &self.options).await {
-            Ok(mut report) => {
-                // They are told of once, and not in every round.
-                report.unclaimed.clear();
-                crate::commands::clean::tell(&report);
-                report.records() > 0
-            }
-            Err(error) => {
-                tell(&Failure::from(error));
-                true
-            }
-        };
-        if is_new {
-            let options = AnswerOptions::default();
-            let answered = answer(&self.pipeline, &*self.engine, &self.lake, &options).await?;
-            for failure in &answered.failures {
-                tracing::error!("an answer failed: {failure}");
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a run of the batch half could not do.
-fn tell(failure: &Failure) {
-    tracing::error!("the batch half failed: {}", failure.message);
 }
 
 /// How records become archive objects, from the settings.
@@ -240,6 +218,7 @@ pub(crate) fn cancel_on_signal(stop: &CancellationToken) -> Result<(), Failure> 
                 tracing::info!("stopping; once more ends the process at once");
                 stop.cancel();
             } else {
+                stderr::flush();
                 std::process::exit(i32::from(INTERRUPTED));
             }
         }

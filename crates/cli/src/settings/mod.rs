@@ -32,9 +32,11 @@ const OTHER_VARIABLES: &[&str] = &[
     "PINMILL_CRASH_AT",
     "PINMILL_LEFT_OUT",
     "PINMILL_LOG",
+    "PINMILL_PANIC_AT",
     "PINMILL_PYTHON",
     "PINMILL_SEED",
     "PINMILL_SHARED",
+    "PINMILL_STORE_FAULTS",
 ];
 
 /// A setting as `config show` lists it.

@@ -3,19 +3,9 @@
 use serde_json::json;
 
 use crate::data::user;
+use crate::metrics::metric;
 use crate::stream_load::{STREAM, put_users};
 use crate::world::{Client, World, await_some, block_on};
-
-/// The value of a metric with these labels.
-fn metric(url: &str, name: &str, labels: &[&str]) -> Option<f64> {
-    let text = block_on(async {
-        let answer = reqwest::Client::new().get(format!("{url}/metrics")).send().await.unwrap();
-        answer.text().await.unwrap()
-    });
-    let start = format!("{name}{{");
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(&start)?.split_once("} "));
-    lines.find(|(found, _)| labels.iter().all(|label| found.contains(label)))?.1.parse().ok()
-}
 
 #[test]
 fn nothing_but_bad_records_is_told_by_status_and_metrics_and_does_not_stop_or_spin_the_loader() {

@@ -15,7 +15,7 @@ use crate::world::{Client, PATIENCE, World, block_on};
 const TOPIC: &str = "load.user";
 
 /// A disk of 32 MiB in a folder, taken away with the value.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
@@ -24,7 +24,7 @@ impl Drop for SmallDisk {
 }
 
 /// `None` where the test may not mount one, and then this has said that it is left out.
-fn small_disk(dir: &Path) -> Option<SmallDisk> {
+pub(crate) fn small_disk(dir: &Path) -> Option<SmallDisk> {
     std::fs::create_dir_all(dir).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(dir).output();
     if mount.is_ok_and(|output| output.status.success()) {
@@ -40,12 +40,12 @@ impl SmallDisk {
     }
 
     /// Takes all the room that there is.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = File::create(self.ballast()).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         std::fs::remove_file(self.ballast()).unwrap();
     }
 }
@@ -135,7 +135,9 @@ fn a_server_whose_disk_is_full_refuses_posts_answers_reads_and_takes_posts_again
             assert_eq!((refused.status, refused.retry_after.as_deref()), (503, Some("1")), "{refused:?}");
             assert!(refused.text.contains("full"), "{refused:?}");
         }
-        assert_eq!(asking.get("/readyz").await.status, 503);
+        for path in ["/readyz", "/readyz?part=gateway"] {
+            assert_eq!(asking.get(path).await.status, 503, "{path}");
+        }
         for path in ["/healthz", "/topics", &format!("/topics/{TOPIC}")] {
             assert_eq!(asking.get(path).await.status, 200, "{path}");
         }

@@ -219,7 +219,13 @@ impl Server {
         self.stop_within(PATIENCE);
     }
 
-    /// The same for a server that must not take longer.
+    /// SIGTERM, and waits for the end. Gives the exit code.
+    pub(crate) fn stop_with_code(mut self) -> Option<i32> {
+        self.child.signal(Signal::TERM).unwrap();
+        await_end(&mut self.child, PATIENCE, "serve, after SIGTERM").code()
+    }
+
+    /// [`Server::stop`] for a server that must not take longer.
     pub(crate) fn stop_within(mut self, limit: Duration) {
         self.child.signal(Signal::TERM).unwrap();
         let status = await_end(&mut self.child, limit, "serve, after SIGTERM");

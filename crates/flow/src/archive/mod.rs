@@ -20,13 +20,16 @@ mod roll;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt;
+use futures::future::pending;
 use pinmill_broker::{EventLog, OffsetRange, ReadLimit, TopicDescription};
-use pinmill_lake::Lake;
+use pinmill_lake::LateLake;
 use pinmill_lake::archive::{Archive, Compression, ObjectBuilder, Put};
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use self::rest::Rests;
@@ -34,15 +37,14 @@ pub use self::roll::RollPolicy;
 use self::roll::{Now, Waiting, relieve};
 use crate::crash::crash_point;
 use crate::shrunk::behind_gap;
-use crate::{Error, Result};
+use crate::supervise::{Part, Parts, supervise};
+use crate::{Backoff, Error, Result};
 
 /// The name under which the archiver's positions stand in the log.
 pub const ARCHIVE_READER: &str = "archive";
 
 /// How much is read from one partition before the next one has its turn.
 const FETCH_BYTES: usize = 1 << 20;
-/// Longest pause after an error, of one partition or of the log as a whole.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How records become archive objects.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct ArchiveConfig {
     pub prefix: String,
     /// Most bytes gathered in memory over all partitions.
     pub max_buffered: usize,
+    /// Pauses after errors, of one partition or of the log as a whole.
+    pub retry: Backoff,
 }
 
 impl Default for ArchiveConfig {
@@ -70,6 +74,7 @@ impl Default for ArchiveConfig {
             compression: Compression::None,
             prefix: "topics".to_owned(),
             max_buffered: 256 << 20,
+            retry: Backoff::default(),
         }
     }
 }
@@ -106,11 +111,15 @@ impl ArchiveReport {
 #[derive(Debug)]
 pub struct Archiver {
     log: Arc<dyn EventLog>,
-    archive: Archive,
+    lake: LateLake,
+    archive: OnceCell<Archive>,
+    part: Part,
     config: ArchiveConfig,
     started: Instant,
     /// One at a time gathers and puts, so that [`Archiver::run_once`] may be called beside [`Archiver::run`].
     slots: Mutex<Slots>,
+    /// The latest [`Archiver::run_once`] could not archive everything.
+    flush_failed: AtomicBool,
 }
 
 type Slots = BTreeMap<(String, u32), Slot>;
@@ -130,13 +139,39 @@ struct Slot {
 
 impl Archiver {
     /// An archiver from `log` into the archive of `lake`. Nothing is read yet.
-    pub fn new(log: Arc<dyn EventLog>, lake: &Lake, config: ArchiveConfig) -> Self {
-        let layout = pinmill_lake::archive::ArchiveConfig {
-            topics_dir: config.prefix.clone(),
-            compression: config.compression,
+    pub fn new(log: Arc<dyn EventLog>, lake: impl Into<LateLake>, config: ArchiveConfig) -> Self {
+        let (lake, part) = (lake.into(), Part::unwatched("archive"));
+        let (archive, slots, flush_failed) = (OnceCell::new(), Mutex::default(), AtomicBool::new(false));
+        Self { log, lake, archive, part, config, started: Instant::now(), slots, flush_failed }
+    }
+
+    /// Shows how it is as the part `archive`.
+    #[must_use]
+    pub fn with_parts(self, parts: &Parts) -> Self {
+        Self { part: parts.add("archive"), ..self }
+    }
+
+    async fn archive(&self) -> Result<&Archive> {
+        let open = || async {
+            let layout = pinmill_lake::archive::ArchiveConfig {
+                topics_dir: self.config.prefix.clone(),
+                compression: self.config.compression,
+            };
+            Ok(Archive::new(&self.lake.open().await?, layout))
         };
-        let archive = Archive::new(lake, layout);
-        Self { log, archive, config, started: Instant::now(), slots: Mutex::default() }
+        self.archive.get_or_try_init(open).await
+    }
+
+    /// [`Archiver::run`], begun again after errors of the log or the lake as a whole, and after panics.
+    ///
+    /// # Errors
+    /// Those of the last round, after `stop`.
+    pub async fn supervised(self: &Arc<Self>, stop: CancellationToken) -> Result<ArchiveReport> {
+        let attempt = || {
+            let (archiver, stop) = (Arc::clone(self), stop.clone());
+            async move { archiver.run(stop).await }
+        };
+        supervise(&self.part, &stop, self.config.retry, |_| pending().boxed(), attempt).await
     }
 
     /// Archives everything that the log holds now, whatever the bounds say, and returns when it is durable.
@@ -144,6 +179,7 @@ impl Archiver {
     /// # Errors
     /// The first error; the other partitions are archived all the same.
     pub async fn run_once(&self) -> Result<ArchiveReport> {
+        self.archive().await?;
         let mut slots = self.slots.lock().await;
         let mut report = ArchiveReport::default();
         let mut failure = None;
@@ -152,10 +188,13 @@ impl Archiver {
             let flushed = self.flush(&mut slots, &topic, partition, &mut report).await;
             if let Err(error) = flushed {
                 slots.remove(&key);
-                tracing::error!(topic = key.0, partition, error = %error.chain(), "could not be archived");
+                let why = error.chain();
+                tracing::error!(topic = key.0, partition, error = %why, "archiving failed");
+                self.part.failed(&why);
                 failure.get_or_insert(error);
             }
         }
+        self.flush_failed.store(failure.is_some(), Ordering::Relaxed);
         failure.map_or(Ok(report), Err)
     }
 
@@ -164,30 +203,40 @@ impl Archiver {
     /// An error of one partition is told in the log and tried again later; the other partitions go on.
     ///
     /// # Errors
-    /// Those of the last round, after `stop`.
+    /// Those of the log or the lake as a whole, and those of the last round, after `stop`.
     pub async fn run(&self, stop: CancellationToken) -> Result<ArchiveReport> {
         let (mut report, mut rests) = (ArchiveReport::default(), Rests::default());
-        let mut pause = self.poll();
+        self.archive().await?;
+        // What an earlier attempt gathered before it ended is read again.
+        self.slots.lock().await.clear();
         while !stop.is_cancelled() {
-            match self.round(self.now(), &mut rests, &mut report).await {
-                Ok(true) => {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-                Ok(false) => pause = self.poll(),
-                Err(error) => {
-                    pause = (pause * 2).min(MAX_PAUSE);
-                    let what = format!("the topics cannot be listed, will be tried again in {pause:?}");
-                    tracing::error!(error = %error.chain(), "{what}");
-                }
+            let put_before = report.objects + report.adopted;
+            let more = self.round(self.now(), &mut rests, &mut report).await?;
+            let any_put = report.objects + report.adopted > put_before;
+            if rests.is_empty() && self.has_recovered(any_put).await {
+                self.part.works_on();
+            }
+            if more {
+                tokio::task::yield_now().await;
+                continue;
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(self.poll()) => {}
             }
         }
         report.join(self.run_once().await?);
         Ok(report)
+    }
+
+    /// Whether a flush that failed is made up for. That records can be read does not say that they can be put.
+    async fn has_recovered(&self, any_put: bool) -> bool {
+        if !self.flush_failed.load(Ordering::Relaxed) {
+            return true;
+        }
+        let recovered = any_put || self.slots.lock().await.values().all(|slot| slot.object.is_empty());
+        self.flush_failed.store(!recovered, Ordering::Relaxed);
+        recovered
     }
 
     /// Time between two looks at a log that had nothing new.
@@ -211,6 +260,9 @@ impl Archiver {
             let key = (topic.name.clone(), partition);
             if rests.holds(&key, self.started.elapsed()) {
                 continue;
+            }
+            if rests.begins_again(&key) {
+                self.part.begins_again();
             }
             let put_before = report.objects + report.adopted;
             match self.advance(&mut slots, &topic, partition, now, report).await {
@@ -247,10 +299,10 @@ impl Archiver {
     /// log has it.
     fn give_rest(&self, slots: &mut Slots, rests: &mut Rests, key: &(String, u32), error: &Error) {
         slots.remove(key);
-        let pause = rests.failed(key, self.started.elapsed(), self.poll());
-        let (topic, partition, hint) = (key.0.as_str(), key.1, error.hint());
-        let what = format!("could not be archived, will be tried again in {pause:?}");
-        tracing::error!(topic, partition, error = %error.chain(), hint, "{what}");
+        let pause = rests.failed(key, self.started.elapsed(), self.config.retry);
+        let (topic, partition, hint, why) = (key.0.as_str(), key.1, error.hint(), error.chain());
+        tracing::error!(topic, partition, error = %why, hint, "archiving failed, retrying in {pause:?}");
+        self.part.failed(&why);
     }
 
     /// All partitions of the log. Slots of topics that are gone are dropped.
@@ -401,7 +453,7 @@ impl Archiver {
         slot: &mut Slot,
         report: &mut ArchiveReport,
     ) -> Result<()> {
-        let stored = match self.archive.put(&slot.object).await? {
+        let stored = match self.archive().await?.put(&slot.object).await? {
             Put::Longer { count } => {
                 slot.there = Some(count);
                 return Ok(());

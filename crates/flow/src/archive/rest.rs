@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::MAX_PAUSE;
+use crate::Backoff;
 
 /// The partitions that could not be archived, by topic and number. Each rests for itself, so that the others go on at
 /// full speed.
@@ -15,6 +15,8 @@ pub(super) struct Rests(BTreeMap<(String, u32), Rest>);
 struct Rest {
     pause: Duration,
     until: Duration,
+    /// It has not been tried again since.
+    pausing: bool,
 }
 
 impl Rests {
@@ -23,12 +25,21 @@ impl Rests {
         self.0.get(key).is_some_and(|rest| uptime < rest.until)
     }
 
-    /// A partition has failed: it rests for `shortest`, or twice as long as the last time. Gives how long.
-    pub(super) fn failed(&mut self, key: &(String, u32), uptime: Duration, shortest: Duration) -> Duration {
-        let doubled = self.0.get(key).map(|rest| rest.pause * 2);
-        let pause = doubled.unwrap_or(shortest).min(MAX_PAUSE);
-        self.0.insert(key.clone(), Rest { pause, until: uptime + pause });
+    /// A partition has failed: it rests, longer than the last time. Gives how long.
+    pub(super) fn failed(&mut self, key: &(String, u32), uptime: Duration, backoff: Backoff) -> Duration {
+        let pause = backoff.after(self.0.get(key).map(|rest| rest.pause));
+        self.0.insert(key.clone(), Rest { pause, until: uptime + pause, pausing: true });
         pause
+    }
+
+    /// True where a partition that does not rest any more is tried for the first time after it failed.
+    pub(super) fn begins_again(&mut self, key: &(String, u32)) -> bool {
+        self.0.get_mut(key).is_some_and(|rest| std::mem::take(&mut rest.pausing))
+    }
+
+    /// True where none has failed and not recovered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// A partition is archived again: its next failure is a first one.
@@ -47,6 +58,7 @@ mod tests {
     use super::*;
 
     const SHORTEST: Duration = Duration::from_secs(1);
+    const BACKOFF: Backoff = Backoff { first: SHORTEST, longest: Duration::from_secs(30) };
 
     type Forget = fn(&mut Rests, &(String, u32));
 
@@ -57,10 +69,11 @@ mod tests {
         let mut uptime = Duration::from_secs(100);
         for secs in [1, 2, 4, 8, 16, 30, 30] {
             let pause = Duration::from_secs(secs);
-            assert_eq!(rests.failed(&bad, uptime, SHORTEST), pause);
+            assert_eq!(rests.failed(&bad, uptime, BACKOFF), pause);
             assert!(rests.holds(&bad, uptime + pause - Duration::from_millis(1)));
             assert!(!rests.holds(&bad, uptime + pause));
             assert!(!rests.holds(&good, uptime));
+            assert!(rests.begins_again(&bad) && !rests.begins_again(&bad) && !rests.begins_again(&good));
             uptime += pause;
         }
     }
@@ -71,11 +84,11 @@ mod tests {
         let mut rests = Rests::default();
         let ways: [Forget; 2] = [Rests::recovered, |rests, _| rests.retain(|_| false)];
         for forget in ways {
-            rests.failed(&key, Duration::ZERO, SHORTEST);
-            assert_eq!(rests.failed(&key, Duration::ZERO, SHORTEST), SHORTEST * 2);
+            rests.failed(&key, Duration::ZERO, BACKOFF);
+            assert_eq!(rests.failed(&key, Duration::ZERO, BACKOFF), SHORTEST * 2);
             forget(&mut rests, &key);
             assert!(!rests.holds(&key, Duration::ZERO));
-            assert_eq!(rests.failed(&key, Duration::ZERO, SHORTEST), SHORTEST);
+            assert_eq!(rests.failed(&key, Duration::ZERO, BACKOFF), SHORTEST);
             rests.recovered(&key);
         }
     }

@@ -15,6 +15,7 @@ use super::meter;
 use super::{SourceKind, StreamConfig, StreamSource};
 use crate::clean::DatasetReport;
 use crate::load::{Loader, Shared, Step};
+use crate::supervise::Part;
 use crate::{Error, Result};
 
 /// Longest pause between two looks at partitions that had nothing new.
@@ -60,7 +61,11 @@ impl<'a> Follow<'a> {
     }
 
     /// Loads until `stop` is cancelled and nothing is left.
-    pub(super) async fn run(mut self, stop: &CancellationToken, report: &mut DatasetReport) -> Result<()> {
+    pub(super) async fn run(
+        mut self,
+        (part, stop): (&Part, &CancellationToken),
+        report: &mut DatasetReport,
+    ) -> Result<()> {
         report.version = self.loader.version();
         loop {
             // Asked before the look: after it streams and shards may have been made that only the next look finds.
@@ -77,6 +82,7 @@ impl<'a> Follow<'a> {
                 feed.note(self.loader.next(feed.index), ending).await?;
             }
             meter::lag(&self.dataset.name, self.lag().await);
+            part.works_on();
             if ending {
                 return Ok(());
             }

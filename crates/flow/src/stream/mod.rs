@@ -16,6 +16,9 @@
 //! | before a step is committed | see the module `load`: the records are read again from the table's position |
 //! | after that, before the reader's position | retention keeps some records longer; nothing is read again |
 //!
+//! Each loop is a part of its own (`stream/<dataset>`, see the module `supervise`): it begins again from the table's
+//! position after an error or a panic, and touches no other.
+//!
 //! Beside the loops, small files are put together and old ones removed: see [`tidy`].
 
 mod claims;
@@ -29,13 +32,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::join_all;
 use pinmill_broker::EventLog;
 use pinmill_engine::Engine;
-use pinmill_lake::Lake;
+use pinmill_lake::LateLake;
 use pinmill_lake::quarantine::Quarantine;
 use pinmill_lake::table::{CompactPolicy, TableOptions};
 use pinmill_pipeline::{Dataset, Pipeline};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::claims::{Refused, keep};
@@ -43,15 +47,13 @@ use self::dataset::Follow;
 pub use self::freshness::{Freshness, freshness};
 use crate::clean::{CleanReport, DatasetReport, workers};
 use crate::load::{Shared, StepLimit};
-use crate::{Error, Half, Result, run_id};
+use crate::supervise::{Part, Parts, Rest, supervise};
+use crate::{Backoff, Error, Half, Result, run_id};
 
 /// The name under which the streaming half's positions stand in the log.
 pub const STREAM_READER: &str = "stream";
-
-/// First pause after an error; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause after an error.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The part that keeps tables small.
+const TIDY: &str = "tidy";
 
 /// What a log's topics are to the pipeline: its datasets name topics and streams by patterns of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +102,8 @@ pub struct StreamConfig {
     pub tidy_every: Duration,
     /// When small files are put together.
     pub compact: CompactPolicy,
+    /// Pauses after errors.
+    pub retry: Backoff,
 }
 
 impl Default for StreamConfig {
@@ -114,18 +118,34 @@ impl Default for StreamConfig {
             note_every: Duration::from_secs(10),
             tidy_every: Duration::from_secs(20),
             compact: CompactPolicy::default(),
+            retry: Backoff::default(),
         }
     }
 }
 
-/// The streaming half: all datasets of a pipeline, from all their streams.
-#[derive(Debug)]
+/// The streaming half: all datasets of a pipeline, from all their streams. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Streamer {
+    inner: Arc<Inner>,
+    parts: Parts,
+}
+
+#[derive(Debug)]
+struct Inner {
     pipeline: Pipeline,
     engine: Arc<dyn Engine>,
-    lake: Lake,
+    lake: LateLake,
     sources: Vec<StreamSource>,
     config: StreamConfig,
+    /// Opened by the first loop that needs it, and anew after an error.
+    quarantine: Mutex<Option<Arc<Quarantine>>>,
+}
+
+/// What outlives the attempts of a dataset's loop.
+#[derive(Debug, Default)]
+struct Progress {
+    report: DatasetReport,
+    refused: Refused,
 }
 
 impl Streamer {
@@ -133,11 +153,23 @@ impl Streamer {
     pub fn new(
         pipeline: Pipeline,
         engine: Arc<dyn Engine>,
-        lake: &Lake,
+        lake: impl Into<LateLake>,
         sources: Vec<StreamSource>,
         config: StreamConfig,
     ) -> Self {
-        Self { pipeline, engine, lake: lake.clone(), sources, config }
+        let (lake, quarantine) = (lake.into(), Mutex::default());
+        let inner = Inner { pipeline, engine, lake, sources, config, quarantine };
+        Self { inner: Arc::new(inner), parts: Parts::default() }
+    }
+
+    /// Shows how its loops are as the parts `stream/<dataset>` and `tidy`.
+    #[must_use]
+    pub fn with_parts(self, parts: &Parts) -> Self {
+        for dataset in &self.inner.pipeline.datasets {
+            parts.add(&Half::Stream.table(&dataset.name));
+        }
+        parts.add(TIDY);
+        Self { parts: parts.clone(), ..self }
     }
 
     /// Loads everything that the streams hold now, and returns when it is committed.
@@ -152,9 +184,9 @@ impl Streamer {
 
     /// Loads records as they come until `stop` is cancelled, then everything that is left, and returns.
     ///
-    /// An error that may pass is told and tried again, from the table's position. One that will not (a rule says
-    /// stop, another writer has taken the table over) ends its dataset's loop; the others go on, and the logs keep what
-    /// is posted for it.
+    /// After an error that may pass, and after a panic, a dataset's loop begins again from the table's position. An error
+    /// that will not pass (a rule says stop, another writer has taken the table over) ends the loop; the others go on,
+    /// and the logs keep what is posted for it.
     ///
     /// # Errors
     /// The first error that ended a loop, or that came after `stop`.
@@ -172,87 +204,113 @@ impl Streamer {
     async fn load(&self, stop: &CancellationToken) -> Result<CleanReport> {
         let started = Instant::now();
         meter::describe();
-        let run = run_id();
-        let half = Half::Stream;
-        let options = TableOptions { history: Some(self.config.history) };
-        let quarantine = &Quarantine::open_with(&self.lake, half.name(), &options).await?;
-        let (engine, lake) = (&*self.engine, &self.lake);
-        let workers = workers(self.config.workers);
-        let shared = &Shared { engine, lake, half, quarantine, workers, run: &run, options };
-        // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
-        let loops =
-            self.pipeline.datasets.iter().map(|dataset| self.keep_loading(shared, dataset, stop).boxed());
-        let mut datasets = Vec::new();
-        let mut failure = None;
-        for ended in join_all(loops).await {
-            match ended {
-                Ok(report) => datasets.push(report),
-                Err(error) => failure = failure.or(Some(error)),
-            }
+        let run: Arc<str> = run_id().into();
+        let mut loops = JoinSet::new();
+        for (number, dataset) in self.inner.pipeline.datasets.iter().enumerate() {
+            let part = self.parts.add(&Half::Stream.table(&dataset.name));
+            let (inner, run, stop) = (Arc::clone(&self.inner), Arc::clone(&run), stop.clone());
+            loops.spawn(async move { (number, inner.keep_loading(number, run, part, stop).await) });
         }
-        let unclaimed = self.unclaimed().await?;
-        let report = CleanReport { run, datasets, unclaimed, seconds: started.elapsed().as_secs_f64() };
-        failure.map_or(Ok(report), Err)
+        let mut ended = Vec::new();
+        while let Some(joined) = loops.join_next().await {
+            ended.push(joined.unwrap_or_else(|died| (usize::MAX, Err(Error::Panicked(died.to_string())))));
+        }
+        ended.sort_by_key(|(number, _)| *number);
+        let datasets = ended.into_iter().map(|(_, report)| report).collect::<Result<_>>()?;
+        let unclaimed = self.inner.unclaimed().await?;
+        Ok(CleanReport {
+            run: run.to_string(),
+            datasets,
+            unclaimed,
+            seconds: started.elapsed().as_secs_f64(),
+        })
     }
+}
 
-    /// One dataset's loop, begun anew after errors that may pass.
+impl Inner {
+    /// One dataset's loop, supervised.
     async fn keep_loading(
-        &self,
-        shared: &Shared<'_>,
-        dataset: &Dataset,
-        stop: &CancellationToken,
+        self: Arc<Self>,
+        number: usize,
+        run: Arc<str>,
+        part: Part,
+        stop: CancellationToken,
     ) -> Result<DatasetReport> {
-        let mut report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
-        let (mut pause, mut refused) = (FIRST_PAUSE, Refused::default());
+        let dataset = self.dataset(number)?;
+        let report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
+        let progress = Arc::new(Mutex::new(Progress { report, ..Progress::default() }));
         meter::stopped(&dataset.name, false);
-        loop {
-            let before = report.commits;
-            let error = match self.follow(shared, dataset, stop, &mut refused, &mut report).await {
-                Ok(()) => {
-                    report.warn_of_skew();
-                    return Ok(report);
+        let attempt = || {
+            let (inner, run, part, stop) = (Arc::clone(&self), Arc::clone(&run), part.clone(), stop.clone());
+            let progress = Arc::clone(&progress);
+            async move {
+                let mut progress = progress.lock_owned().await;
+                let followed = inner.follow(number, &run, (&part, &stop), &mut progress).await;
+                if followed.is_err() {
+                    // Whatever became of it: the next attempt begins with what is in the lake.
+                    *inner.quarantine.lock().await = None;
                 }
-                Err(error) => error,
-            };
-            let (name, why, hint) = (&dataset.name, error.chain(), error.hint());
-            if stop.is_cancelled() || !may_pass(&error) {
-                tracing::error!(dataset = name, error = %why, hint, "its streams are not loaded any longer");
-                meter::stopped(&dataset.name, true);
-                self.wait(dataset, &refused, stop.cancelled()).await;
-                return Err(error);
+                followed
             }
-            pause = if report.commits > before { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            let what = format!("a commit failed, will be tried again in {pause:?}");
-            tracing::error!(dataset = name, error = %why, hint, "{what}");
-            let rested = async {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(pause) => {}
+            // Boxed, or the compiler cannot prove that it is `Send`.
+            .boxed()
+        };
+        // The streams' logs keep what is not loaded meanwhile.
+        let meanwhile = |rest| {
+            if rest == Rest::End {
+                meter::stopped(&dataset.name, true);
+            }
+            let (inner, progress) = (Arc::clone(&self), Arc::clone(&progress));
+            async move {
+                let progress = progress.lock_owned().await;
+                if let Ok(dataset) = inner.dataset(number) {
+                    keep(&inner.pipeline, &inner.sources, dataset, &progress.refused).await;
                 }
-            };
-            self.wait(dataset, &refused, rested).await;
-        }
+            }
+            .boxed()
+        };
+        supervise(&part, &stop, self.config.retry, meanwhile, attempt).await?;
+        let mut report = std::mem::take(&mut progress.lock().await.report);
+        report.warn_of_skew();
+        Ok(report)
     }
 
-    /// Waits for `until` while a dataset is not loaded. Its streams' logs keep what it has not loaded meanwhile.
-    async fn wait(&self, dataset: &Dataset, refused: &Refused, until: impl Future<Output = ()>) {
-        tokio::select! {
-            biased;
-            () = until => {}
-            () = keep(&self.pipeline, &self.sources, dataset, refused) => {}
-        }
+    fn dataset(&self, number: usize) -> Result<&Dataset> {
+        let dataset = self.pipeline.datasets.get(number);
+        dataset.ok_or_else(|| Error::Internal(format!("there is no dataset number {number}")))
     }
 
     async fn follow(
         &self,
-        shared: &Shared<'_>,
-        dataset: &Dataset,
-        stop: &CancellationToken,
-        refused: &mut Refused,
-        report: &mut DatasetReport,
+        number: usize,
+        run: &str,
+        (part, stop): (&Part, &CancellationToken),
+        progress: &mut Progress,
     ) -> Result<()> {
+        let lake = &self.lake.open().await?;
+        let quarantine = &*self.quarantine().await?;
+        let (engine, workers) = (&*self.engine, workers(self.config.workers));
+        let (half, options) = (Half::Stream, self.table_options());
+        let shared = &Shared { engine, lake, half, quarantine, workers, run, options };
         let place = (&self.pipeline, &self.sources[..], &self.config);
-        Follow::open(shared, dataset, place, refused).await?.run(stop, report).await
+        let Progress { report, refused } = progress;
+        let follow = Follow::open(shared, self.dataset(number)?, place, refused).await?;
+        follow.run((part, stop), report).await
+    }
+
+    /// The quarantine that all loops share.
+    async fn quarantine(&self) -> Result<Arc<Quarantine>> {
+        let mut shared = self.quarantine.lock().await;
+        if let Some(quarantine) = &*shared {
+            return Ok(Arc::clone(quarantine));
+        }
+        let lake = self.lake.open().await?;
+        let opened = Quarantine::open_with(&lake, Half::Stream.name(), &self.table_options()).await?;
+        Ok(Arc::clone(shared.insert(Arc::new(opened))))
+    }
+
+    fn table_options(&self) -> TableOptions {
+        TableOptions { history: Some(self.config.history) }
     }
 
     /// Streams that no dataset takes.
@@ -263,21 +321,5 @@ impl Streamer {
             unclaimed.extend(topics.into_iter().filter(|t| source.kind.dataset(&self.pipeline, t).is_none()));
         }
         Ok(unclaimed)
-    }
-}
-
-/// Errors after which the same work may succeed. The others say that going on would be wrong.
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Log { .. } | Error::Topics(_) => true,
-        Error::Lake(error) => matches!(
-            error,
-            pinmill_lake::Error::Store { .. }
-                | pinmill_lake::Error::Delta { .. }
-                | pinmill_lake::Error::Contention { .. }
-                | pinmill_lake::Error::Stale { .. }
-                | pinmill_lake::Error::Task { .. }
-        ),
-        _ => false,
     }
 }

@@ -5,8 +5,11 @@
 //! those files that no version of that time needs. Checkpoints, and the removal of log entries behind them, come with the
 //! commits themselves. One table is worked on at a time, so memory is bounded by one merge.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::pending;
 use pinmill_lake::Lake;
 use pinmill_lake::table::{CompactPolicy, Compacted, Table};
 use pinmill_pipeline::Pipeline;
@@ -15,45 +18,82 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{StreamConfig, Streamer};
+use super::{Inner, StreamConfig, Streamer, TIDY};
+use crate::supervise::{Part, supervise};
 use crate::{Half, Result};
 
 impl Streamer {
-    /// Tidies until told to stop. An error is told and tried again the next time: tables work as they are.
+    /// Tidies until `stop` is cancelled, as a part of its own.
     pub(super) async fn keep_tidy(&self, stop: &CancellationToken) {
+        let part = self.parts.add(TIDY);
+        let attempt = || {
+            let (inner, part, stop) = (Arc::clone(&self.inner), part.clone(), stop.clone());
+            async move { inner.tidy_until(&part, &stop).await }
+        };
+        let supervised =
+            supervise(&part, stop, self.inner.config.retry, |_| pending().boxed(), attempt).await;
+        // It fails only by a panic after `stop`, of which everything is said already.
+        drop(supervised);
+    }
+}
+
+impl Inner {
+    /// An error of a table is reported, and its next turn is the next try: tables work as they are.
+    async fn tidy_until(&self, part: &Part, stop: &CancellationToken) -> Result<()> {
         let config = &self.config;
         let vacuum_every = (config.history / 4).max(config.tidy_every);
         let mut vacuum_due = Instant::now() + vacuum_every;
+        let mut pause = None;
+        part.works();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(config.tidy_every) => {}
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause.unwrap_or(config.tidy_every)) => {}
+            }
+            if pause.is_some() {
+                part.begins_again();
             }
             let is_due = Instant::now() >= vacuum_due;
-            if is_due {
-                vacuum_due = Instant::now() + vacuum_every;
+            let failure = match self.lake.open().await {
+                Ok(lake) => round(&self.pipeline, &lake, config, is_due).await,
+                Err(error) => Some(crate::Error::from(error).chain()),
+            };
+            match failure {
+                None => {
+                    pause = None;
+                    part.works();
+                    if is_due {
+                        vacuum_due = Instant::now() + vacuum_every;
+                    }
+                }
+                Some(why) => {
+                    pause = Some(config.retry.after(pause).min(config.tidy_every));
+                    part.failed(&why);
+                }
             }
-            round(&self.pipeline, &self.lake, config, is_due).await;
         }
     }
 }
 
-/// Tidies all tables once, with a vacuum or without. What fails is reported: tables work as they are.
-pub async fn round(pipeline: &Pipeline, lake: &Lake, config: &StreamConfig, vacuum: bool) {
+/// Tidies all tables once, with a vacuum or without, and gives the first failure: tables work as they are.
+pub async fn round(pipeline: &Pipeline, lake: &Lake, config: &StreamConfig, vacuum: bool) -> Option<String> {
     let vacuum = vacuum.then_some(config.history);
+    let mut failure = None;
     for name in tables(pipeline, Half::Stream) {
         let (lake, table, policy) = (lake.clone(), name.clone(), config.compact);
         let runtime = Handle::current();
-        // A merge keeps a core busy for up to seconds. The loops must not wait for it: they share this task.
+        // A merge keeps a core busy for up to seconds: not on a thread that others need.
         let tidying = spawn_blocking(move || runtime.block_on(tidy(&lake, &table, &policy, vacuum)));
-        let failure = match tidying.await {
+        let failed = match tidying.await {
             Ok(tidied) => tidied.err().map(|error| error.chain()),
             Err(died) => Some(died.to_string()),
         };
-        if let Some(error) = failure {
-            tracing::warn!(table = name, error, "could not be tidied up, will be tried again");
+        if let Some(error) = failed {
+            tracing::warn!(table = name, error, "tidying failed, retrying later");
+            failure.get_or_insert(format!("{name}: {error}"));
         }
     }
+    failure
 }
 
 /// The tables of a half, by their paths in the lake.

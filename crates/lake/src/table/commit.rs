@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::ledger::{self, Ledger};
 use super::plan::{CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, check, decide};
-use super::{Table, WrittenFile};
-use crate::{Error, Result};
+use super::{Table, WrittenFile, whole};
+use crate::{Error, Result, words};
 
 /// How often a commit is tried against others before it gives up.
 const ATTEMPTS: u32 = 12;
@@ -101,8 +101,13 @@ impl Table {
             match self.attempt(plan, &change, &commit, actions(self)?).await {
                 Ok(version) => return Ok(Committed::Committed { version, attempts: attempt }),
                 Err(error) => {
-                    tracing::warn!(table = self.name, attempt, %error, "a commit failed; looking whether it landed");
-                    last = error.to_string();
+                    last = words(&error);
+                    tracing::warn!(
+                        table = self.name,
+                        attempt,
+                        error = last,
+                        "a commit failed; looking whether it landed"
+                    );
                     if !may_pass(&error) {
                         return self.after_refusal(&commit, base, attempt, error).await;
                     }
@@ -148,7 +153,9 @@ impl Table {
             // Without `lastUpdated`, so that no reader's setting lets an idle partition's position expire.
             actions.push(Action::Txn(Transaction::new(Self::app_id(&range.topic, range.partition), version)));
         }
-        let info = HashMap::from([(ledger::KEY.to_owned(), entry.to_value().map_err(generic)?)]);
+        let mut value = entry.to_value().map_err(generic)?;
+        whole::count_actions(&mut value, &actions);
+        let info = HashMap::from([(ledger::KEY.to_owned(), value)]);
         let properties = no_housekeeping().with_metadata(info).with_max_retries(0);
         fail::fail_point!("lake::table::before_commit", |_| Err(generic("failpoint".into())));
         let state = self.delta.snapshot()?;
@@ -231,7 +238,8 @@ impl Table {
             self.delta.load_version(version).await.inspect_err(|_| self.delta.state = stale)
         };
         if let Err(error) = house.await {
-            tracing::warn!(table = self.name, version, %error, "no checkpoint of the table's log this time");
+            let error = words(&error);
+            tracing::warn!(table = self.name, version, error, "no checkpoint of the table's log this time");
         }
     }
 }
@@ -304,5 +312,5 @@ fn pause(attempt: u32, random: f64) -> Duration {
 
 fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    causes.fold(words(error), |text, cause| format!("{text}: {}", words(cause)))
 }

@@ -6,7 +6,7 @@
 //! `pinmill/<topic>/<partition>`, version = last offset covered), and in its `commitInfo` under the key `pinmill`:
 //!
 //! ```text
-//! {"version":1, "commit":"<uuid>", "run":"…"?,
+//! {"version":1, "commit":"<uuid>", "actions":N, "run":"…"?,
 //!  "ranges":[{"topic","partition","generation"?,"after","first","last","count","hash","clean","quarantined"}],
 //!  "totals":[{"topic","partition","generation"?,"first","last","count","hash","clean","quarantined","latest":{…}}],
 //!  "replayed":[{"topic","partition","offset"}]?, "vacuum":{"before"}?}
@@ -24,6 +24,8 @@
 //! - Delta does not refuse a `txn` version that is in the table already, so the table's position is compared with
 //!   where the plan starts before each attempt, and again after any error ([`decide`]).
 //! - A commit whose answer was lost is known again by its `commit` id.
+//! - `actions` is how many actions the commit has beside its `commitInfo`, so that a file that was cut at the end of a
+//!   line is found out.
 //! - Data files are never deleted here after a commit was tried: it may have landed. What a crash leaves behind is
 //!   seen by no reader, and [`Table::vacuum`] takes it once it is older than the retention. No commit names a file that
 //!   a vacuum may have taken: see the module `vacuum`.
@@ -47,6 +49,7 @@ mod rowhash;
 mod schema;
 mod stats;
 mod vacuum;
+mod whole;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
@@ -81,6 +84,7 @@ use crate::{Error, Lake, Result};
 use ledger::Ledger;
 use schema::Evolution;
 use vacuum::Vacuums;
+use whole::LogFiles;
 use writer::Place;
 
 /// A checkpoint of the log is written each this many commits, so that opening a table reads no more than that.
@@ -183,19 +187,12 @@ impl Table {
     /// Opens a table; `None` when there is none.
     ///
     /// # Errors
-    /// [`Error::Delta`] when its log cannot be read.
+    /// [`Error::Delta`] when its log cannot be read, [`Error::TornCommit`] when a commit is not whole.
     pub async fn open(lake: &Lake, name: &str) -> Result<Option<Self>> {
-        let log_store = log_store(lake, name)?;
-        if !log_store
-            .is_delta_table_location()
-            .await
-            .map_err(|e| delta_error(name, "look for the table", e))?
-        {
-            return Ok(None);
-        }
-        let mut delta = DeltaTable::new(log_store);
-        delta.load().await.map_err(|e| delta_error(name, "read the table's log", e))?;
-        Self::of(lake, name, delta).map(Some)
+        let Some(delta) = whole::load(lake, name).await? else { return Ok(None) };
+        let table = Self::of(lake, name, delta)?;
+        table.refuse_torn_commits().await?;
+        Ok(Some(table))
     }
 
     async fn create(lake: &Lake, name: &str, schema: &Schema, options: &TableOptions) -> Result<Self> {
@@ -269,15 +266,23 @@ impl Table {
     /// # Errors
     /// [`Error::Delta`]; the view stays as it was.
     pub async fn refresh(&mut self) -> Result<()> {
-        let before = self.version();
-        self.delta.update_incremental(None).await.map_err(|e| self.delta_error("read the table's log", e))?;
+        let (before, state) = (self.version(), self.delta.state.clone());
+        if let Err(error) = self.delta.update_incremental(None).await {
+            let files = LogFiles::list(&self.lake, &self.name).await.unwrap_or_default();
+            return Err(whole::explain(&self.lake, &self.name, &files, error).await);
+        }
         if self.version() == before {
             return Ok(());
         }
         let followed = self.follow_from(before).await;
         if !matches!(followed, Ok(true)) {
-            // The view has moved: what was known of positions and totals must be read anew.
+            // What was known of positions and totals must be read anew.
             self.forget();
+        }
+        if followed.is_err() {
+            // Or the next call would find nothing new, and go on with what this one refused.
+            self.delta.state = state;
+            self.read_schema()?;
         }
         followed.map(drop)
     }
@@ -288,6 +293,7 @@ impl Table {
         self.read_schema()?;
         for version in before + 1..=self.version() {
             let Some(actions) = self.actions(version).await? else { return Ok(false) };
+            self.refuse_torn(version, &actions)?;
             self.follow(version, &actions)?;
         }
         Ok(true)

@@ -55,8 +55,21 @@ async fn assert_refused(lake: &Lake, dir: &tempfile::TempDir, what: &str) -> Str
     let to_write = Table::open_or_create(lake, "batch/pin", &schema()).await.map(drop).unwrap_err();
     for error in [&to_read, &to_write] {
         let words = chain(error);
-        assert!(matches!(error, Error::Delta { table, .. } if table == "batch/pin"), "{what}: {words}");
-        assert!(words.starts_with("table batch/pin: cannot read the table's log: "), "{what}: {words}");
+        match error {
+            Error::Delta { table, .. } => {
+                assert_eq!(table, "batch/pin");
+                assert!(
+                    words.starts_with("table batch/pin: cannot read the table's log: "),
+                    "{what}: {words}"
+                );
+            }
+            Error::TornCommit { table, .. } => {
+                assert_eq!(table, "batch/pin");
+                assert_eq!(words.lines().count(), 1, "{what}: {words}");
+                assert!(error.hint().is_some());
+            }
+            other => panic!("{what}: {other}"),
+        }
     }
     let mut after = contents_of(dir);
     after.sort();
@@ -64,8 +77,7 @@ async fn assert_refused(lake: &Lake, dir: &tempfile::TempDir, what: &str) -> Str
     chain(&to_read)
 }
 
-/// Places within the lines of a commit. A commit that is cut at the end of a line is a smaller commit: what that does is
-/// seen by the audit.
+/// Places within the lines of a commit.
 fn cuts(commit: &[u8], random: &mut impl rand::Rng) -> Vec<usize> {
     let mut cuts = Vec::new();
     let mut start = 0;
@@ -93,22 +105,73 @@ async fn a_last_checkpoint_that_is_torn_wrong_or_gone_costs_only_time() {
     assert_whole(&lake, "mended").await;
 }
 
-/// Commits before a checkpoint may be cleaned up at any time, so that one that is named and gone is a loss.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_that_is_named_and_gone_is_an_error_and_one_that_is_not_named_is_made_up_for() {
+async fn a_checkpoint_that_is_named_and_gone_is_made_up_for_where_all_commits_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let (lake, log) = table_of_sixty(&dir).await;
-    let good = std::fs::read(checkpoint(&log)).unwrap();
-    let path = checkpoint(&log);
-    std::fs::remove_file(&path).unwrap();
-    let words = assert_refused(&lake, &dir, "without its checkpoint").await;
+    std::fs::remove_file(checkpoint(&log)).unwrap();
+    assert_whole(&lake, "without its checkpoint").await;
+    // It can be written to, and the next checkpoint is named again.
+    let mut table = open(&lake).await;
+    for index in 60..100_u64 {
+        let plan = plan(&table, 0, Some(index - 1), index, index + 1).await;
+        table.commit(&plan).await.unwrap();
+    }
+    let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
+    assert_eq!(count(&table, &lake).await, once(0, 0..100));
+    assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(99));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_is_gone_with_the_commits_before_it_is_an_error_and_never_fewer_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lake, log) = table_of_sixty(&dir).await;
+    std::fs::remove_file(checkpoint(&log)).unwrap();
+    for version in 0..30 {
+        std::fs::remove_file(commit(&log, version)).unwrap();
+    }
+    let words = assert_refused(&lake, &dir, "without its checkpoint and its first commits").await;
     assert!(words.contains("_last_checkpoint"), "{words}");
-    let hint = std::fs::read(log.join("_last_checkpoint")).unwrap();
-    std::fs::remove_file(log.join("_last_checkpoint")).unwrap();
-    assert_whole(&lake, "without its checkpoint and its hint").await;
-    std::fs::write(path, good).unwrap();
-    std::fs::write(log.join("_last_checkpoint"), hint).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_cut_at_the_end_of_a_line_is_an_error_wherever_it_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lake, log) = table_of_sixty(&dir).await;
+    for version in [60, 55, 50] {
+        let path = commit(&log, version);
+        let good = std::fs::read_to_string(&path).unwrap();
+        let ends: Vec<usize> = good.match_indices('\n').map(|(at, _)| at).collect();
+        assert!(ends.len() >= 2, "{good}");
+        for end in ends.into_iter().flat_map(|end| [end, end + 1]).chain([0]) {
+            std::fs::write(&path, &good[..end]).unwrap();
+            let what = format!("commit {version}, {end} of {} bytes", good.len());
+            let words = assert_refused(&lake, &dir, &what).await;
+            assert!(words.contains(&format!("{version:020}.json")), "{what}: {words}");
+        }
+        std::fs::write(&path, good).unwrap();
+    }
     assert_whole(&lake, "mended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_comes_upon_a_commit_that_was_cut_at_the_end_of_a_line_refuses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
+    let (mut one, mut other) = (open(&lake).await, open(&lake).await);
+    let theirs = plan(&other, 0, None, 0, 3).await;
+    other.commit(&theirs).await.unwrap();
+    let path = commit(&dir.path().join("batch/pin/_delta_log"), 1);
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, &good[..good.rfind('\n').unwrap()]).unwrap();
+    for _ in 0..2 {
+        let error = one.refresh().await.unwrap_err();
+        assert!(matches!(&error, Error::TornCommit { version: 1, .. }), "{error}");
+        assert_eq!(one.version(), 0, "what it sees stays as it was");
+    }
+    std::fs::write(&path, good).unwrap();
+    one.refresh().await.unwrap();
+    assert_eq!(one.position("a.pin", 0).await.unwrap(), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,8 +199,7 @@ async fn a_checkpoint_that_is_cut_or_overwritten_is_an_error_and_never_fewer_row
     assert_whole(&lake, "mended").await;
     // One without any bytes counts as gone.
     std::fs::write(&path, b"").unwrap();
-    let words = assert_refused(&lake, &dir, "no byte").await;
-    assert!(words.contains("_last_checkpoint"), "{words}");
+    assert_whole(&lake, "no byte").await;
     std::fs::remove_file(log.join("_last_checkpoint")).unwrap();
     assert_whole(&lake, "no byte, and not named").await;
 }
@@ -165,7 +227,7 @@ async fn a_commit_that_is_cut_within_a_line_is_an_error_wherever_it_is_cut() {
             std::fs::write(&path, &good[..cut]).unwrap();
             let what = format!("commit {version}, {cut} of {} bytes", good.len());
             let words = assert_refused(&lake, &dir, &what).await;
-            assert!(words.contains("Json error"), "{what}: {words}");
+            assert!(words.contains("is cut off or damaged"), "{what}: {words}");
         }
         std::fs::write(&path, good).unwrap();
     }
@@ -200,7 +262,7 @@ async fn a_writer_that_comes_upon_a_torn_commit_stops_and_goes_on_when_it_is_men
 
     let ours = plan(&one, 0, None, 0, 4).await;
     let error = one.commit(&ours).await.unwrap_err();
-    assert!(matches!(&error, Error::Delta { table, .. } if table == "batch/pin"), "{error}");
+    assert!(matches!(&error, Error::TornCommit { table, version: 1, .. } if table == "batch/pin"), "{error}");
     assert_eq!(one.version(), 0, "what it sees stays as it was");
     assert!(!commit(&log, 2).exists(), "nothing is written behind a commit that cannot be read");
 
