@@ -27,8 +27,8 @@ use futures::stream::BoxStream;
 use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems};
 
 pub use self::decode::{
-    Decoded, Decoder, Drift, DriftKind, POSITION_COLUMNS, Position, ROW_COLUMN, RawValue, Rejected,
-    raw_schema, timestamp_type,
+    Decoded, Decoder, Drift, DriftKind, OTHER_NAMES, POSITION_COLUMNS, Position, ROW_COLUMN, RawValue,
+    Rejected, raw_schema, timestamp_type,
 };
 pub use self::embedded::{EmbeddedEngine, EngineConfig};
 pub use self::error::{Error, Result};

@@ -23,6 +23,7 @@ mod load;
 pub mod quarantine;
 mod status;
 pub mod stream;
+mod warnings;
 
 pub use answer::{
     AnswerFailure, AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql,
@@ -36,6 +37,7 @@ pub use half::Half;
 pub use load::StepLimit;
 pub use status::{TableStatus, TopicStatus, status, topics};
 pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
+pub use warnings::{Warning, Warnings};
 
 /// A name for a run: the time in UTC, and something random, so that names sort and never meet.
 fn run_id() -> String {

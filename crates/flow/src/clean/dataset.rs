@@ -154,9 +154,7 @@ impl DatasetReport {
         for range in &loaded.ranges {
             self.add_range(range);
         }
-        for (what, count) in loaded.warnings {
-            *self.warnings.entry(what).or_default() += count;
-        }
+        self.warnings.join(loaded.warnings);
     }
 
     fn add_range(&mut self, range: &CoveredRange) {

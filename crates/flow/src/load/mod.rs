@@ -44,6 +44,7 @@ pub(crate) use self::plan::skew;
 pub(crate) use self::source::Source;
 use self::worker::{Failed, Job, Place, Share, Tally, Worker};
 use crate::crash::crash_point;
+use crate::warnings::{Warning, Warnings};
 use crate::{Error, Half, Result};
 
 /// What all datasets of a run share.
@@ -100,8 +101,8 @@ pub(crate) struct Loaded {
     pub(crate) ranges: Vec<CoveredRange>,
     /// Data files written.
     pub(crate) files: u64,
-    /// What was odd and passed all the same, by what, with its number.
-    pub(crate) warnings: BTreeMap<String, u64>,
+    /// What was odd and passed all the same.
+    pub(crate) warnings: Warnings,
 }
 
 type Working = JoinHandle<(Option<Worker>, Result<Share, Failed>)>;
@@ -347,7 +348,7 @@ impl<'a> Loader<'a> {
 impl Step {
     /// Notes something odd about what was read.
     pub(crate) fn warn(&mut self, what: String, count: u64) {
-        self.share.warn(what, count);
+        self.share.warnings.add(Warning::Other(what), count);
     }
 
     /// How many different things were odd so far.

@@ -12,6 +12,7 @@ use pinmill_pipeline::Dataset;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 
+use crate::warnings::{Warning, Warnings};
 use crate::{Error, Result};
 
 /// Rows of one Arrow batch: enough to make columns pay, few enough to stay in the processor's cache.
@@ -47,8 +48,8 @@ pub(super) struct Tally {
 #[derive(Debug, Default)]
 pub(super) struct Share {
     pub(super) tallies: BTreeMap<usize, Tally>,
-    /// What was odd and passed all the same, by what, with its number.
-    pub(super) warnings: BTreeMap<String, u64>,
+    /// What was odd and passed all the same.
+    pub(super) warnings: Warnings,
     pub(super) files: Vec<WrittenFile>,
     pub(super) rejected: Vec<QuarantinedRecord>,
 }
@@ -151,10 +152,11 @@ impl Worker {
             tally.quarantined += bad as u64;
             handle.block_on(writer.write(&cleaned.rows))?;
             for drift in decoded.drift {
-                share.warn(format!("field `{}`: {}", drift.field, drift.kind), drift.count);
+                let what = Warning::Member { name: drift.field, kind: drift.kind };
+                share.warnings.add(what, drift.count);
             }
             for (name, count) in cleaned.warned {
-                share.warn(format!("expectation `{name}` is violated"), count);
+                share.warnings.add(Warning::Other(format!("expectation `{name}` is violated")), count);
             }
             for Rejected { row, reason } in decoded.rejected.into_iter().chain(cleaned.rejected) {
                 let Some(record) = pushed.get(row as usize) else {
@@ -183,10 +185,6 @@ impl Worker {
 }
 
 impl Share {
-    pub(super) fn warn(&mut self, what: String, count: u64) {
-        *self.warnings.entry(what).or_default() += count;
-    }
-
     /// Takes another worker's share in.
     pub(super) fn join(&mut self, other: Self) {
         for (index, tally) in other.tallies {
@@ -194,9 +192,7 @@ impl Share {
             sum.clean += tally.clean;
             sum.quarantined += tally.quarantined;
         }
-        for (what, count) in other.warnings {
-            self.warn(what, count);
-        }
+        self.warnings.join(other.warnings);
         self.files.extend(other.files);
         self.rejected.extend(other.rejected);
     }
