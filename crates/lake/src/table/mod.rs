@@ -38,6 +38,7 @@
 
 mod commit;
 mod compact;
+mod distinct;
 mod history;
 mod ledger;
 mod overwrite;
