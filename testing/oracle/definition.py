@@ -18,7 +18,7 @@ FROM {source}
 
 MACROS = """
 CREATE OR REPLACE MACRO filled(x) AS CASE WHEN regexp_full_match(x, '\\s*') THEN NULL ELSE x END;
-CREATE OR REPLACE MACRO parsed(x) AS try_strptime(x, ['%Y-%m-%d %H:%M:%S', '%Y-%m-%dT%H:%M:%S', '%m/%d/%Y, %H:%M:%S']);
+CREATE OR REPLACE MACRO parsed(x) AS try_strptime(x, ['%Y-%m-%d %H:%M:%S', '%Y-%m-%dT%H:%M:%S', '%m/%d/%Y, %H:%M:%S', '%Y:%m:%d %H:%M:%S']);
 CREATE OR REPLACE MACRO age_group(age) AS
   CASE WHEN age < 25 THEN '18-24' WHEN age <= 35 THEN '25-35' WHEN age <= 50 THEN '36-50' WHEN age > 50 THEN '50+' END;
 CREATE OR REPLACE MACRO counted(x) AS CAST(

@@ -6,6 +6,7 @@ mod common;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, UInt32Type};
+use bigdecimal::{BigDecimal, ToPrimitive};
 use bytes::Bytes;
 use common::decode;
 use pinmill_engine::{Decoder, Drift, DriftKind, Error, Position, RawValue, raw_schema};
@@ -59,6 +60,103 @@ fn values_of_every_type_are_read() {
     assert!(!batch.column(3).as_boolean().value(0) && batch.column(3).is_valid(0));
     assert_eq!(text(&batch, 0), None);
     assert!(one(r#"{"id": 1, "flag": 1}"#).unwrap().column(3).as_boolean().value(0));
+}
+
+#[test]
+fn an_integer_is_what_the_digits_say_and_not_what_a_double_makes_of_them() {
+    let big = |value: &str| {
+        one(&format!(r#"{{"id": 1, "big": {value}}}"#))
+            .map(|batch| batch.column(1).as_primitive::<Int64Type>().value(0))
+    };
+    for (value, expected) in [
+        ("9007199254740993.0", 9_007_199_254_740_993),
+        ("\"9007199254740993.0\"", 9_007_199_254_740_993),
+        ("12345678901234567890e-1", 1_234_567_890_123_456_789),
+        ("9.223372036854775807e18", i64::MAX),
+        ("-9223372036854775808.0", i64::MIN),
+        ("1e3", 1000),
+        ("-0.0", 0),
+        ("\" +36.0 \"", 36),
+    ] {
+        assert_eq!(big(value), Ok(expected), "{value}");
+    }
+    for value in ["9223372036854775808.0", "1e400", "0.99999999999999999999", "1e-1", "\"1e400\"", "\"nan\""]
+    {
+        assert!(big(value).is_err(), "{value}");
+    }
+    let id = |value: &str| {
+        one(&format!(r#"{{"id": {value}}}"#))
+            .map(|batch| batch.column(0).as_primitive::<Int32Type>().value(0))
+    };
+    assert_eq!(id("\"36.0\""), Ok(36));
+    assert_eq!(id("-2147483648.0"), Ok(i32::MIN));
+    for value in ["0.99999999999999999999", "2147483647.0000000001", "2147483648.0", "\"36.5\""] {
+        assert!(id(value).is_err(), "{value}");
+    }
+    assert!(one(r#"{"id": 1, "flag": 0.99999999999999999999}"#).is_err());
+    let double = |value: &str| {
+        one(&format!(r#"{{"id": 1, "number": {value}}}"#))
+            .map(|batch| batch.column(2).as_primitive::<Float64Type>().value(0).to_bits())
+    };
+    assert_eq!(double("9007199254740993"), Ok(9_007_199_254_740_992.0_f64.to_bits()));
+    assert_eq!(double("-0.0"), Ok((-0.0_f64).to_bits()));
+    assert_eq!(double("1e-400"), Ok(0.0_f64.to_bits()));
+    assert!(double("1e400").is_err() && double("\"-1e400\"").is_err());
+}
+
+#[test]
+fn a_row_inside_an_array_of_one_is_the_row() {
+    let object = r#"{"id": 7, "text": "a text that is longer than a view holds"}"#;
+    let array = format!(" [ {object} ] ");
+    let twice = serde_json::to_string(&array).unwrap();
+    for record in [array.as_str(), twice.as_str(), &serde_json::to_string(&twice).unwrap()] {
+        assert_eq!(one(record).unwrap(), one(object).unwrap(), "{record}");
+    }
+    for (record, expected) in [
+        (
+            r#"[{"id": 1}, {"id": 2}]"#,
+            "expected one JSON object, got an array of 2 values; post each as a record",
+        ),
+        (
+            r#""[{\"id\": 1}, 2, []]""#,
+            "expected one JSON object, got an array of 3 values; post each as a record",
+        ),
+        ("[]", "expected a JSON object, got an empty array"),
+        ("[null]", "expected a JSON object, got an array that holds only one null"),
+        (r#"[[{"id": 1}]]"#, "expected a JSON object, got an array that holds only one array"),
+        (r#"[{"id": 1}"#, "not valid JSON"),
+        (r#"[{"id": 1}] x"#, "not valid JSON"),
+        (r#"[{"id": "x"}]"#, "field `id`: expected INT, got string \"x\""),
+    ] {
+        let reason = one(record).expect_err(record);
+        assert!(reason.contains(expected), "{record}: {reason}");
+    }
+}
+
+#[test]
+fn text_of_a_row_inside_an_array_is_not_copied() {
+    let chunk = Bytes::from_static(br#"[{"id": 1, "text": "a text that is longer than a view holds"}]"#);
+    let mut decoder = Decoder::new(&dataset(DriftPolicy::Warn));
+    decoder.chunk(chunk.clone());
+    decoder.push(RawValue::Chunk(0..chunk.len()), at(0));
+    let decoded = decoder.finish().unwrap();
+    let text = text(&decoded.batch, 0).unwrap();
+    assert_eq!(text, "a text that is longer than a view holds");
+    assert!(chunk.as_ptr_range().contains(&text.as_ptr()));
+}
+
+/// Comparing each name with all before it would keep this test busy for a quarter of an hour.
+#[test]
+fn a_record_of_hundreds_of_thousands_of_undeclared_members_is_read_in_one_pass() {
+    let mut record = r#"{"id": 1"#.to_owned();
+    for member in 0..400_000 {
+        record.push_str(&format!(", \"m{member}\": 0"));
+    }
+    let whole = decode(&mut Decoder::new(&dataset(DriftPolicy::Warn)), &[&format!("{record}}}")]);
+    assert_eq!(whole.batch.num_rows(), 1);
+    assert_eq!(whole.drift.iter().map(|drift| drift.count).sum::<u64>(), 400_000);
+    let reason = one(&format!("{record}, \"m0\": 1}}")).unwrap_err();
+    assert_eq!(reason, "member `m0` is there twice");
 }
 
 #[test]
@@ -253,6 +351,34 @@ fn bytes_that_are_no_text_are_refused() {
     assert_eq!(decoded.rejected.len(), bad.len(), "{:?}", decoded.rejected);
 }
 
+/// JSON numbers that equal an integer or miss one by little, most of them near an end of a range, in every spelling.
+fn number_near_an_integer() -> impl Strategy<Value = String> {
+    let ends = vec![0_i128, 1, 1 << 31, 1 << 53, 1 << 63, 1 << 64, 10_i128.pow(18), 10_i128.pow(19)];
+    let near = (prop::sample::select(ends), -3_i128..=3).prop_map(|(end, step)| (end + step).abs());
+    let integer = prop_oneof![3 => near, 1 => any::<u64>().prop_map(i128::from)];
+    let tail =
+        prop::sample::select(vec!["", "", "0", "000000000000000000000", "1", "00000000000000000000001"]);
+    let off_by = prop::sample::select(vec![0_i64, 0, 0, 0, 1, -1, 400, -400]);
+    (integer, tail, any::<prop::sample::Index>(), off_by, any::<(bool, bool)>()).prop_map(
+        |(integer, tail, point, off_by, (negative, upper))| {
+            let sign = if negative { "-" } else { "" };
+            let whole = integer.to_string();
+            let digits = format!("{whole}{tail}");
+            // JSON allows no zero in front of another digit.
+            let point = if integer == 0 { 1 } else { point.index(digits.len() + 1) };
+            let exponent = whole.len() as i64 - point as i64 + off_by;
+            let (before, after) = digits.split_at(point);
+            let before = if before.is_empty() { "0" } else { before };
+            let after = if after.is_empty() { String::new() } else { format!(".{after}") };
+            match (exponent, upper) {
+                (0, _) => format!("{sign}{before}{after}"),
+                (_, true) => format!("{sign}{before}{after}E{exponent:+}"),
+                (_, false) => format!("{sign}{before}{after}e{exponent}"),
+            }
+        },
+    )
+}
+
 fn value() -> impl Strategy<Value = serde_json::Value> {
     prop_oneof![
         Just(serde_json::Value::Null),
@@ -319,6 +445,33 @@ proptest! {
         prop_assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected);
         for (row, expected) in texts.iter().enumerate() {
             prop_assert_eq!(text(&decoded.batch, row), Some(expected.as_str()));
+        }
+    }
+
+    /// Integers are read as arithmetic without rounding reads them, as numbers and in strings, both ways.
+    #[test]
+    fn an_integer_is_read_exactly_or_refused(number in number_near_an_integer()) {
+        let exact: BigDecimal = number.parse().unwrap();
+        let expected = if exact.is_integer() { exact.to_i64() } else { None };
+        let records = [
+            format!(r#"{{"id": 1, "big": {number}}}"#),
+            format!(r#"{{"id": 1, "big": "{number}"}}"#),
+            format!(r#"{{"id": {number}}}"#),
+            format!(r#"{{"id": "{number}"}}"#),
+        ];
+        for mut decoder in [Decoder::new, Decoder::careful].map(|make| make(&dataset(DriftPolicy::Warn))) {
+            for (index, record) in records.iter().enumerate() {
+                let decoded = decode(&mut decoder, &[record]);
+                let found = (decoded.batch.num_rows() == 1).then(|| match index {
+                    0 | 1 => decoded.batch.column(1).as_primitive::<Int64Type>().value(0),
+                    _ => decoded.batch.column(0).as_primitive::<Int32Type>().value(0).into(),
+                });
+                let expected = match index {
+                    0 | 1 => expected,
+                    _ => expected.filter(|value| i32::try_from(*value).is_ok()),
+                };
+                prop_assert_eq!(found, expected, "{}: {:?}", record, decoded.rejected);
+            }
         }
     }
 

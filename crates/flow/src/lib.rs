@@ -29,6 +29,7 @@ mod shrunk;
 mod status;
 pub mod stream;
 mod supervise;
+mod warnings;
 
 pub use answer::{
     AnswerFailure, AnswerOptions, AnswerReport, AnswerResult, Kept, answer, register_tables, sql,
@@ -45,6 +46,7 @@ pub use shrunk::{LogGap, go_on_behind_readers};
 pub use status::{TableStatus, TopicStatus, status, topics};
 pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
 pub use supervise::{Backoff, Part, PartState, PartStatus, Parts};
+pub use warnings::{Warning, Warnings};
 
 /// A name for a run: the time in UTC, and something random, so that names sort and never meet.
 fn run_id() -> String {

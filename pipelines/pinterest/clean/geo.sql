@@ -6,7 +6,8 @@ SELECT
   coalesce(
     try_to_timestamp(trim(timestamp), 'MM/dd/yyyy, HH:mm:ss'),
     try_to_timestamp(trim(timestamp), 'yyyy-MM-dd HH:mm:ss'),
-    try_to_timestamp(trim(timestamp), 'yyyy-MM-dd\'T\'HH:mm:ss')
+    try_to_timestamp(trim(timestamp), 'yyyy-MM-dd\'T\'HH:mm:ss'),
+    try_to_timestamp(trim(timestamp), 'yyyy:MM:dd HH:mm:ss')
   ) AS timestamp,
   -- What the columns above were read from, for the expectations in pipeline.toml.
   CASE WHEN timestamp RLIKE '[^\\s\\p{Z}]' THEN timestamp END AS _timestamp_text,

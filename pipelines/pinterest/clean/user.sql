@@ -13,7 +13,8 @@ SELECT
   coalesce(
     try_to_timestamp(trim(date_joined), 'MM/dd/yyyy, HH:mm:ss'),
     try_to_timestamp(trim(date_joined), 'yyyy-MM-dd HH:mm:ss'),
-    try_to_timestamp(trim(date_joined), 'yyyy-MM-dd\'T\'HH:mm:ss')
+    try_to_timestamp(trim(date_joined), 'yyyy-MM-dd\'T\'HH:mm:ss'),
+    try_to_timestamp(trim(date_joined), 'yyyy:MM:dd HH:mm:ss')
   ) AS date_joined,
   -- What date_joined was read from, for the expectation in pipeline.toml.
   CASE WHEN date_joined RLIKE '[^\\s\\p{Z}]' THEN date_joined END AS _date_joined_text

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 /// How many different names are told apart; the rest is counted together, so that hostile names cost no memory.
 const MAX_NAMES: usize = 100;
-/// What the rest is called.
-const OTHER_NAMES: &str = "(other names)";
+/// What a [`Drift`] calls the members beyond those that are told apart by name.
+pub const OTHER_NAMES: &str = "(other names)";
 /// No more of a name than this is kept.
 const MAX_NAME_CHARS: usize = 128;
 

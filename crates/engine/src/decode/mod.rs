@@ -4,8 +4,8 @@
 //! a reason for each of the others. Text is not copied: a string column's views point into the chunk of bytes that
 //! the records came in, unless the string has escapes.
 //!
-//! What a record may be: a JSON object; a JSON string that holds one (double-encoded); base64 of either, as a JSON
-//! string or bare. A member is looked for where the row before had it, then by name, by alias, and last without
+//! What a record may be: a JSON object; an array of one object; a JSON string that holds either (double-encoded);
+//! base64 of any of them, as a JSON string or bare. A member is looked for where the row before had it, then by name, by alias, and last without
 //! regard to case. Where several members name one field, the most preferred name wins and the other is counted as
 //! drift; the same name twice is an error, because no one can say which of the two was meant.
 
@@ -13,6 +13,7 @@ mod columns;
 mod drift;
 mod fast;
 mod fields;
+mod number;
 mod text;
 mod value;
 
@@ -27,7 +28,7 @@ use pinmill_pipeline::{Dataset, DriftPolicy};
 pub(crate) use self::columns::arrow_type;
 use self::columns::{Cell, Column};
 use self::drift::DriftCounts;
-pub use self::drift::{Drift, DriftKind};
+pub use self::drift::{Drift, DriftKind, OTHER_NAMES};
 use self::fields::FieldTable;
 use self::text::Text;
 use self::value::{Row, UNFILLED};

@@ -1,5 +1,8 @@
 //! One record's bytes to the cells of a row.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -9,6 +12,7 @@ use pinmill_pipeline::{DriftPolicy, RawType};
 use super::columns::Cell;
 use super::drift::{DriftCounts, DriftKind};
 use super::fields::{FieldTable, Slot};
+use super::number::integer;
 use super::text::Text;
 
 /// How often a record may be packed into a JSON string or base64 before its object comes.
@@ -66,6 +70,11 @@ impl Row<'_> {
             let first = bytes.iter().copied().find(|b| !b.is_ascii_whitespace());
             match first {
                 Some(b'{') => return self.read_object(bytes, origin, tape),
+                Some(b'[') => {
+                    let object = only_object(bytes)?;
+                    let origin = origin.map(|origin| origin + object.start);
+                    return self.read_object(bytes.get(object).unwrap_or_default(), origin, tape);
+                }
                 Some(_) => owned = unwrap(bytes)?,
                 None => return Err("the record is empty".to_owned()),
             }
@@ -85,7 +94,7 @@ impl Row<'_> {
         let source = Source { bytes, origin };
         let mut key = json.next_object().map_err(|error| not_json(&error))?;
         let mut place = 0;
-        let mut unknown_names: Vec<String> = Vec::new();
+        let mut unknown_names = HashSet::new();
         while let Some(name) = key {
             match self.fields.find(place, name) {
                 Some(slot) => {
@@ -96,8 +105,7 @@ impl Row<'_> {
                     }
                 }
                 None => {
-                    let name = name.to_owned();
-                    self.unknown(&name, &mut unknown_names)?;
+                    self.unknown(name.to_owned(), &mut unknown_names)?;
                     let peek = json.peek().map_err(|error| not_json(&error))?;
                     raw_text(json, peek, &source)?;
                 }
@@ -122,16 +130,15 @@ impl Row<'_> {
         Ok(wanted)
     }
 
-    fn unknown(&mut self, name: &str, seen: &mut Vec<String>) -> Result<(), String> {
-        if seen.iter().any(|other| other == name) {
-            return Err(format!("member `{}` is there twice", shown(name)));
+    fn unknown(&mut self, name: String, seen: &mut HashSet<String>) -> Result<(), String> {
+        if seen.contains(&name) {
+            return Err(format!("member `{}` is there twice", shown(&name)));
         }
-        self.drift.add(name, DriftKind::Unknown);
-        seen.push(name.to_owned());
-        match self.policy {
-            DriftPolicy::Quarantine => Err(format!("member `{}` is not declared", shown(name))),
-            DriftPolicy::Warn | DriftPolicy::Stop => Ok(()),
-        }
+        self.drift.add(&name, DriftKind::Unknown);
+        let refused = (self.policy == DriftPolicy::Quarantine)
+            .then(|| format!("member `{}` is not declared", shown(&name)));
+        seen.insert(name);
+        refused.map_or(Ok(()), Err)
     }
 
     fn cell(&mut self, json: &mut Jiter<'_>, slot: Slot, source: &Source<'_>) -> Result<Cell, String> {
@@ -214,22 +221,13 @@ fn raw_text<'a>(json: &mut Jiter<'_>, peek: Peek, source: &Source<'a>) -> Result
     std::str::from_utf8(raw).map_err(|error| format!("not UTF-8 at byte {}", start + error.valid_up_to()))
 }
 
+/// A string as a value of another type: it is read like the number or the boolean that it holds.
 pub(super) fn from_text(text: &str, data_type: RawType) -> Option<Cell> {
     let text = text.trim();
     match data_type {
-        RawType::String => None,
-        RawType::Int => text.parse().ok().map(Cell::Int),
-        RawType::BigInt => text.parse().ok().map(Cell::BigInt),
-        RawType::Double => {
-            // Rust also reads "inf" and "nan", which are no numbers in JSON or in the data.
-            let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
-            Some(Cell::Double(number))
-        }
-        RawType::Boolean => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" => Some(Cell::Boolean(true)),
-            "false" | "0" => Some(Cell::Boolean(false)),
-            _ => None,
-        },
+        RawType::Boolean if text.eq_ignore_ascii_case("true") => Some(Cell::Boolean(true)),
+        RawType::Boolean if text.eq_ignore_ascii_case("false") => Some(Cell::Boolean(false)),
+        data_type => from_number(text, data_type),
     }
 }
 
@@ -238,6 +236,7 @@ pub(super) fn from_number(number: &str, data_type: RawType) -> Option<Cell> {
         RawType::String => None,
         RawType::Int => integer(number).and_then(|value| i32::try_from(value).ok()).map(Cell::Int),
         RawType::BigInt => integer(number).map(Cell::BigInt),
+        // The nearest double, as IEEE 754 rounds. Rust also reads "inf" and "nan", which are not numbers here.
         RawType::Double => number.parse().ok().filter(|value: &f64| value.is_finite()).map(Cell::Double),
         RawType::Boolean => match integer(number) {
             Some(0) => Some(Cell::Boolean(false)),
@@ -247,16 +246,32 @@ pub(super) fn from_number(number: &str, data_type: RawType) -> Option<Cell> {
     }
 }
 
-/// The integer that a JSON number is, written as one or not (`25.0`, `1e3`).
-fn integer(number: &str) -> Option<i64> {
-    if let Ok(integer) = number.parse() {
-        return Some(integer);
+/// The one object in an array: where in `bytes` it lies. Spark explodes such an array into its rows, and some producers
+/// post one row like this.
+fn only_object(bytes: &[u8]) -> Result<Range<usize>, String> {
+    let failed = |error: JiterError| not_json(&error);
+    let mut json = Jiter::new(bytes);
+    let first = json.next_array().map_err(failed)?;
+    let start = json.current_index();
+    let (mut end, mut count) = (start, 0_usize);
+    let mut next = first;
+    while let Some(peek) = next {
+        json.known_skip(peek).map_err(failed)?;
+        if count == 0 {
+            end = json.current_index();
+        }
+        count += 1;
+        next = json.array_step().map_err(failed)?;
     }
-    // Beyond 2^53 a float no longer says which integer was meant.
-    let value: f64 = number.parse().ok()?;
-    #[allow(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-    let whole = (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64);
-    whole
+    json.finish().map_err(failed)?;
+    match (first, count) {
+        (Some(Peek::Object), 1) => Ok(start..end),
+        (Some(first), 1) => {
+            Err(format!("expected a JSON object, got an array that holds only one {}", kind(first)))
+        }
+        (_, 0) => Err("expected a JSON object, got an empty array".to_owned()),
+        _ => Err(format!("expected one JSON object, got an array of {count} values; post each as a record")),
+    }
 }
 
 /// What is inside of a record that is not an object: the text of a JSON string, or what base64 stands for.
@@ -269,7 +284,7 @@ fn unwrap(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let text = json.next_str().map_err(|error| not_json(&error))?.to_owned();
     json.finish().map_err(|error| not_json(&error))?;
     match text.trim_start().as_bytes().first() {
-        Some(b'{' | b'"') => Ok(text.into_bytes()),
+        Some(b'{' | b'[' | b'"') => Ok(text.into_bytes()),
         _ => from_base64(text.trim().as_bytes()).ok_or_else(|| {
             format!(
                 "expected a JSON object, got string \"{}\" that holds neither JSON nor base64 of it",
@@ -279,10 +294,10 @@ fn unwrap(bytes: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What base64 stands for, if it stands for a JSON object or string.
+/// What base64 stands for, if it stands for a JSON object, array or string.
 fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     let decoded = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?;
-    matches!(decoded.trim_ascii_start().first(), Some(b'{' | b'"')).then_some(decoded)
+    matches!(decoded.trim_ascii_start().first(), Some(b'{' | b'[' | b'"')).then_some(decoded)
 }
 
 fn not_an_object(bytes: &[u8]) -> String {

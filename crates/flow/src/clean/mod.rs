@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use self::dataset::Run;
 use crate::load::{Shared, StepLimit, skew};
+use crate::warnings::{Warning, Warnings};
 use crate::{Error, Half, Result, run_id};
 
 /// How often a dataset's run goes on after its files had waited too long for their commit.
@@ -88,7 +89,7 @@ impl CleanReport {
     pub fn warnings(&self) -> Vec<String> {
         let of = |dataset: &DatasetReport| {
             let name = dataset.dataset.clone();
-            let text = move |(what, count): (&String, &u64)| format!("{name}: {what} ({count})");
+            let text = move |(what, count): (&Warning, u64)| format!("{name}: {what} ({count})");
             dataset.warnings.iter().map(text).collect::<Vec<_>>()
         };
         let unclaimed =
@@ -116,8 +117,8 @@ pub struct DatasetReport {
     pub files: u64,
     /// Delta version of the table at the end.
     pub version: u64,
-    /// What was odd and passed all the same, by what, with the number of records.
-    pub warnings: BTreeMap<String, u64>,
+    /// What was odd and passed all the same.
+    pub warnings: Warnings,
     /// What was read of each topic partition.
     pub partitions: Vec<PartitionReport>,
 }
@@ -243,9 +244,11 @@ impl DatasetReport {
             let share = skew(&records)?;
             let what =
                 format!("topic `{topic}`: one of {} partitions took {share} % of its records", records.len());
-            Some((what, records.iter().copied().max().unwrap_or_default()))
+            Some((Warning::Other(what), records.iter().copied().max().unwrap_or_default()))
         });
         let skewed: Vec<_> = skewed.collect();
-        self.warnings.extend(skewed);
+        for (what, records) in skewed {
+            self.warnings.add(what, records);
+        }
     }
 }

@@ -40,10 +40,11 @@ use tokio::task::JoinHandle;
 
 pub use self::plan::StepLimit;
 use self::plan::one_more_worker;
-pub(crate) use self::plan::skew;
+pub(crate) use self::plan::{PIECE_RECORDS, pieces, skew};
 pub(crate) use self::source::Source;
 use self::worker::{Failed, Job, Place, Share, Tally, Worker};
 use crate::crash::crash_point;
+use crate::warnings::{Warning, Warnings};
 use crate::{Error, Half, Result};
 
 /// What all datasets of a run share.
@@ -100,8 +101,8 @@ pub(crate) struct Loaded {
     pub(crate) ranges: Vec<CoveredRange>,
     /// Data files written.
     pub(crate) files: u64,
-    /// What was odd and passed all the same, by what, with its number.
-    pub(crate) warnings: BTreeMap<String, u64>,
+    /// What was odd and passed all the same.
+    pub(crate) warnings: Warnings,
 }
 
 type Working = JoinHandle<(Option<Worker>, Result<Share, Failed>)>;
@@ -195,13 +196,23 @@ impl<'a> Loader<'a> {
             let worker = self.worker().await?;
             step.crew.add(worker, &self.table);
         }
-        step.bytes += chunk.data.len() as u64;
+        // Not the length of `data`: the pieces of a chunk share it.
+        step.bytes += chunk
+            .records
+            .iter()
+            .map(|record| u64::from(record.end.saturating_sub(record.start)) + 1)
+            .sum::<u64>();
         Ok(step.crew.send(place, chunk).await)
     }
 
     /// Whether the step is to be committed now.
     pub(crate) fn is_full(&self, step: &Step, limit: StepLimit) -> bool {
         limit.reached(step.bytes, step.records, self.rejected_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether the step is to be committed now, also in the middle of an archive object.
+    pub(crate) fn must_end(&self, limit: StepLimit) -> bool {
+        limit.rejects(self.rejected_bytes.load(Ordering::Relaxed))
     }
 
     /// Waits for the workers and makes the step durable; nothing is committed where nothing was read.
@@ -347,7 +358,7 @@ impl<'a> Loader<'a> {
 impl Step {
     /// Notes something odd about what was read.
     pub(crate) fn warn(&mut self, what: String, count: u64) {
-        self.share.warn(what, count);
+        self.share.warnings.add(Warning::Other(what), count);
     }
 
     /// How many different things were odd so far.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pinmill_engine::{Cleaner, Decoder, Position, RawValue, Rejected};
+use pinmill_engine::{Cleaner, Decoder, Position, RawValue, Rejected, clean_parts};
 use pinmill_lake::archive::{Chunk, RecordAt};
 use pinmill_lake::quarantine::QuarantinedRecord;
 use pinmill_lake::table::{RecordId, TableWriter, WrittenFile};
@@ -12,6 +12,7 @@ use pinmill_pipeline::Dataset;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 
+use crate::warnings::{Warning, Warnings};
 use crate::{Error, Result};
 
 /// Rows of one Arrow batch: enough to make columns pay, few enough to stay in the processor's cache.
@@ -47,8 +48,8 @@ pub(super) struct Tally {
 #[derive(Debug, Default)]
 pub(super) struct Share {
     pub(super) tallies: BTreeMap<usize, Tally>,
-    /// What was odd and passed all the same, by what, with its number.
-    pub(super) warnings: BTreeMap<String, u64>,
+    /// What was odd and passed all the same.
+    pub(super) warnings: Warnings,
     pub(super) files: Vec<WrittenFile>,
     pub(super) rejected: Vec<QuarantinedRecord>,
 }
@@ -60,7 +61,7 @@ pub(super) struct Worker {
     run: String,
     decoder: Decoder,
     cleaner: Box<dyn Cleaner>,
-    /// Raw bytes of all records rejected in the step, by all its workers: they are in memory until the commit.
+    /// Memory of all records rejected in the step, by all its workers: they are held until the commit.
     rejected_bytes: Arc<AtomicU64>,
 }
 
@@ -136,8 +137,17 @@ impl Worker {
                 pushed.push(record);
             }
             let decoded = self.decoder.finish().map_err(|error| stopped(error, place))?;
-            let cleaned = self.cleaner.clean(&decoded.batch).map_err(|error| stopped(error, place))?;
-            let (clean, bad) = (cleaned.rows.num_rows(), decoded.rejected.len() + cleaned.rejected.len());
+            let (mut clean, mut rejected) = (0, decoded.rejected);
+            for cleaned in clean_parts(&mut *self.cleaner, &decoded.batch) {
+                let cleaned = cleaned.map_err(|error| stopped(error, place))?;
+                clean += cleaned.rows.num_rows();
+                handle.block_on(writer.write(&cleaned.rows))?;
+                rejected.extend(cleaned.rejected);
+                for (name, count) in cleaned.warned {
+                    share.warnings.add(Warning::Other(format!("expectation `{name}` is violated")), count);
+                }
+            }
+            let bad = rejected.len();
             if clean + bad != pushed.len() {
                 return Err(Error::Internal(format!(
                     "{}/{}: {} records became {clean} rows and {bad} rejections",
@@ -149,14 +159,11 @@ impl Worker {
             let tally = share.tallies.entry(place.index).or_default();
             tally.clean += clean as u64;
             tally.quarantined += bad as u64;
-            handle.block_on(writer.write(&cleaned.rows))?;
             for drift in decoded.drift {
-                share.warn(format!("field `{}`: {}", drift.field, drift.kind), drift.count);
+                let what = Warning::Member { name: drift.field, kind: drift.kind };
+                share.warnings.add(what, drift.count);
             }
-            for (name, count) in cleaned.warned {
-                share.warn(format!("expectation `{name}` is violated"), count);
-            }
-            for Rejected { row, reason } in decoded.rejected.into_iter().chain(cleaned.rejected) {
+            for Rejected { row, reason } in rejected {
                 let Some(record) = pushed.get(row as usize) else {
                     return Err(Error::Internal(format!("row {row} of {} was rejected", pushed.len())));
                 };
@@ -169,8 +176,7 @@ impl Worker {
     fn rejected(&self, place: &Place, chunk: &Chunk, record: &RecordAt, reason: String) -> QuarantinedRecord {
         // Copied, so that one bad record does not keep its whole chunk in memory.
         let raw = chunk.value(record).map(bytes::Bytes::copy_from_slice);
-        self.rejected_bytes.fetch_add(raw.as_ref().map_or(0, |raw| raw.len() as u64), Ordering::Relaxed);
-        QuarantinedRecord {
+        let rejected = QuarantinedRecord {
             dataset: self.dataset.clone(),
             reason,
             id: RecordId { topic: place.topic.clone(), partition: place.partition, offset: record.offset },
@@ -178,15 +184,13 @@ impl Worker {
             raw,
             run: self.run.clone(),
             quarantined_at_us: chrono::Utc::now().timestamp_micros(),
-        }
+        };
+        self.rejected_bytes.fetch_add(rejected.memory() as u64, Ordering::Relaxed);
+        rejected
     }
 }
 
 impl Share {
-    pub(super) fn warn(&mut self, what: String, count: u64) {
-        *self.warnings.entry(what).or_default() += count;
-    }
-
     /// Takes another worker's share in.
     pub(super) fn join(&mut self, other: Self) {
         for (index, tally) in other.tallies {
@@ -194,9 +198,7 @@ impl Share {
             sum.clean += tally.clean;
             sum.quarantined += tally.quarantined;
         }
-        for (what, count) in other.warnings {
-            self.warn(what, count);
-        }
+        self.warnings.join(other.warnings);
         self.files.extend(other.files);
         self.rejected.extend(other.rejected);
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::claims::{Claim, LOOK_EVERY, Refused, claims};
 use super::feed::{Feed, Found, is_ready};
 use super::meter;
+use super::recent::Recent;
 use super::{SourceKind, StreamConfig, StreamSource};
 use crate::clean::DatasetReport;
 use crate::load::{Loader, Shared, Step};
@@ -34,6 +35,7 @@ pub(super) struct Follow<'a> {
     poll: Duration,
     /// When the log took the oldest record of the step, in microseconds since the Unix epoch.
     oldest_us: Option<i64>,
+    recent: Recent,
 }
 
 /// What one round over the partitions found.
@@ -57,12 +59,23 @@ impl<'a> Follow<'a> {
         let loader = Loader::open(shared, dataset).await?;
         let poll = (config.commit_every / 20).clamp(Duration::from_millis(1), LONGEST_POLL);
         let feeds = Vec::new();
-        Ok(Self { pipeline, sources, config, dataset, loader, feeds, refused, poll, oldest_us: None })
+        let (oldest_us, recent) = (None, Recent::default());
+        Ok(Self { pipeline, sources, config, dataset, loader, feeds, refused, poll, oldest_us, recent })
     }
 
     /// Loads until `stop` is cancelled and nothing is left.
     pub(super) async fn run(
         mut self,
+        (part, stop): (&Part, &CancellationToken),
+        report: &mut DatasetReport,
+    ) -> Result<()> {
+        let ended = self.load((part, stop), report).await;
+        self.recent.flush(&self.dataset.name);
+        ended
+    }
+
+    async fn load(
+        &mut self,
         (part, stop): (&Part, &CancellationToken),
         report: &mut DatasetReport,
     ) -> Result<()> {
@@ -75,6 +88,7 @@ impl<'a> Follow<'a> {
             let idle = step.records == 0;
             let loaded = self.loader.finish(step).await?;
             meter::committed(&self.dataset.name, &loaded, self.oldest_us.take());
+            self.recent.note(&self.dataset.name, &loaded.warnings, Instant::now());
             report.add(loaded);
             report.version = self.loader.version();
             let ending = idle && stopping;

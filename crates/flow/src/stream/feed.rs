@@ -14,6 +14,9 @@ use crate::crash::crash_point;
 use crate::shrunk::behind_gap;
 use crate::{Error, Result};
 
+/// Records that are read from one partition before the next one has its turn, however small they are.
+const MAX_RECORDS: usize = 32_768;
+
 /// A partition that feeds a dataset.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -149,7 +152,7 @@ impl Feed {
         if !quiet && !self.is_there().await? {
             return Ok(Found::Gone);
         }
-        let records = match read {
+        let mut records = match read {
             Ok(records) => records,
             Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
                 return Ok(Found::Gone);
@@ -160,13 +163,16 @@ impl Feed {
             }
             Err(source) => return Err(self.failed(source)),
         };
+        // Many small records may all be rejected, each with a reason: the others are read next time.
+        let many = records.len() > MAX_RECORDS;
+        records.truncate(MAX_RECORDS);
         let Some(last) = records.last() else {
             self.pass_gap(held.end).await?;
             return Ok(Found::Nothing);
         };
         self.next = last.offset + 1;
         let chunk = chunk(&records);
-        let more = chunk.data.len() >= fetch_bytes / 2;
+        let more = many || chunk.data.len() >= fetch_bytes / 2;
         Ok(Found::Records(chunk, more))
     }
 

@@ -26,6 +26,7 @@ mod dataset;
 mod feed;
 mod freshness;
 mod meter;
+mod recent;
 pub mod tidy;
 
 use std::sync::Arc;

@@ -40,6 +40,7 @@
 
 mod commit;
 mod compact;
+mod distinct;
 mod history;
 mod ledger;
 mod overwrite;

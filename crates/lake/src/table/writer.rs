@@ -13,6 +13,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::distinct::without_dictionary;
 use super::schema::table_schema;
 use super::stats::{Gathered, stats};
 use crate::{Error, Result};
@@ -175,7 +176,11 @@ impl TableWriter {
         let fields: Vec<_> =
             fields.map(|(f, c)| f.as_ref().clone().with_data_type(c.data_type().clone())).collect();
         let batch_schema = Arc::new(Schema::new(fields));
-        let properties = WriterProperties::builder()
+        let plain = without_dictionary(&batch_schema, columns).into_iter();
+        let properties = plain
+            .fold(WriterProperties::builder(), |builder, path| {
+                builder.set_column_dictionary_enabled(path, false)
+            })
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(Some(self.options.row_group_rows))
             .set_statistics_enabled(EnabledStatistics::Chunk)
