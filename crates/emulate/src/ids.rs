@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rand_mt::Mt;
 
-use crate::options::Options;
 use crate::source::Source;
 
 /// Ids of the reference's draws: `randint(0, 11000)`, both ends included.
@@ -94,9 +93,15 @@ impl Plan {
 
     /// The events of a run over a source. Draws from one that is smaller than the reference's stay within what it has:
     /// nearly all others would find no row.
-    pub(crate) fn over(source: &dyn Source, options: &Options) -> Self {
+    pub(crate) fn over(
+        source: &dyn Source,
+        order: DrawOrder,
+        rows: Option<u64>,
+        posts: Option<u64>,
+        seed: u64,
+    ) -> Self {
         let is_small = |rows: &u64| *rows < REFERENCE_ROWS;
-        let (rows, held) = match (&options.draw, options.rows) {
+        let (rows, held) = match (&order, rows) {
             (DrawOrder::Sequence, rows) => (rows.or(source.rows()), None),
             // Where the ids are known, it is they that count: few of them may be large numbers.
             (DrawOrder::Replacement, None) => match source.held_ids() {
@@ -105,7 +110,7 @@ impl Plan {
             },
             (_, rows) => (rows, None),
         };
-        Self { held, ..Self::new(options.draw.clone(), rows, options.posts, options.seed) }
+        Self { held, ..Self::new(order, rows, posts, seed) }
     }
 
     /// A random id; `None` where there is none to draw from.

@@ -89,7 +89,8 @@ pub async fn emulate(
     let dial = |origin| Dialer::new(origin, run.options.timeout);
     let dialers: Vec<_> =
         run.origins.iter().map(dial).collect::<Result<_, _>>().map_err(EmulateError::Options)?;
-    let plan = Plan::over(&*source, &run.options);
+    let Options { draw: order, rows, posts, seed, .. } = &run.options;
+    let plan = Plan::over(&*source, order.clone(), *rows, *posts, *seed);
     let start = Instant::now();
     let reporter = run.options.progress.then(|| progress::start(Arc::clone(&run.counters), plan.len()));
 

@@ -9,18 +9,16 @@ mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
-mod server;
+pub(crate) mod server;
 mod spec;
 #[cfg(feature = "sqlite")]
-mod sqlite;
+pub(crate) mod sqlite;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::generator::Generator;
 pub use form::DateForm;
 pub use jsonl::Jsonl;
 pub use spec::{DatabaseUrl, SourceSpec};
@@ -98,29 +96,6 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// The ids that have a row in some table, rising; `None` where all below [`Source::rows`] have, or it is not known.
     fn held_ids(&self) -> Option<Vec<u64>> {
         None
-    }
-}
-
-/// Opens a source; `seed` is the generator's.
-///
-/// # Errors
-/// When files or a database cannot be opened, or the build has no client for the database.
-pub async fn open(spec: &SourceSpec, seed: u64) -> Result<Arc<dyn Source>, SourceError> {
-    match spec {
-        SourceSpec::Generator => Ok(Arc::new(Generator::new(seed))),
-        SourceSpec::Jsonl(dir) => Ok(Arc::new(Jsonl::open(dir)?)),
-        #[cfg(feature = "sqlite")]
-        SourceSpec::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
-        #[cfg(feature = "mysql")]
-        SourceSpec::MySql(url) => Ok(Arc::new(server::Server::<sqlx::MySql>::open(url).await?)),
-        #[cfg(feature = "postgres")]
-        SourceSpec::Postgres(url) => Ok(Arc::new(server::Server::<sqlx::Postgres>::open(url).await?)),
-        #[cfg(not(feature = "sqlite"))]
-        SourceSpec::Sqlite(_) => Err(SourceError::NotBuilt { what: "sqlite" }),
-        #[cfg(not(feature = "mysql"))]
-        SourceSpec::MySql(_) => Err(SourceError::NotBuilt { what: "mysql" }),
-        #[cfg(not(feature = "postgres"))]
-        SourceSpec::Postgres(_) => Err(SourceError::NotBuilt { what: "postgres" }),
     }
 }
 
