@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pinmill_broker::{EmbeddedLog, EventLog};
 use pinmill_flow::{SourceKind, StepLimit, StreamConfig, StreamSource, Streamer, go_on_behind_readers};
 use pinmill_kinesis::{
     Credentials, Kinesis, KinesisConfig, LOG_BATCH_BYTES, LOG_PARTITIONS, LOG_RECORD_BYTES, Secret, ShardsLog,
 };
+use pinmill_lake::LateLake;
 use pinmill_lake::archive::{Archive, ArchiveConfig};
-use pinmill_lake::{Lake, LateLake};
 use pinmill_log::LogConfig;
 use pinmill_pipeline::Pipeline;
 
 use crate::context::Context;
 use crate::error::{Failure, OrFail};
 use crate::settings;
+
+/// How long the start of a server waits for the lake, to compare the logs with it.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The streams, open for writing.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl Context {
     pub(crate) async fn go_on_behind_readers(
         &self,
         pipeline: &Pipeline,
-        lake: &Lake,
+        lake: &LateLake,
         (topics, streams): (Option<Arc<dyn EventLog>>, Option<&Streams>),
     ) {
         let topics = topics.map(|log| StreamSource { log, kind: SourceKind::Topics });
@@ -70,9 +74,14 @@ impl Context {
             kind: SourceKind::Streams,
         });
         let sources: Vec<_> = topics.into_iter().chain(streams).collect();
-        let archive = Archive::new(lake, ArchiveConfig::default());
-        if let Err(error) = go_on_behind_readers(pipeline, &sources, &archive).await {
-            let why = Failure::from(error).message;
+        let compare = async {
+            let archive = Archive::new(&lake.open().await?, ArchiveConfig::default());
+            go_on_behind_readers(pipeline, &sources, &archive).await.map_err(Failure::from)
+        };
+        // Posts must not wait for a lake that does not answer.
+        let compared = tokio::time::timeout(COMPARE_TIMEOUT, compare).await;
+        let compared = compared.unwrap_or_else(|_| Err(Failure::expected("it does not answer")));
+        if let Err(Failure { message: why, .. }) = compared {
             tracing::warn!(
                 "the logs could not be compared with the lake, which shows whether they lost records: {why}"
             );

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use pinmill_flow::{CleanReport, Half};
-use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, ArchiveConfig};
+use pinmill_lake::{Lake, LateLake};
 use serde_json::{Value, json};
 
 use crate::args::Clean;
@@ -73,7 +73,7 @@ async fn from_streams(context: &Context) -> Result<CleanReport, Failure> {
     let Some(streams) = context.streams().await? else {
         return Err(Failure::config("the streams are switched off: there is nothing to be loaded"));
     };
-    context.go_on_behind_readers(&context.pipeline()?, &lake, (None, Some(&streams))).await;
+    context.go_on_behind_readers(&context.pipeline()?, &LateLake::from(&lake), (None, Some(&streams))).await;
     let report = context.streamer(&streams, None, &lake)?.run_once().await;
     close(&streams.log).await?;
     Ok(report?)

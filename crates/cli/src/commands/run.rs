@@ -13,6 +13,7 @@ use pinmill_flow::{
 };
 use pinmill_gateway::Gateway;
 use pinmill_kinesis::Kinesis;
+use pinmill_lake::LateLake;
 use pinmill_pipeline::Pipeline;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     }
 
     let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(&log);
-    context.go_on_behind_readers(&pipeline, &lake, (Some(topics), streams.as_ref())).await;
+    context.go_on_behind_readers(&pipeline, &LateLake::from(&lake), (Some(topics), streams.as_ref())).await;
     let shards = streams.as_ref().map(|streams| streams.kinesis.shards_log());
     let logs = Logs { topics: Some(&*log), streams: shards.as_ref().map(|shards| shards as &dyn EventLog) };
     let same_rows = args.to == To::Both && can_compare(&pipeline, logs).await?;

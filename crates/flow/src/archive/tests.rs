@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pinmill_broker::{Health, MemoryLog, Record, StoredRecord};
+use pinmill_lake::Lake;
 use pinmill_lake::archive::{ArchivedObject, ReadOptions};
 use rand::RngExt;
 

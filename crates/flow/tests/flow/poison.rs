@@ -169,8 +169,6 @@ async fn put_aside_at_once(table: &Table) -> Vec<u64> {
 async fn many_small_bad_records_of_one_object_are_committed_in_steps_of_bounded_memory() {
     const RECORDS: u64 = 90_000;
     const LIMIT: u64 = 1 << 20;
-    /// A piece of a chunk: what is under way to two workers comes on top of the limit.
-    const PIECE: u64 = 8192;
     for half in Half::ALL {
         let world = World::new(small());
         world.topic("user", 1).await;
