@@ -4,6 +4,7 @@
 //! - [`archive`] keeps what was received, exactly, in the layout of the Confluent S3 sink.
 //! - [`table`] keeps clean rows in Delta tables, each record once.
 //! - [`quarantine`] keeps what could not be cleaned, with its reason and its raw bytes.
+//! - [`lineage`] numbers the lives of a topic's name, so that a [`RecordId`] means one record for good.
 //! - [`RangeSum`] is what log, archive and tables are compared by.
 //!
 //! Offsets are `u64` in this crate's API; in Delta (`txn` versions, `_offset`) they are BIGINT, so that an
@@ -12,11 +13,14 @@
 pub mod archive;
 mod durable;
 mod error;
+mod identity;
+pub mod lineage;
 pub mod quarantine;
 mod store;
 mod sum;
 pub mod table;
 
 pub use error::{Error, Result};
+pub use identity::{RecordId, TopicPartition};
 pub use store::{Lake, LakeOptions};
 pub use sum::{RangeSum, record_hash};

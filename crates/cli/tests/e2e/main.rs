@@ -11,6 +11,8 @@ mod foreign;
 mod full_disk;
 mod generator;
 mod golden;
+mod kept;
+mod lives;
 mod paused;
 mod readers;
 mod reference_client;

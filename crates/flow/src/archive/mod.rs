@@ -9,6 +9,9 @@
 //! | after that, before the position is committed | the replay reads the same records again, starts an object at the same offset, finds it there and adopts it, wherever it would have rolled this time |
 //! | after the position is committed | nothing is read again |
 //!
+//! A topic that was deleted and made again is archived as another life of its name: its objects have other names, and its
+//! position in the log is one of its own (see the module `lineage`).
+//!
 //! What is gathered lives in memory only; the log is its durable form. Memory is bounded by
 //! [`ArchiveConfig::max_buffered`] over all partitions: when it is reached, the largest object is put early.
 //!
@@ -23,8 +26,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pinmill_broker::{EventLog, OffsetRange, ReadLimit, TopicDescription};
-use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, Compression, ObjectBuilder, Put};
+use pinmill_lake::lineage::Lineages;
+use pinmill_lake::{Lake, TopicPartition};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +37,7 @@ use self::rest::Rests;
 pub use self::roll::RollPolicy;
 use self::roll::{Now, Waiting, relieve};
 use crate::crash::crash_point;
-use crate::{Error, Result};
+use crate::{Error, Half, Result, lineage};
 
 /// The name under which the archiver's positions stand in the log.
 pub const ARCHIVE_READER: &str = "archive";
@@ -88,8 +92,8 @@ pub struct ArchiveReport {
     pub records: u64,
     /// Objects that an earlier attempt had left and that were taken over.
     pub adopted: u64,
-    /// Records that the log had dropped before they were archived: topic, partition, first and last offset.
-    pub lost: Vec<(String, u32, u64, u64)>,
+    /// Records that the log had dropped before they were archived: the partition, first and last offset.
+    pub lost: Vec<(TopicPartition, u64, u64)>,
 }
 
 impl ArchiveReport {
@@ -106,18 +110,23 @@ impl ArchiveReport {
 pub struct Archiver {
     log: Arc<dyn EventLog>,
     archive: Archive,
+    lineages: Lineages,
     config: ArchiveConfig,
     started: Instant,
     /// One at a time gathers and puts, so that [`Archiver::run_once`] may be called beside [`Archiver::run`].
     slots: Mutex<Slots>,
 }
 
-type Slots = BTreeMap<(String, u32), Slot>;
+type Slots = BTreeMap<TopicPartition, Slot>;
 
 /// What is being gathered of one partition.
 #[derive(Debug)]
 struct Slot {
     generation: String,
+    /// The archiver had never seen the partition before.
+    is_new: bool,
+    /// Which life of the topic's name it is: asked for when there is something to be archived.
+    lineage: Option<u32>,
     object: ObjectBuilder,
     /// The offset to be read next.
     next: u64,
@@ -135,7 +144,8 @@ impl Archiver {
             compression: config.compression,
         };
         let archive = Archive::new(lake, layout);
-        Self { log, archive, config, started: Instant::now(), slots: Mutex::default() }
+        let lineages = Lineages::new(lake, Half::Batch.name());
+        Self { log, archive, lineages, config, started: Instant::now(), slots: Mutex::default() }
     }
 
     /// Archives everything that the log holds now, whatever the bounds say, and returns when it is durable.
@@ -146,12 +156,12 @@ impl Archiver {
         let mut slots = self.slots.lock().await;
         let mut report = ArchiveReport::default();
         let mut failure = None;
-        for (topic, partition) in self.partitions(&mut slots).await? {
-            let key = (topic.name.clone(), partition);
-            let flushed = self.flush(&mut slots, &topic, partition, &mut report).await;
+        for (topic, place) in self.partitions(&mut slots).await? {
+            let flushed = self.flush(&mut slots, &topic, &place, &mut report).await;
             if let Err(error) = flushed {
-                slots.remove(&key);
-                tracing::error!(topic = key.0, partition, error = %error.chain(), "could not be archived");
+                slots.remove(&place);
+                let TopicPartition { topic, partition, .. } = place;
+                tracing::error!(topic, partition, error = %error.chain(), "could not be archived");
                 failure.get_or_insert(error);
             }
         }
@@ -202,26 +212,23 @@ impl Archiver {
     async fn round(&self, now: Now, rests: &mut Rests, report: &mut ArchiveReport) -> Result<bool> {
         let mut slots = self.slots.lock().await;
         let partitions = self.partitions(&mut slots).await?;
-        rests.retain(|(name, number)| {
-            partitions.iter().any(|(topic, partition)| topic.name == *name && partition == number)
-        });
+        rests.retain(|place| partitions.iter().any(|(_, known)| known == place));
         let mut more = false;
-        for (topic, partition) in partitions {
-            let key = (topic.name.clone(), partition);
-            if rests.holds(&key, self.started.elapsed()) {
+        for (topic, place) in partitions {
+            if rests.holds(&place, self.started.elapsed()) {
                 continue;
             }
             let put_before = report.objects + report.adopted;
-            match self.advance(&mut slots, &topic, partition, now, report).await {
+            match self.advance(&mut slots, &topic, &place, now, report).await {
                 Ok(any) => {
                     more |= any;
                     // That it can be read does not say that it can be put.
-                    let nothing_waits = slots.get(&key).is_none_or(|slot| slot.object.is_empty());
+                    let nothing_waits = slots.get(&place).is_none_or(|slot| slot.object.is_empty());
                     if nothing_waits || report.objects + report.adopted > put_before {
-                        rests.recovered(&key);
+                        rests.recovered(&place);
                     }
                 }
-                Err(error) => self.give_rest(&mut slots, rests, &key, &error),
+                Err(error) => self.give_rest(&mut slots, rests, &place, &error),
             }
         }
         self.put_when_short_of_memory(&mut slots, rests, report).await;
@@ -233,27 +240,27 @@ impl Archiver {
         &self,
         slots: &mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         now: Now,
         report: &mut ArchiveReport,
     ) -> Result<bool> {
-        let any = self.gather(slots, topic, partition, now, report).await?;
-        self.put_when_old(slots, &(topic.name.clone(), partition), now, report).await?;
+        let any = self.gather(slots, topic, place, now, report).await?;
+        self.put_when_old(slots, place, now, report).await?;
         Ok(any)
     }
 
     /// Tells a partition's error and leaves the partition alone for a while. What was gathered of it is read again: the
     /// log has it.
-    fn give_rest(&self, slots: &mut Slots, rests: &mut Rests, key: &(String, u32), error: &Error) {
+    fn give_rest(&self, slots: &mut Slots, rests: &mut Rests, key: &TopicPartition, error: &Error) {
         slots.remove(key);
         let pause = rests.failed(key, self.started.elapsed(), self.poll());
-        let (topic, partition, hint) = (key.0.as_str(), key.1, error.hint());
+        let (topic, partition, hint) = (key.topic.as_str(), key.partition, error.hint());
         let what = format!("could not be archived, will be tried again in {pause:?}");
         tracing::error!(topic, partition, error = %error.chain(), hint, "{what}");
     }
 
     /// All partitions of the log. Slots of topics that are gone are dropped.
-    async fn partitions(&self, slots: &mut Slots) -> Result<Vec<(Arc<TopicDescription>, u32)>> {
+    async fn partitions(&self, slots: &mut Slots) -> Result<Vec<(Arc<TopicDescription>, TopicPartition)>> {
         let mut all = Vec::new();
         for name in self.log.topics().await? {
             let topic = match self.log.describe(&name).await {
@@ -262,10 +269,11 @@ impl Archiver {
                 Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
                 Err(error) => return Err(error.into()),
             };
-            all.extend(topic.partitions.iter().map(|p| (Arc::clone(&topic), p.partition)));
+            let place = |partition| TopicPartition::new(&topic.name, partition);
+            all.extend(topic.partitions.iter().map(|p| (Arc::clone(&topic), place(p.partition))));
         }
-        slots.retain(|(name, _), slot| {
-            all.iter().any(|(topic, _)| topic.name == *name && topic.generation == slot.generation)
+        slots.retain(|key, slot| {
+            all.iter().any(|(topic, _)| topic.name == key.topic && topic.generation == slot.generation)
         });
         Ok(all)
     }
@@ -275,17 +283,17 @@ impl Archiver {
         &self,
         slots: &'a mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         held: OffsetRange,
         report: &mut ArchiveReport,
     ) -> Result<&'a mut Slot> {
         use std::collections::btree_map::Entry;
-        let entry = match slots.entry((topic.name.clone(), partition)) {
+        let entry = match slots.entry(place.clone()) {
             Entry::Occupied(slot) => return Ok(slot.into_mut()),
             Entry::Vacant(entry) => entry,
         };
-        let name = &topic.name;
-        let failed = |source| log_error(name, partition, source);
+        let (name, partition) = (&topic.name, place.partition);
+        let failed = |source| log_error(place, source);
         let position = self.log.position(ARCHIVE_READER, name, partition).await.map_err(failed)?;
         let next = match position {
             // From now on retention keeps what is not archived.
@@ -295,19 +303,20 @@ impl Archiver {
                 first
             }
             Some(position) if position > held.end => {
-                return Err(Error::LogShrank { topic: name.clone(), partition, position, end: held.end });
+                return Err(Error::LogShrank { place: place.clone(), position, end: held.end });
             }
             Some(position) if position < held.beginning => {
                 let last = held.beginning - 1;
                 tracing::error!(topic = %name, partition, first = position, last, "records were removed from the log before they were archived");
-                report.lost.push((name.clone(), partition, position, last));
+                report.lost.push((place.clone(), position, last));
                 held.beginning
             }
             Some(position) => position,
         };
-        let object = ObjectBuilder::new(name, partition, Some(&topic.generation));
-        let generation = topic.generation.clone();
-        Ok(entry.insert(Slot { generation, object, next, seen: Duration::ZERO, there: None }))
+        let object = ObjectBuilder::new(place, Some(&topic.generation));
+        let (generation, is_new) = (topic.generation.clone(), position.is_none());
+        let seen = Duration::ZERO;
+        Ok(entry.insert(Slot { generation, is_new, lineage: None, object, next, seen, there: None }))
     }
 
     /// Reads once from a partition; puts each object that is finished. True when anything was read.
@@ -315,14 +324,14 @@ impl Archiver {
         &self,
         slots: &mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         now: Now,
         report: &mut ArchiveReport,
     ) -> Result<bool> {
-        let name = &topic.name;
-        let failed = |source| log_error(name, partition, source);
+        let (name, partition) = (&topic.name, place.partition);
+        let failed = |source| log_error(place, source);
         let held = self.log.offsets(name, partition).await.map_err(failed)?;
-        let slot = self.slot(slots, topic, partition, held, report).await?;
+        let slot = self.slot(slots, topic, place, held, report).await?;
         if slot.next >= held.end {
             return Ok(false);
         }
@@ -336,6 +345,7 @@ impl Archiver {
             }
             if slot.object.is_empty() {
                 slot.seen = now.uptime;
+                self.begin(topic, place, slot).await?;
             }
             slot.object.push(record.offset, record.timestamp_ms, record.value.as_deref())?;
             slot.next = record.offset + 1;
@@ -345,7 +355,7 @@ impl Archiver {
                 None => self.config.policy().full(gathered, slot.object.bytes()),
             };
             if full {
-                self.put((name, partition), slot, report).await?;
+                self.put(place, slot, report).await?;
                 if slot.next <= record.offset {
                     break;
                 }
@@ -354,42 +364,48 @@ impl Archiver {
         Ok(any)
     }
 
+    /// Begins an object, in the lineage that the topic has.
+    async fn begin(&self, topic: &TopicDescription, place: &TopicPartition, slot: &mut Slot) -> Result<()> {
+        let lineage = match slot.lineage {
+            Some(lineage) => lineage,
+            None => lineage::of_archived(&self.archive, &self.lineages, topic, slot.is_new).await?,
+        };
+        slot.lineage = Some(lineage);
+        slot.object = ObjectBuilder::new(&place.clone().in_lineage(lineage), Some(&slot.generation));
+        Ok(())
+    }
+
     /// Archives a partition to its present end.
     async fn flush(
         &self,
         slots: &mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         report: &mut ArchiveReport,
     ) -> Result<()> {
-        let key = (topic.name.clone(), partition);
-        let failed = |source| log_error(&key.0, partition, source);
-        let end = self.log.offsets(&key.0, partition).await.map_err(failed)?.end;
+        let (name, partition) = (&topic.name, place.partition);
+        let failed = |source| log_error(place, source);
+        let end = self.log.offsets(name, partition).await.map_err(failed)?.end;
         loop {
-            while self.gather(slots, topic, partition, self.now(), report).await?
-                && slots.get(&key).is_some_and(|slot| slot.next < end)
+            while self.gather(slots, topic, place, self.now(), report).await?
+                && slots.get(place).is_some_and(|slot| slot.next < end)
             {}
-            let Some(slot) = slots.get_mut(&key).filter(|slot| !slot.object.is_empty()) else {
+            let Some(slot) = slots.get_mut(place).filter(|slot| !slot.object.is_empty()) else {
                 return Ok(());
             };
-            self.put((&key.0, partition), slot, report).await?;
+            self.put(place, slot, report).await?;
             if let Some(count) = slot.there {
                 let position = slot.object.sum().first + count;
-                let end = self.log.offsets(&key.0, partition).await.map_err(failed)?.end;
+                let end = self.log.offsets(name, partition).await.map_err(failed)?.end;
                 if slot.next >= end {
-                    return Err(Error::LogShrank { topic: key.0.clone(), partition, position, end });
+                    return Err(Error::LogShrank { place: place.clone(), position, end });
                 }
             }
         }
     }
 
     /// Puts the slot's object and commits the position, or learns that a longer one is there.
-    async fn put(
-        &self,
-        (topic, partition): (&str, u32),
-        slot: &mut Slot,
-        report: &mut ArchiveReport,
-    ) -> Result<()> {
+    async fn put(&self, place: &TopicPartition, slot: &mut Slot, report: &mut ArchiveReport) -> Result<()> {
         let stored = match self.archive.put(&slot.object).await? {
             Put::Longer { count } => {
                 slot.there = Some(count);
@@ -410,19 +426,19 @@ impl Archiver {
         crash_point("flow::archive::before_position")?;
         // invariant I2
         let next = stored.sum.last + 1;
-        let committed = self.log.commit_position(ARCHIVE_READER, topic, partition, next).await;
-        committed.map_err(|source| log_error(topic, partition, source))?;
+        let committed = self.log.commit_position(ARCHIVE_READER, &place.topic, place.partition, next).await;
+        committed.map_err(|source| log_error(place, source))?;
         crash_point("flow::archive::after_position")?;
         slot.next = next;
         slot.there = None;
-        slot.object = ObjectBuilder::new(topic, partition, Some(&slot.generation));
+        slot.object = ObjectBuilder::new(place, Some(&slot.generation));
         Ok(())
     }
 
     async fn put_when_old(
         &self,
         slots: &mut Slots,
-        key: &(String, u32),
+        key: &TopicPartition,
         now: Now,
         report: &mut ArchiveReport,
     ) -> Result<()> {
@@ -430,7 +446,7 @@ impl Archiver {
         let Some(stamped_ms) = slot.object.first_timestamp_ms() else { return Ok(()) };
         let waiting = Waiting { stamped_ms, seen: slot.seen };
         if slot.there.is_none() && self.config.policy().old(waiting, now) {
-            self.put((&key.0, key.1), slot, report).await?;
+            self.put(key, slot, report).await?;
         }
         Ok(())
     }
@@ -442,11 +458,11 @@ impl Archiver {
         report: &mut ArchiveReport,
     ) {
         let sizes: Vec<usize> = slots.values().map(|slot| slot.object.bytes()).collect();
-        let keys: Vec<(String, u32)> = slots.keys().cloned().collect();
+        let keys: Vec<TopicPartition> = slots.keys().cloned().collect();
         for index in relieve(&sizes, self.config.max_buffered) {
             let key = &keys[index];
             let Some(slot) = slots.get_mut(key) else { continue };
-            let put = self.put((&key.0, key.1), slot, report).await;
+            let put = self.put(key, slot, report).await;
             if let Err(error) = put {
                 self.give_rest(slots, rests, key, &error);
             }
@@ -459,8 +475,8 @@ impl Archiver {
     }
 }
 
-fn log_error(topic: &str, partition: u32, source: pinmill_broker::Error) -> Error {
-    Error::Log { topic: topic.to_owned(), partition, source }
+fn log_error(place: &TopicPartition, source: pinmill_broker::Error) -> Error {
+    Error::Log { topic: place.topic.clone(), partition: place.partition, source }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pinmill_broker::{EventLog, PartitionDescription, ReadLimit, StoredRecord};
-use pinmill_lake::RangeSum;
 use pinmill_lake::archive::{Chunk, RecordAt};
+use pinmill_lake::{RangeSum, TopicPartition};
 use tokio::time::Instant;
 
 use super::STREAM_READER;
@@ -20,8 +20,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) log: Arc<dyn EventLog>,
-    pub(super) topic: String,
-    pub(super) partition: u32,
+    pub(super) place: TopicPartition,
     pub(super) generation: String,
     /// Its number with the loader.
     pub(super) index: usize,
@@ -55,27 +54,21 @@ impl Feed {
     /// Goes on where the table ends. From now on retention keeps what the table does not cover.
     pub(super) async fn begin(
         log: &Arc<dyn EventLog>,
-        (topic, generation): (&str, &str),
+        (place, generation): (TopicPartition, &str),
         partition: &PartitionDescription,
         (index, next): (usize, u64),
     ) -> Result<Self> {
-        let number = partition.partition;
+        let (topic, number) = (place.topic.as_str(), place.partition);
         let failed = |source| Error::Log { topic: topic.to_owned(), partition: number, source };
         let held = log.offsets(topic, number).await.map_err(failed)?;
         if next > held.end {
-            return Err(Error::LogShrank {
-                topic: topic.to_owned(),
-                partition: number,
-                position: next,
-                end: held.end,
-            });
+            return Err(Error::LogShrank { place, position: next, end: held.end });
         }
         let floor = next.max(held.beginning);
         let noted = register(&**log, topic, number, floor).await.map_err(failed)?;
         let mut feed = Self {
             log: Arc::clone(log),
-            topic: topic.to_owned(),
-            partition: number,
+            place,
             generation: generation.to_owned(),
             index,
             parents: partition.parents.clone(),
@@ -93,7 +86,8 @@ impl Feed {
         if self.next >= beginning {
             return;
         }
-        let (topic, partition, first, last) = (self.topic.as_str(), self.partition, self.next, beginning - 1);
+        let (topic, partition) = (self.place.topic.as_str(), self.place.partition);
+        let (first, last) = (self.next, beginning - 1);
         if first == 0 {
             let what = "the log no longer holds a topic's first records: its table begins after them";
             tracing::warn!(topic, partition, first, last, "{what}");
@@ -111,7 +105,7 @@ impl Feed {
             return Ok(Found::Nothing);
         }
         let limit = ReadLimit { max_bytes: fetch_bytes, max_wait: Duration::ZERO };
-        let read = self.log.read(&self.topic, self.partition, self.next, limit).await;
+        let read = self.log.read(&self.place.topic, self.place.partition, self.next, limit).await;
         let quiet = read.as_ref().is_ok_and(Vec::is_empty);
         // Asked after the read: what is of this generation now was so then.
         if !quiet && !self.is_there().await? {
@@ -137,7 +131,7 @@ impl Feed {
 
     /// False where the topic was deleted, also where it was made anew: its offsets mean other records then.
     async fn is_there(&self) -> Result<bool> {
-        match self.log.generation(&self.topic).await {
+        match self.log.generation(&self.place.topic).await {
             Ok(generation) => Ok(generation == self.generation),
             Err(pinmill_broker::Error::UnknownTopic(_)) => Ok(false),
             Err(source) => Err(self.failed(source)),
@@ -145,7 +139,7 @@ impl Feed {
     }
 
     fn failed(&self, source: pinmill_broker::Error) -> Error {
-        Error::Log { topic: self.topic.clone(), partition: self.partition, source }
+        Error::Log { topic: self.place.topic.clone(), partition: self.place.partition, source }
     }
 
     /// Tells the log how far the table has come, now and then, or at once where `now` says so.
@@ -155,7 +149,8 @@ impl Feed {
             return Ok(());
         }
         crash_point("flow::stream::before_position")?;
-        match self.log.commit_position(STREAM_READER, &self.topic, self.partition, next).await {
+        let TopicPartition { topic, partition, .. } = &self.place;
+        match self.log.commit_position(STREAM_READER, topic, *partition, next).await {
             Ok(()) => {}
             // Deleted meanwhile: nobody needs its position.
             Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {}

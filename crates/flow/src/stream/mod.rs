@@ -33,6 +33,7 @@ use futures::future::join_all;
 use pinmill_broker::EventLog;
 use pinmill_engine::Engine;
 use pinmill_lake::Lake;
+use pinmill_lake::lineage::Lineages;
 use pinmill_lake::quarantine::Quarantine;
 use pinmill_lake::table::{CompactPolicy, TableOptions};
 use pinmill_pipeline::{Dataset, Pipeline};
@@ -42,6 +43,7 @@ use self::claims::{Refused, keep};
 use self::dataset::Follow;
 pub use self::freshness::{Freshness, freshness};
 use crate::clean::{CleanReport, DatasetReport, workers};
+use crate::lineage::adopt;
 use crate::load::{Shared, StepLimit};
 use crate::{Error, Half, Result, run_id};
 
@@ -174,8 +176,10 @@ impl Streamer {
         let options = TableOptions { history: Some(self.config.history) };
         let quarantine = &Quarantine::open_with(&self.lake, half.name(), &options).await?;
         let (engine, lake) = (&*self.engine, &self.lake);
+        let lineages = &Lineages::new(lake, half.name());
+        adopt(lake, half, lineages).await?;
         let workers = workers(self.config.workers);
-        let shared = &Shared { engine, lake, half, quarantine, workers, run: &run, options };
+        let shared = &Shared { engine, lake, half, quarantine, lineages, workers, run: &run, options };
         // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
         let loops =
             self.pipeline.datasets.iter().map(|dataset| self.keep_loading(shared, dataset, stop).boxed());
