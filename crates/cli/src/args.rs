@@ -412,6 +412,9 @@ pub(crate) enum QuarantineCommand {
         partition: u32,
         /// Offset of the record
         offset: u64,
+        /// Life of the topic's name that the record is of: 1 after the topic was first deleted and made again
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        lineage: u32,
     },
     /// Cleans quarantined records again with the pipeline as it is now; those that pass move to their table
     Replay {

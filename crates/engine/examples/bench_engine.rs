@@ -108,7 +108,7 @@ async fn decode_and_clean(
         for range in ranges {
             decoder.push(
                 RawValue::Chunk(range.clone()),
-                Position { partition: 0, offset, ingested_at_us: offset },
+                Position { partition: 0, offset, sub: 0, ingested_at_us: offset },
             );
             offset += 1;
         }
@@ -160,7 +160,7 @@ async fn register(engine: &EmbeddedEngine, dataset: &Dataset, dir: &Path) -> Res
     }
     let rows = Rows::Parquet { url: "file:///".parse()?, store: Arc::new(LocalFileSystem::new()), files };
     let schema = engine.cleaner(dataset).await?.schema();
-    engine.register_dataset(dataset, schema, rows).await?;
+    engine.register_dataset(dataset, schema, rows, None).await?;
     Ok(())
 }
 

@@ -131,10 +131,16 @@ impl Engine for EmbeddedEngine {
         self.put(&table.name, self.source(table.schema, table.rows)?)
     }
 
-    async fn register_dataset(&self, dataset: &Dataset, schema: SchemaRef, rows: Rows) -> Result<()> {
+    async fn register_dataset(
+        &self,
+        dataset: &Dataset,
+        schema: SchemaRef,
+        rows: Rows,
+        unnamed: Option<&str>,
+    ) -> Result<()> {
         let all = self.source(schema, rows)?;
         self.put(&dataset.all_view(), Arc::clone(&all) as _)?;
-        let current = Arc::new(CurrentView::new(&dataset.key, all));
+        let current = Arc::new(CurrentView::new(&dataset.key, all, unnamed));
         self.views.write().insert(dataset.name.clone(), Arc::clone(&current));
         self.put(&dataset.name, current)
     }

@@ -40,7 +40,7 @@ pub use self::testing::{CaseResult, TestReport, run_tests};
 #[derive(Debug)]
 pub struct Cleaned {
     /// The clean rows, in the order of the raw ones: the columns of the clean SELECT without those that begin with
-    /// `_`, then `_partition` INT, `_offset` BIGINT, `_ingested_at` TIMESTAMP.
+    /// `_`, then `_topic` STRING, `_lineage` INT, `_partition` INT, `_offset` BIGINT, `_sub` INT, `_ingested_at` TIMESTAMP.
     pub rows: RecordBatch,
     /// Rows that could not be cleaned or violate an expectation, ascending by the number of their push.
     pub rejected: Vec<Rejected>,
@@ -106,12 +106,22 @@ pub trait Engine: Send + Sync + Debug {
     async fn register(&self, table: Table) -> Result<()>;
 
     /// Registers a dataset's clean records as `<dataset>_all`, and the newest record of each key as `<dataset>`:
-    /// of those of one partition the one with the greatest offset, of several partitions' the latest
-    /// `_ingested_at`; of equals the greater partition. Records without a key belong to no view.
+    /// of those of one topic's partition the one with the greatest lineage, offset and sub; of these the one with the
+    /// latest `_ingested_at`; of equals the one with the greater topic, then partition. Records without a key belong to
+    /// no view.
+    ///
+    /// `_topic`, `_lineage` and `_sub` may be NULL, or not be there at all: a row without `_topic` is of the topic
+    /// `unnamed`, of which there is one; without the others it has 0.
     ///
     /// # Errors
     /// [`Error::Query`] when the engine cannot take it.
-    async fn register_dataset(&self, dataset: &Dataset, schema: SchemaRef, rows: Rows) -> Result<()>;
+    async fn register_dataset(
+        &self,
+        dataset: &Dataset,
+        schema: SchemaRef,
+        rows: Rows,
+        unnamed: Option<&str>,
+    ) -> Result<()>;
 
     /// Runs a query over what is registered.
     ///

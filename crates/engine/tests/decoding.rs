@@ -279,7 +279,7 @@ fn hostile_names_cost_no_memory() {
 }
 
 fn at(offset: i64) -> Position {
-    Position { partition: 3, offset, ingested_at_us: 1_000 + offset }
+    Position { partition: 3, offset, sub: 0, ingested_at_us: 1_000 + offset }
 }
 
 #[test]

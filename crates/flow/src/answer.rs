@@ -205,7 +205,7 @@ async fn register_table(
 ) -> Result<Option<u64>> {
     let Some(table) = Table::open(lake, &half.table(&dataset.name)).await? else {
         let schema = engine.cleaner(dataset).await?.schema();
-        engine.register_dataset(dataset, schema, Rows::Memory(Vec::new())).await?;
+        engine.register_dataset(dataset, schema, Rows::Memory(Vec::new()), None).await?;
         return Ok(None);
     };
     register_rows(dataset, engine, lake, &table).await?;
@@ -229,7 +229,7 @@ pub(crate) async fn register_rows(
     let mut url = lake.url().clone();
     url.set_path("/");
     let rows = Rows::Parquet { url, store: Arc::clone(lake.store()), files };
-    engine.register_dataset(dataset, Arc::clone(table.schema()), rows).await?;
+    engine.register_dataset(dataset, Arc::clone(table.schema()), rows, table.unnamed_topic()).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What can stop a flow.
 
-use pinmill_lake::words;
+use pinmill_lake::{RecordId, TopicPartition, words};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,50 +28,24 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] pinmill_engine::Error),
     /// What a dataset's rules say must stop the run: nothing of the batch was committed.
-    #[error("{dataset}: stopped at {topic}/{partition} offset {offset}: {reason}")]
+    #[error("{dataset}: stopped at {id}: {reason}")]
     Stopped {
         /// The dataset.
         dataset: String,
-        /// The topic of the first offender.
-        topic: String,
-        /// Its partition.
-        partition: u32,
-        /// Its offset.
-        offset: u64,
+        /// The first offender.
+        id: RecordId,
         /// The rule it broke.
         reason: String,
     },
     /// The log's positions and the log do not fit each other.
-    #[error("{topic}/{partition} was read up to offset {position}, but the log ends at {end}")]
+    #[error("{place} was read up to offset {position}, but the log ends at {end}")]
     LogShrank {
-        /// The topic.
-        topic: String,
         /// The partition.
-        partition: u32,
+        place: TopicPartition,
         /// Where reading goes on.
         position: u64,
         /// Where the log ends.
         end: u64,
-    },
-    /// The table has covered records of a topic partition that came from somewhere else: the offsets of the one
-    /// would pass for those of the other.
-    #[error(
-        "table {table} covers {topic}/{partition} up to offset {position} from {found}; the same offsets of \
-         {given} are other records, and none of them was cleaned"
-    )]
-    OtherSource {
-        /// The table.
-        table: String,
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: u32,
-        /// The last offset covered.
-        position: u64,
-        /// Where the table's records come from.
-        found: String,
-        /// Where the others are.
-        given: String,
     },
     /// A data file of a table does not say how many rows it has.
     #[error("table {table}: {file} has no row count in the table's log; another program wrote it")]
@@ -151,13 +125,8 @@ impl Error {
                 "correct the SQL or the rule in pipeline.toml, or set its action to `quarantine`, and clean again",
             ),
             Self::LogShrank { .. } => Some(
-                "the topic was deleted and made again, or the log was replaced by an older one; archive into \
-                 another lake, or move the topic's objects away",
-            ),
-            Self::OtherSource { .. } => Some(
-                "a table takes a topic from one source: clean the other one into a data folder of its own \
-                 (--data), or post under another topic prefix; a table that an older pinmill made of an old bucket \
-                 is made anew in a data folder of its own; what was posted is safe in the archive",
+                "the log was replaced by an older copy of itself: put the newer one back, or archive and load into another \
+                 lake",
             ),
             _ => None,
         }

@@ -22,6 +22,7 @@ mod clean;
 mod crash;
 mod error;
 mod half;
+mod lineage;
 mod load;
 pub mod quarantine;
 mod runner;

@@ -25,10 +25,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pinmill_engine::{Cleaner, Decoder, Engine, Position, RawValue, clean_parts};
-use pinmill_lake::Lake;
 use pinmill_lake::quarantine::Quarantine;
 pub use pinmill_lake::quarantine::{Filter, QuarantinedRecord};
-use pinmill_lake::table::{CommitPlan, DataFile, RecordId, Table, WriterOptions, WrittenFile};
+use pinmill_lake::table::{CommitPlan, DataFile, Table, WriterOptions, WrittenFile};
+use pinmill_lake::{Lake, RecordId};
 use pinmill_pipeline::{Dataset, Pipeline};
 use serde::Serialize;
 
@@ -84,8 +84,9 @@ pub async fn show(
     id: &RecordId,
 ) -> Result<Option<QuarantinedRecord>> {
     let filter = Filter {
-        topic: Some(id.topic.clone()),
-        partition: Some(id.partition),
+        topic: Some(id.place.topic.clone()),
+        lineage: Some(id.place.lineage),
+        partition: Some(id.place.partition),
         offset: Some(id.offset),
         ..Filter::default()
     };
@@ -252,7 +253,7 @@ impl<'a> Replay<'a> {
         let mut covered = Vec::with_capacity(records.len());
         for record in records {
             // What lies behind the table's position was left by a clean that died: the next one settles it.
-            let position = self.table.position(&record.id.topic, record.id.partition).await?;
+            let position = self.table.position(&record.id.place).await?;
             if position.is_some_and(|position| record.id.offset <= position) {
                 covered.push(record);
             }
@@ -289,6 +290,9 @@ impl<'a> Replay<'a> {
         let mut tried = Tried { files: Vec::new(), passed: Vec::new(), failed: Vec::new() };
         for record in records {
             let value = record.raw.as_ref().map_or(RawValue::Tombstone, |raw| RawValue::Bytes(raw));
+            let place = &record.id.place;
+            let lineage = i32::try_from(place.lineage).map_err(|_| too_large(record))?;
+            self.decoder.topic(&place.topic, lineage);
             self.decoder.push(value, position(record)?);
         }
         let decoded = self.decoder.finish()?;
@@ -317,12 +321,15 @@ impl<'a> Replay<'a> {
 }
 
 fn position(record: &QuarantinedRecord) -> Result<Position> {
-    let RecordId { topic, partition, offset } = &record.id;
-    let too_large =
-        || Error::Internal(format!("{topic}/{partition} offset {offset} does not fit INT and BIGINT"));
+    let RecordId { place, offset, sub } = &record.id;
     Ok(Position {
-        partition: i32::try_from(*partition).map_err(|_| too_large())?,
-        offset: i64::try_from(*offset).map_err(|_| too_large())?,
+        partition: i32::try_from(place.partition).map_err(|_| too_large(record))?,
+        offset: i64::try_from(*offset).map_err(|_| too_large(record))?,
+        sub: i32::try_from(*sub).map_err(|_| too_large(record))?,
         ingested_at_us: record.ingested_at_us,
     })
+}
+
+fn too_large(record: &QuarantinedRecord) -> Error {
+    Error::Internal(format!("{} does not fit INT and BIGINT", record.id))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pinmill_broker::EventLog;
 use pinmill_lake::Lake;
-use pinmill_lake::table::{Table, Totals};
+use pinmill_lake::table::{PartitionTotals, Table, Totals};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
@@ -161,12 +161,12 @@ async fn lag(
     log: &dyn EventLog,
     totals: &Totals,
 ) -> Result<u64> {
-    let covered: BTreeMap<(&str, u32), (u64, Option<&str>)> = totals
+    // Of the life of each name that a generation is; 0.1 has not noted every one.
+    type Life<'a> = (&'a str, Option<&'a str>, u32);
+    let next = |of: &PartitionTotals| of.sum.last.saturating_add(1);
+    let covered: BTreeMap<Life<'_>, u64> = totals
         .values()
-        .map(|totals| {
-            let covers = (totals.sum.last + 1, totals.generation.as_deref());
-            ((totals.topic.as_str(), totals.partition), covers)
-        })
+        .map(|of| ((of.place.topic.as_str(), of.generation.as_deref(), of.place.partition), next(of)))
         .collect();
     let mut lag = 0;
     for topic in log.topics().await? {
@@ -176,10 +176,9 @@ async fn lag(
         let described = log.describe(&topic).await?;
         for partition in described.partitions {
             let held = log.offsets(&topic, partition.partition).await?;
-            let covers = covered.get(&(topic.as_str(), partition.partition));
-            // What was covered of an earlier topic of the name says nothing about this one.
-            let covers = covers.filter(|(_, of)| of.is_none_or(|of| of == described.generation));
-            let next = covers.map_or(0, |(next, _)| *next);
+            let covers =
+                |generation| covered.get(&(topic.as_str(), generation, partition.partition)).copied();
+            let next = covers(Some(&described.generation)).or_else(|| covers(None)).unwrap_or_default();
             lag += held.end.saturating_sub(next.max(held.beginning));
         }
     }

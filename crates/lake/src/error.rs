@@ -1,5 +1,7 @@
 //! What can go wrong in a lake.
 
+use crate::TopicPartition;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -49,12 +51,10 @@ pub enum Error {
         reason: String,
     },
     /// Records were given out of order, or in a number or size that an object cannot hold.
-    #[error("{topic}/{partition} at offset {offset}: {reason}")]
+    #[error("{place} at offset {offset}: {reason}")]
     BadRecord {
-        /// The topic.
-        topic: String,
         /// The partition.
-        partition: u32,
+        place: TopicPartition,
         /// The offset.
         offset: u64,
         /// What is wrong.
@@ -107,14 +107,12 @@ pub enum Error {
         reason: String,
     },
     /// Another writer moved the position of a partition: this one must stop.
-    #[error("table {table}: another writer is at work on {topic}/{partition}: {reason}")]
+    #[error("table {table}: another writer is at work on {place}: {reason}")]
     Fenced {
         /// The table.
         table: String,
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: u32,
+        /// The partition; `*` where the whole table is meant.
+        place: TopicPartition,
         /// What was expected and what was found.
         reason: String,
     },
@@ -196,6 +194,11 @@ impl Error {
             Self::Contention { .. } => Some("many writers share the table; commit less often"),
             _ => None,
         }
+    }
+
+    /// Another writer has changed the table as a whole.
+    pub(crate) fn fenced(table: &str, reason: impl Into<String>) -> Self {
+        Self::Fenced { table: table.to_owned(), place: TopicPartition::new("*", 0), reason: reason.into() }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "callers make the words on the spot")]

@@ -7,7 +7,7 @@ use common::{Fault, FaultyStore, contents};
 use pinmill_lake::archive::{
     Archive, ArchiveConfig, Compression, ObjectBuilder, Put, ReadOptions, ReadReport,
 };
-use pinmill_lake::{Error, Lake, RangeSum};
+use pinmill_lake::{Error, Lake, RangeSum, TopicPartition};
 use rand::{Rng, RngExt, SeedableRng};
 
 /// A record of the log: offset, time in ms, value.
@@ -35,7 +35,7 @@ fn log(random: &mut impl Rng, count: usize, gaps: bool) -> Vec<LogRecord> {
 }
 
 fn build(records: &[LogRecord]) -> ObjectBuilder {
-    let mut object = ObjectBuilder::new("a.pin", 3, Some("generation-1"));
+    let mut object = ObjectBuilder::new(&TopicPartition::new("a.pin", 3), Some("generation-1"));
     for (offset, time, value) in records {
         object.push(*offset, *time, value.as_deref()).unwrap();
     }
@@ -54,7 +54,7 @@ async fn read(
     from: u64,
 ) -> Result<(Vec<LogRecord>, ReadReport), Error> {
     let options = ReadOptions { chunk_bytes: 512, concurrency: 4 };
-    let mut reader = archive.read(topic, partition, from, options).await?;
+    let mut reader = archive.read(&TopicPartition::new(topic, partition), from, options).await?;
     let mut records = Vec::new();
     let mut sum = RangeSum::default();
     while let Some(chunk) = reader.next().await? {
@@ -84,7 +84,7 @@ async fn any_record_comes_back_with_its_offset_and_time() {
                 let put = archive.put(&build(part)).await.unwrap();
                 assert!(matches!(&put, Put::Written(stored) if stored.sum == *build(part).sum()), "{put:?}");
             }
-            assert_eq!(archive.partitions().await.unwrap(), [("a.pin".to_owned(), 3)]);
+            assert_eq!(archive.partitions().await.unwrap(), [TopicPartition::new("a.pin", 3)]);
             for from in [0, 1, 37, 200, 499, records[40].0, records[37 * 4].0, 2_000_000] {
                 let (found, report) = read(&archive, "a.pin", 3, from).await.unwrap();
                 let wanted: Vec<_> =
@@ -105,8 +105,10 @@ async fn an_object_larger_than_a_chunk_is_read_in_blocks() {
         for lake in [Lake::open(dir.path().to_str().unwrap()).unwrap(), FaultyStore::new().lake()] {
             let archive = archive(&lake, compression);
             archive.put(&build(&records)).await.unwrap();
-            let mut reader =
-                archive.read("a.pin", 3, 0, ReadOptions { chunk_bytes: 1024, concurrency: 1 }).await.unwrap();
+            let mut reader = archive
+                .read(&TopicPartition::new("a.pin", 3), 0, ReadOptions { chunk_bytes: 1024, concurrency: 1 })
+                .await
+                .unwrap();
             let (mut chunks, mut ended) = (0, false);
             while let Some(chunk) = reader.next().await.unwrap() {
                 assert!(!ended, "a chunk after the end of the only object");
@@ -231,10 +233,10 @@ async fn a_lost_race_with_other_records_stops_and_changes_nothing() {
 async fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one() {
     let lake = FaultyStore::new().lake();
     let archive = archive(&lake, Compression::None);
-    let mut old = ObjectBuilder::new("t", 0, Some("old"));
+    let mut old = ObjectBuilder::new(&TopicPartition::new("t", 0), Some("old"));
     old.push(0, 1, Some(b"{}")).unwrap();
     archive.put(&old).await.unwrap();
-    let mut new = ObjectBuilder::new("t", 0, Some("new"));
+    let mut new = ObjectBuilder::new(&TopicPartition::new("t", 0), Some("new"));
     new.push(0, 1, Some(b"{}")).unwrap();
     let error = archive.put(&new).await.unwrap_err();
     assert!(matches!(error, Error::Generation { .. }), "{error}");
@@ -243,7 +245,7 @@ async fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one() {
 
 #[tokio::test]
 async fn records_out_of_order_and_empty_objects_are_refused() {
-    let mut object = ObjectBuilder::new("t", 0, None);
+    let mut object = ObjectBuilder::new(&TopicPartition::new("t", 0), None);
     let archive = archive(&FaultyStore::new().lake(), Compression::None);
     assert!(archive.put(&object).await.is_err());
     object.push(5, 0, Some(b"1")).unwrap();
@@ -278,8 +280,9 @@ async fn an_archive_of_another_sink_with_one_record_an_object_is_read_as_it_is()
     let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
     let archive =
         Archive::new(&lake, ArchiveConfig { topics_dir: "old/bucket".into(), ..Default::default() });
-    assert_eq!(archive.partitions().await.unwrap(), [("124df56aef51.pin".to_owned(), 0)]);
-    let mut reader = archive.read("124df56aef51.pin", 0, 0, ReadOptions::default()).await.unwrap();
+    assert_eq!(archive.partitions().await.unwrap(), [TopicPartition::new("124df56aef51.pin", 0)]);
+    let mut reader =
+        archive.read(&TopicPartition::new("124df56aef51.pin", 0), 0, ReadOptions::default()).await.unwrap();
     let (mut next, mut chunks) = (0, 0);
     while let Some(chunk) = reader.next().await.unwrap() {
         chunks += 1;

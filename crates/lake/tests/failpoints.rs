@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::Schema;
 use fail::FailScenario;
 use pinmill_lake::archive::{Archive, ArchiveConfig, ObjectBuilder, Put, ReadOptions};
 use pinmill_lake::table::{CommitPlan, CoveredRange, Table, WriterOptions, system_columns};
-use pinmill_lake::{Error, Lake, RangeSum};
+use pinmill_lake::{Error, Lake, RangeSum, TopicPartition};
 use rand::RngExt;
 
 /// The scenario is global, so that all points are walked through in one test.
@@ -32,7 +32,7 @@ async fn a_crash_at_any_point_leaves_every_record_in_once() {
             next = archive(&lake, next, (next + 7).min(30)).await.unwrap();
         }
         let archive = Archive::new(&lake, ArchiveConfig::default());
-        let mut reader = archive.read("t", 0, 0, ReadOptions::default()).await.unwrap();
+        let mut reader = archive.read(&TopicPartition::new("t", 0), 0, ReadOptions::default()).await.unwrap();
         while reader.next().await.unwrap().is_some() {}
         let report = reader.report();
         assert_eq!((report.sum, report.skipped, report.missing), (sum(0, 30), 0, 0), "{point}");
@@ -103,7 +103,7 @@ async fn commits_cut_short(point: &str, mode: Mode, random: &mut impl rand::Rng)
     let rows: u64 = table.files().unwrap().iter().filter_map(|file| file.rows).sum();
     assert_eq!(rows, end, "{point}, {mode:?}");
     let totals = table.totals().await.unwrap();
-    assert_eq!(totals[&("t".to_owned(), 0)].sum, sum(0, end), "{point}, {mode:?}");
+    assert_eq!(totals[&TopicPartition::new("t", 0)].sum, sum(0, end), "{point}, {mode:?}");
 }
 
 fn sum(first: u64, end: u64) -> RangeSum {
@@ -116,7 +116,7 @@ fn sum(first: u64, end: u64) -> RangeSum {
 async fn archive(lake: &Lake, first: u64, mut end: u64) -> Result<u64, Error> {
     let archive = Archive::new(lake, ArchiveConfig::default());
     loop {
-        let mut object = ObjectBuilder::new("t", 0, Some("g"));
+        let mut object = ObjectBuilder::new(&TopicPartition::new("t", 0), Some("g"));
         for offset in first..end {
             object.push(offset, offset as i64, Some(offset.to_string().as_bytes()))?;
         }
@@ -131,21 +131,24 @@ async fn archive(lake: &Lake, first: u64, mut end: u64) -> Result<u64, Error> {
 async fn clean(lake: &Lake, end: u64) -> Result<(), Error> {
     let schema = Schema::new(system_columns().to_vec());
     let mut table = Table::open_or_create(lake, "t", &schema).await?;
-    let after = table.position("t", 0).await?;
+    let after = table.position(&TopicPartition::new("t", 0)).await?;
     let first = after.map_or(0, |after| after + 1);
     if first == end {
         return Ok(());
     }
     let times = TimestampMicrosecondArray::from_iter_values((first..end).map(|_| 0)).with_timezone("UTC");
     let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values((first..end).map(|_| "t"))),
+        Arc::new(Int32Array::from_iter_values((first..end).map(|_| 0))),
         Arc::new(Int32Array::from_iter_values((first..end).map(|_| 0))),
         Arc::new(Int64Array::from_iter_values((first..end).map(|offset| offset as i64))),
+        Arc::new(Int32Array::from_iter_values((first..end).map(|_| 0))),
         Arc::new(times),
     ];
     let mut writer = table.writer(WriterOptions::default());
     writer.write(&RecordBatch::try_new(Arc::new(schema), columns).unwrap()).await?;
     let files = writer.finish().await?;
-    let (topic, partition, generation, sum) = ("t".into(), 0, None, sum(first, end));
-    let range = CoveredRange { topic, partition, generation, after, sum, clean: end - first, quarantined: 0 };
+    let (place, generation, sum) = (TopicPartition::new("t", 0), None, sum(first, end));
+    let range = CoveredRange { place, generation, after, sum, clean: end - first, quarantined: 0 };
     table.commit(&CommitPlan { files, ranges: vec![range], ..Default::default() }).await.map(drop)
 }

@@ -7,24 +7,24 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{Int64Type, Schema};
 use bytes::Bytes;
 use common::{Fault, FaultyStore};
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pinmill_lake::quarantine::{Filter, Quarantine, QuarantinedRecord};
-use pinmill_lake::table::{
-    CommitPlan, Committed, CoveredRange, RecordId, Table, WriterOptions, system_columns,
-};
-use pinmill_lake::{Lake, RangeSum};
+use pinmill_lake::table::{CommitPlan, Committed, CoveredRange, Table, WriterOptions, system_columns};
+use pinmill_lake::{Lake, RangeSum, RecordId, TopicPartition};
 use rand::RngExt;
 
 fn record(topic: &str, partition: u32, offset: u64) -> QuarantinedRecord {
     QuarantinedRecord {
         dataset: "pin".into(),
         reason: format!("follower_count `{offset}x` is no number"),
-        id: RecordId { topic: topic.into(), partition, offset },
+        id: RecordId::new(TopicPartition::new(topic, partition), offset),
         ingested_at_us: 1_700_000_000_000_000 + offset as i64,
         raw: (!offset.is_multiple_of(4)).then(|| Bytes::from(vec![0xff, offset as u8, b'\n'])),
         run: "run 1".into(),
@@ -92,7 +92,7 @@ async fn what_lies_ahead_of_the_table_is_told() {
         .unwrap();
     let ahead = |topic: &'static str, after| {
         let quarantine = &quarantine;
-        async move { quarantine.ahead(topic, 0, after).await.unwrap() }
+        async move { quarantine.ahead(&TopicPartition::new(topic, 0), after).await.unwrap() }
     };
     assert_eq!(ahead("t", None).await, BTreeSet::from([4, 9]));
     assert_eq!(ahead("t", Some(4)).await, BTreeSet::from([9]));
@@ -142,8 +142,11 @@ fn schema() -> Schema {
 fn rows(offsets: &[u64]) -> RecordBatch {
     let times = TimestampMicrosecondArray::from_iter_values(offsets.iter().map(|_| 0)).with_timezone("UTC");
     let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(offsets.iter().map(|_| "t"))),
+        Arc::new(Int32Array::from_iter_values(offsets.iter().map(|_| 0))),
         Arc::new(Int32Array::from_iter_values(offsets.iter().map(|_| 0))),
         Arc::new(Int64Array::from_iter_values(offsets.iter().map(|&offset| offset as i64))),
+        Arc::new(Int32Array::from_iter_values(offsets.iter().map(|_| 0))),
         Arc::new(times),
     ];
     RecordBatch::try_new(Arc::new(schema()), columns).unwrap()
@@ -177,13 +180,13 @@ async fn no_record_is_in_both_or_in_neither_whatever_dies_when() {
             let quarantine = Quarantine::open(&lake, "batch").await.unwrap();
             let rejects = |modulus: u64, offset: u64| offset.is_multiple_of(modulus);
             let modulus = random.random_range(2..7);
-            let after = table.position("t", 0).await.unwrap();
+            let after = table.position(&TopicPartition::new("t", 0)).await.unwrap();
             let first = after.map_or(0, |after| after + 1);
             if first == END {
                 break;
             }
             let end = END.min(first + random.random_range(1..50));
-            let ahead = quarantine.ahead("t", 0, after).await.unwrap();
+            let ahead = quarantine.ahead(&TopicPartition::new("t", 0), after).await.unwrap();
             let (rejected, clean): (Vec<u64>, Vec<u64>) =
                 (first..end).partition(|offset| ahead.contains(offset) || rejects(modulus, *offset));
             let records: Vec<_> = rejected.iter().map(|&offset| record("t", 0, offset)).collect();
@@ -204,8 +207,7 @@ async fn no_record_is_in_both_or_in_neither_whatever_dies_when() {
                 let mut sum = RangeSum::default();
                 (first..end).for_each(|offset| sum.add(offset, Some(b"x")));
                 let range = CoveredRange {
-                    topic: "t".into(),
-                    partition: 0,
+                    place: TopicPartition::new("t", 0),
                     generation: None,
                     after,
                     sum,
@@ -228,7 +230,7 @@ async fn no_record_is_in_both_or_in_neither_whatever_dies_when() {
         both.extend(&held);
         both.sort_unstable();
         assert_eq!(both, (0..END).collect::<Vec<_>>(), "round {round}");
-        let totals = &table.totals().await.unwrap()[&("t".to_owned(), 0)];
+        let totals = &table.totals().await.unwrap()[&TopicPartition::new("t", 0)];
         assert_eq!(
             (totals.clean, totals.quarantined),
             (clean.len() as u64, held.len() as u64),
@@ -254,8 +256,7 @@ async fn a_replay_moves_records_and_a_crash_in_its_middle_is_finished() {
         }
     };
     let range = CoveredRange {
-        topic: "t".into(),
-        partition: 0,
+        place: TopicPartition::new("t", 0),
         generation: None,
         after: None,
         sum,
@@ -263,7 +264,7 @@ async fn a_replay_moves_records_and_a_crash_in_its_middle_is_finished() {
         quarantined: 2,
     };
     let first = commit(&[0, 2, 4], vec![range], Vec::new()).await;
-    let replayed = vec![RecordId { topic: "t".into(), partition: 0, offset: 3 }];
+    let replayed = vec![RecordId::new(TopicPartition::new("t", 0), 3)];
     let replay = commit(&[3], Vec::new(), replayed.clone()).await;
     table.commit(&first).await.unwrap();
     table.commit(&replay).await.unwrap();
@@ -274,7 +275,7 @@ async fn a_replay_moves_records_and_a_crash_in_its_middle_is_finished() {
     assert_eq!(quarantine.remove(&table.replayed().await.unwrap()).await.unwrap(), 1);
     assert_eq!(clean_offsets(&table, &lake).await, [0, 2, 3, 4]);
     assert_eq!(quarantine.records(&Filter::default(), 9).await.unwrap(), [record("t", 0, 1)]);
-    let totals = &table.totals().await.unwrap()[&("t".to_owned(), 0)];
+    let totals = &table.totals().await.unwrap()[&TopicPartition::new("t", 0)];
     assert_eq!((totals.clean, totals.quarantined, totals.sum), (4, 1, sum));
-    assert_eq!(table.position("t", 0).await.unwrap(), Some(4));
+    assert_eq!(table.position(&TopicPartition::new("t", 0)).await.unwrap(), Some(4));
 }

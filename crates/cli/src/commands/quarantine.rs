@@ -5,8 +5,7 @@ use std::io::Write;
 
 use pinmill_flow::quarantine::{self, Filter, QuarantinedRecord};
 use pinmill_flow::{Error, Half};
-use pinmill_lake::Lake;
-use pinmill_lake::table::RecordId;
+use pinmill_lake::{Lake, RecordId, TopicPartition};
 use pinmill_pipeline::Pipeline;
 use serde_json::json;
 
@@ -30,13 +29,10 @@ pub(crate) async fn quarantine(context: &Context, args: Quarantine) -> Result<()
             let rows = if records { each(&found) } else { reasons(&found) };
             rows.write(&mut stdout, output.format.unwrap_or_default())
         }
-        QuarantineCommand::Show { topic, partition, offset } => {
-            let id = RecordId { topic, partition, offset };
+        QuarantineCommand::Show { topic, partition, offset, lineage } => {
+            let id = RecordId::new(TopicPartition::new(topic, partition).in_lineage(lineage), offset);
             let Some(record) = quarantine::show(&pipeline, &lake, half, &id).await? else {
-                return Err(Failure::expected(format!(
-                    "{}/{partition} offset {offset} is not in quarantine",
-                    id.topic
-                )));
+                return Err(Failure::expected(format!("{id} is not in quarantine")));
             };
             tracing::info!("{}: {}", record.dataset, record.reason);
             stdout.write_all(record.raw.as_deref().unwrap_or_default())?;
@@ -89,25 +85,31 @@ fn reasons(found: &[QuarantinedRecord]) -> Rows {
     counts.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
     let mut rows = Rows::new(&["dataset", "reason", "records", "first"]);
     for ((dataset, reason), (count, id)) in counts {
-        rows.rows.push(vec![
-            json!(dataset),
-            json!(reason),
-            json!(count),
-            json!(format!("{} {} {}", id.topic, id.partition, id.offset)),
-        ]);
+        rows.rows.push(vec![json!(dataset), json!(reason), json!(count), json!(arguments(id))]);
     }
     rows
 }
 
+/// A record as `quarantine show` takes it.
+fn arguments(id: &RecordId) -> String {
+    let RecordId { place: TopicPartition { topic, lineage, partition }, offset, .. } = id;
+    match lineage {
+        0 => format!("{topic} {partition} {offset}"),
+        lineage => format!("{topic} {partition} {offset} --lineage {lineage}"),
+    }
+}
+
 /// One line a record. Bytes that are no text are given as base64 instead.
 fn each(found: &[QuarantinedRecord]) -> Rows {
-    let mut rows = Rows::new(&["dataset", "topic", "partition", "offset", "reason", "raw", "raw_base64"]);
+    let mut rows =
+        Rows::new(&["dataset", "topic", "lineage", "partition", "offset", "reason", "raw", "raw_base64"]);
     for record in found {
         let [raw, base64] = text_or_base64(record.raw.as_deref());
         rows.rows.push(vec![
             json!(record.dataset),
-            json!(record.id.topic),
-            json!(record.id.partition),
+            json!(record.id.place.topic),
+            json!(record.id.place.lineage),
+            json!(record.id.place.partition),
             json!(record.id.offset),
             json!(record.reason),
             raw,

@@ -127,9 +127,7 @@ fn history(entries: &[HistoryEntry]) -> Rows {
         let covers: Vec<String> = entry
             .ranges
             .iter()
-            .map(|range| {
-                format!("{}/{} {}-{}", range.topic, range.partition, range.sum.first, range.sum.last)
-            })
+            .map(|range| format!("{} {}-{}", range.place, range.sum.first, range.sum.last))
             .collect();
         rows.rows.push(vec![
             json!(entry.version),

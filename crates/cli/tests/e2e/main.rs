@@ -12,6 +12,8 @@ mod foreign;
 mod full_disk;
 mod generator;
 mod golden;
+mod kept;
+mod lives;
 mod metrics;
 mod paused;
 mod read_only;

@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use pinmill_pipeline::Action;
 
 use super::CleanPlan;
-use crate::decode::{POSITION_COLUMNS, ROW_COLUMN, Rejected};
+use crate::decode::{OFFSET, PARTITION, ROW_COLUMN, Rejected};
 use crate::error::{Error, Result, shown};
 use crate::{Cleaned, Cleaner, limits};
 
@@ -144,10 +144,8 @@ impl SqlCleaner {
     }
 
     fn stopped(&self, verdict: &super::Verdict, judged: &RecordBatch, row: usize) -> Error {
-        let partition =
-            judged.column_by_name(POSITION_COLUMNS[0]).map(|c| c.as_primitive::<Int32Type>().value(row));
-        let offset =
-            judged.column_by_name(POSITION_COLUMNS[1]).map(|c| c.as_primitive::<Int64Type>().value(row));
+        let partition = judged.column_by_name(PARTITION).map(|c| c.as_primitive::<Int32Type>().value(row));
+        let offset = judged.column_by_name(OFFSET).map(|c| c.as_primitive::<Int64Type>().value(row));
         Error::Stopped {
             dataset: self.plan.dataset.clone(),
             expectation: verdict.name.clone(),

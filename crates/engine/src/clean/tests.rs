@@ -56,8 +56,10 @@ fn raw(dataset: &Dataset, numbers: &[i32]) -> RecordBatch {
     for (row, n) in numbers.iter().enumerate() {
         let record = format!(r#"{{"ind": {row}, "n": {n}}}"#);
         let offset = i64::try_from(row).unwrap() + 100;
-        decoder
-            .push(RawValue::Bytes(record.as_bytes()), Position { partition: 0, offset, ingested_at_us: 0 });
+        decoder.push(
+            RawValue::Bytes(record.as_bytes()),
+            Position { partition: 0, offset, sub: 0, ingested_at_us: 0 },
+        );
     }
     decoder.finish().unwrap().batch
 }
@@ -123,7 +125,7 @@ fn violations_are_quarantined_warned_of_or_stop_the_run() {
     assert_eq!(told, [(2, "12 is too large"), (3, "11 is too large; 11 of 3")]);
     assert_eq!(cleaned.warned, [("even".to_owned(), 2)]);
     let names: Vec<String> = cleaned.rows.schema().fields().iter().map(|f| f.name().clone()).collect();
-    assert_eq!(names, ["ind", "n", "_partition", "_offset", "_ingested_at"], "check columns are not stored");
+    assert_eq!(names, ["ind", "n", "_topic", "_lineage", "_partition", "_offset", "_sub", "_ingested_at"]);
 
     dataset.expectations = vec![expect("small", "n < 10", Action::Stop, "{n} is too large")];
     match cleaner(&dataset).unwrap().clean(&raw(&dataset, &[1, 12])) {
@@ -187,7 +189,7 @@ fn the_same_records_in_other_batches_give_the_same_rows() {
         for (chunk_index, chunk) in records.chunks(size).enumerate() {
             for (index, record) in chunk.iter().enumerate() {
                 let offset = i64::try_from(chunk_index * size + index).unwrap();
-                let at = Position { partition: 0, offset, ingested_at_us: offset };
+                let at = Position { partition: 0, offset, sub: 0, ingested_at_us: offset };
                 decoder.push(RawValue::Bytes(record.as_bytes()), at);
             }
             let decoded = decoder.finish().unwrap();

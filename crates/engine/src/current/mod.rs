@@ -1,6 +1,6 @@
 //! The current view: of all records, the newest of each key.
 //!
-//! Only four narrow columns are read to find out which rows those are; the columns that a query wants are then
+//! Only the key and the narrow columns that say where a row comes from are read to find out which rows those are; the columns that a query wants are then
 //! read of the chosen rows alone. Which rows they are is found once for a registered table, and shared by all its
 //! queries. A table with too many keys for the memory pool is viewed by a plain SQL query instead, which spills.
 
@@ -16,10 +16,11 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, plan_datafusion_err};
 use datafusion::datasource::{TableType, provider_as_source};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, col, lit};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
@@ -27,7 +28,7 @@ use futures::StreamExt;
 use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 
-use crate::decode::POSITION_COLUMNS;
+use crate::decode::{INGESTED_AT, LINEAGE, OFFSET, PARTITION, SUB, TOPIC};
 use crate::table::{ParquetTable, Sharing, Source};
 
 /// A view is kept in no more than one part in this many of the memory pool, so that queries have the most of it.
@@ -53,14 +54,17 @@ struct Kept {
 pub(crate) struct CurrentView {
     key: String,
     all: Arc<Source>,
+    /// The topic of rows that name none.
+    unnamed: Option<String>,
     /// `None` inside: too many keys for the memory there is.
     chosen: OnceCell<Option<Arc<Chosen>>>,
     kept: RwLock<Option<Arc<Kept>>>,
 }
 
 impl CurrentView {
-    pub(crate) fn new(key: &str, all: Arc<Source>) -> Self {
-        Self { key: key.to_owned(), all, chosen: OnceCell::new(), kept: RwLock::new(None) }
+    pub(crate) fn new(key: &str, all: Arc<Source>, unnamed: Option<&str>) -> Self {
+        let (key, unnamed) = (key.to_owned(), unnamed.map(str::to_owned));
+        Self { key, all, unnamed, chosen: OnceCell::new(), kept: RwLock::new(None) }
     }
 
     /// Reads columns of the view into memory, if they fit into a part of it: later queries of them read no file.
@@ -102,7 +106,7 @@ impl CurrentView {
 
     async fn chosen(&self, state: &SessionState) -> Result<Option<Arc<Chosen>>> {
         let find = || async {
-            let found = keys::choose(state, &self.key, &self.all).await?;
+            let found = keys::choose(state, &self.key, &self.all, self.unnamed.as_deref()).await?;
             Ok::<_, DataFusionError>(found.map(|(masks, memory)| Arc::new(Chosen { masks, _memory: memory })))
         };
         self.chosen.get_or_try_init(find).await.cloned()
@@ -110,26 +114,35 @@ impl CurrentView {
 
     /// The same rows by a plain query, which spills where memory is short.
     async fn plain(&self, state: &SessionState, columns: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
-        let [partition, offset, ingested_at] = POSITION_COLUMNS.map(|name| col(format!("\"{name}\"")));
-        let key = col(datafusion::common::Column::from_name(&self.key));
+        let schema = self.all.schema();
+        let column = |name: &str| col(datafusion::common::Column::from_name(name));
+        let (key, partition, ingested_at) = (column(&self.key), column(PARTITION), column(INGESTED_AT));
+        // A table of 0.1 has none of these; its rows in a table of today are NULL there.
+        let or = |name: &str, default: Expr| {
+            schema.index_of(name).ok().map(|_| coalesce(vec![column(name), default])).into_iter()
+        };
+        let unnamed = || lit(ScalarValue::Utf8(self.unnamed.clone()));
+        let topic: Vec<Expr> = or(TOPIC, unnamed()).collect();
+        let place = [topic.clone(), vec![partition.clone()]].concat();
+        let in_place = or(LINEAGE, lit(0)).chain([column(OFFSET)]).chain(or(SUB, lit(0)));
         let newest = |by: Vec<Expr>, order: Vec<Expr>| {
             let order = order.into_iter().map(|expr| expr.sort(false, false)).collect();
             row_number().partition_by(by).order_by(order).build()
         };
-        let in_partition =
-            newest(vec![key.clone(), partition.clone()], vec![offset.clone(), ingested_at.clone()])?;
-        let overall = newest(vec![key.clone()], vec![ingested_at, partition, offset])?;
+        let in_place = newest(
+            [vec![key.clone()], place.clone()].concat(),
+            in_place.chain([ingested_at.clone()]).collect(),
+        )?;
+        let overall = newest(vec![key.clone()], [vec![ingested_at], place].concat())?;
         let one = |name: &str| col(name).eq(lit(1_u64));
-        let wanted = columns.iter().map(|column| {
-            col(datafusion::common::Column::from_name(self.all.schema().field(*column).name()))
-        });
+        let wanted = columns.iter().map(|index| column(schema.field(*index).name()));
         let all: Arc<dyn TableProvider> = Arc::clone(&self.all) as _;
         let plan = LogicalPlanBuilder::scan("all", provider_as_source(all), None)?
             .filter(key.is_not_null())?
-            .window(vec![in_partition.alias("_place_in_partition")])?
-            .filter(one("_place_in_partition"))?
-            .window(vec![overall.alias("_place")])?
-            .filter(one("_place"))?
+            .window(vec![in_place.alias("_rank_in_place")])?
+            .filter(one("_rank_in_place"))?
+            .window(vec![overall.alias("_rank")])?
+            .filter(one("_rank"))?
             .project(wanted)?
             .build()?;
         state.create_physical_plan(&plan).await

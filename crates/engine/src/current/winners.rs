@@ -1,4 +1,8 @@
-//! Which record of each key is the newest: a pure decision over key, partition, offset and time of arrival.
+//! Which record of each key is the newest: a pure decision over key, place in the log and time of arrival.
+//!
+//! Two steps, since clocks go back: comparing pairs by offset *or* time would be no order. First the newest of each
+//! partition of each topic is found, by offset alone (and before it by the life of the topic's name, as a topic that was
+//! made again counts from 0); then the newest of these, by time.
 
 use std::hash::Hash;
 
@@ -10,7 +14,9 @@ use hashbrown::hash_map::Entry;
 /// Where a record is, and what decides whether it is the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
+    pub(super) lineage: i32,
     pub(super) offset: i64,
+    pub(super) sub: i32,
     pub(super) ingested_at: i64,
     /// Number of the file or batch it is in.
     pub(super) part: u32,
@@ -19,34 +25,66 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Newer of the same key and partition: the greater offset. Equal offsets can only come from different topics.
-    fn beats_in_partition(&self, other: &Self) -> bool {
-        let rank = |c: &Self| (c.offset, c.ingested_at, c.part, c.row);
+    /// Newer of the same key and place. Of two that are equal in all of that, which only rows without a topic are, the
+    /// later one counts.
+    fn beats_in_place(&self, other: &Self) -> bool {
+        let rank = |c: &Self| (c.lineage, c.offset, c.sub, c.ingested_at, c.part, c.row);
         rank(self) > rank(other)
-    }
-
-    /// Newer of the same key: the later arrival, of equals the greater partition.
-    fn beats(&self, partition: i32, other: &Self, other_partition: i32) -> bool {
-        let rank = |c: &Self, partition: i32| (c.ingested_at, partition, c.offset, c.part, c.row);
-        rank(self, partition) > rank(other, other_partition)
     }
 }
 
-/// The newest record so far of each key in each partition.
+/// The partitions of topics that were met, each with a small number.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    places: Vec<(Option<String>, i32)>,
+    numbers: HashMap<(Option<String>, i32), u32>,
+}
+
+impl Places {
+    /// The number of a place; `None` is the topic that has no name.
+    pub(super) fn number(&mut self, topic: Option<&str>, partition: i32) -> u32 {
+        let place = (topic.map(str::to_owned), partition);
+        if let Some(&number) = self.numbers.get(&place) {
+            return number;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a place takes more than a byte of memory")]
+        let number = self.places.len() as u32;
+        self.places.push(place.clone());
+        self.numbers.insert(place, number);
+        number
+    }
+
+    /// Of each place, by its number, how many are less than it by topic and partition.
+    fn ranks(&self) -> Vec<u32> {
+        let mut sorted: Vec<(&(Option<String>, i32), usize)> = self.places.iter().zip(0..).collect();
+        sorted.sort_unstable();
+        let mut ranks = vec![0; sorted.len()];
+        for (rank, (_, number)) in (0..).zip(sorted) {
+            if let Some(place) = ranks.get_mut(number) {
+                *place = rank;
+            }
+        }
+        ranks
+    }
+}
+
+/// The newest record so far of each key in each place.
 #[derive(Debug)]
 pub(super) struct Winners<K> {
-    best: HashMap<(K, i32), Candidate>,
+    pub(super) places: Places,
+    best: HashMap<(K, u32), Candidate>,
 }
 
 impl<K: Hash + Eq> Winners<K> {
     pub(super) fn new() -> Self {
-        Self { best: HashMap::new() }
+        Self { places: Places::default(), best: HashMap::new() }
     }
 
-    pub(super) fn add(&mut self, key: K, partition: i32, candidate: Candidate) {
-        match self.best.entry((key, partition)) {
+    /// Takes a record in; `place` is a number of [`Winners::places`].
+    pub(super) fn add(&mut self, key: K, place: u32, candidate: Candidate) {
+        match self.best.entry((key, place)) {
             Entry::Occupied(mut best) => {
-                if candidate.beats_in_partition(best.get()) {
+                if candidate.beats_in_place(best.get()) {
                     best.insert(candidate);
                 }
             }
@@ -59,10 +97,18 @@ impl<K: Hash + Eq> Winners<K> {
     /// Takes in what was found in other parts.
     pub(super) fn merge(&mut self, mut other: Self) {
         if other.best.len() > self.best.len() {
-            std::mem::swap(&mut self.best, &mut other.best);
+            std::mem::swap(self, &mut other);
         }
-        for ((key, partition), candidate) in other.best {
-            self.add(key, partition, candidate);
+        let here: Vec<u32> = other
+            .places
+            .places
+            .iter()
+            .map(|(topic, partition)| self.places.number(topic.as_deref(), *partition))
+            .collect();
+        for ((key, place), candidate) in other.best {
+            if let Some(&place) = here.get(place as usize) {
+                self.add(key, place, candidate);
+            }
         }
     }
 
@@ -72,28 +118,25 @@ impl<K: Hash + Eq> Winners<K> {
 
     /// Bytes that the table itself takes; what its keys own is not counted.
     pub(super) fn table_bytes(&self) -> usize {
-        self.best.capacity() * (size_of::<((K, i32), Candidate)>() + 1) * 8 / 7
+        self.best.capacity() * (size_of::<((K, u32), Candidate)>() + 1) * 8 / 7
     }
 
     /// The rows of each part that are the newest of their keys. `rows` says how many rows each part has.
     pub(super) fn select(self, rows: &[usize]) -> Vec<Rows> {
         let mut masks: Vec<Rows> = rows.iter().map(|rows| Rows::none(*rows)).collect();
-        let mut newest: HashMap<K, (i32, Candidate)> = HashMap::with_capacity(self.best.len());
-        let one_partition = {
-            let mut partitions = self.best.keys().map(|(_, partition)| *partition);
-            let first = partitions.next();
-            partitions.all(|partition| Some(partition) == first)
-        };
-        if one_partition {
+        let ranks = self.places.ranks();
+        if ranks.len() < 2 {
             for candidate in self.best.into_values() {
                 choose(&mut masks, candidate);
             }
             return masks;
         }
-        for ((key, partition), candidate) in self.best {
-            let best = newest.entry(key).or_insert((partition, candidate));
-            if candidate.beats(partition, &best.1, best.0) {
-                *best = (partition, candidate);
+        let mut newest: HashMap<K, (u32, Candidate)> = HashMap::with_capacity(self.best.len());
+        for ((key, place), candidate) in self.best {
+            let rank = ranks.get(place as usize).copied().unwrap_or_default();
+            let best = newest.entry(key).or_insert((rank, candidate));
+            if (candidate.ingested_at, rank) > (best.1.ingested_at, best.0) {
+                *best = (rank, candidate);
             }
         }
         for (_, candidate) in newest.into_values() {
@@ -136,13 +179,18 @@ impl Rows {
 mod tests {
     use super::*;
 
-    fn selected(records: &[(i32, i32, i64, i64)]) -> Vec<usize> {
+    /// Key, topic, lineage, partition, offset, sub and time.
+    type Record = (i32, Option<&'static str>, i32, i32, i64, i32, i64);
+
+    fn selected(records: &[Record]) -> Vec<usize> {
         // In every order, and split in every way: the same rows must win.
         let build = |range: std::ops::Range<usize>| {
             let mut winners = Winners::new();
             for row in range {
-                let (key, partition, offset, ingested_at) = records[row];
-                winners.add(key, partition, Candidate { offset, ingested_at, part: 0, row: row as u32 });
+                let (key, topic, lineage, partition, offset, sub, ingested_at) = records[row];
+                let place = winners.places.number(topic, partition);
+                let candidate = Candidate { lineage, offset, sub, ingested_at, part: 0, row: row as u32 };
+                winners.add(key, place, candidate);
             }
             winners
         };
@@ -166,23 +214,60 @@ mod tests {
         found.unwrap()
     }
 
+    const A: Option<&str> = Some("a.geo");
+    const B: Option<&str> = Some("b.geo");
+
     #[test]
     fn within_a_partition_the_greatest_offset_wins_whatever_the_clock_says() {
-        assert_eq!(selected(&[(1, 0, 5, 900), (1, 0, 7, 100), (1, 0, 6, 999)]), [1]);
+        assert_eq!(
+            selected(&[(1, A, 0, 0, 5, 0, 900), (1, A, 0, 0, 7, 0, 100), (1, A, 0, 0, 6, 0, 999)]),
+            [1]
+        );
+        assert_eq!(selected(&[(1, A, 0, 0, 7, 1, 900), (1, A, 0, 0, 7, 2, 100)]), [1], "parts of one record");
     }
 
     #[test]
     fn across_partitions_the_latest_arrival_wins_and_then_the_greater_partition() {
-        assert_eq!(selected(&[(1, 0, 50, 100), (1, 1, 3, 200), (1, 2, 9, 150)]), [1]);
-        assert_eq!(selected(&[(1, 0, 50, 100), (1, 1, 3, 100)]), [1]);
+        assert_eq!(
+            selected(&[(1, A, 0, 0, 50, 0, 100), (1, A, 0, 1, 3, 0, 200), (1, A, 0, 2, 9, 0, 150)]),
+            [1]
+        );
+        assert_eq!(selected(&[(1, A, 0, 0, 50, 0, 100), (1, A, 0, 1, 3, 0, 100)]), [1]);
         // The newest of partition 0 is its offset 8, though offset 7 arrived later than anything.
-        assert_eq!(selected(&[(1, 0, 7, 900), (1, 0, 8, 100), (1, 1, 1, 500)]), [2]);
+        assert_eq!(
+            selected(&[(1, A, 0, 0, 7, 0, 900), (1, A, 0, 0, 8, 0, 100), (1, A, 0, 1, 1, 0, 500)]),
+            [2]
+        );
+    }
+
+    #[test]
+    fn offsets_of_different_topics_are_not_compared() {
+        let five_then_one = |first: Option<&'static str>| {
+            let old = (0..5).map(|offset| (7, first, 0, 0, offset, 0, 100 + offset));
+            selected(&old.chain([(7, B, 0, 0, 0, 0, 200)]).collect::<Vec<_>>())
+        };
+        assert_eq!(five_then_one(A), [5]);
+        assert_eq!(five_then_one(None), [5], "rows of 0.1 are of a topic of their own");
+        assert_eq!(five_then_one(B), [4], "and of one topic they are");
+        assert_eq!(selected(&[(1, B, 0, 0, 3, 0, 100), (1, A, 0, 9, 3, 0, 100)]), [0], "ties by topic first");
+    }
+
+    #[test]
+    fn a_later_life_of_a_topic_beats_an_earlier_one_at_any_offset_and_time() {
+        assert_eq!(selected(&[(1, A, 0, 0, 50, 0, 900), (1, A, 1, 0, 0, 0, 100)]), [1]);
+        // But not the newest of another topic that came later.
+        assert_eq!(
+            selected(&[(1, A, 0, 0, 5, 0, 900), (1, A, 1, 0, 0, 0, 100), (1, B, 0, 0, 0, 0, 101)]),
+            [2]
+        );
     }
 
     #[test]
     fn each_key_has_exactly_one_row() {
-        let records: Vec<(i32, i32, i64, i64)> =
-            (0..60).map(|n| (n % 7, n % 3, i64::from(n * 37 % 60), i64::from(n % 5))).collect();
+        let topic = |n: i32| [None, A, B][(n % 3) as usize];
+        let records: Vec<Record> = (0..60)
+            .map(|n| (n % 7, topic(n), n / 5 % 2, n / 3 % 3, i64::from(n * 37 % 60), 0, i64::from(n % 5)))
+            .collect();
         assert_eq!(selected(&records).len(), 7);
     }
 }

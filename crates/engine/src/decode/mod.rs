@@ -20,8 +20,11 @@ mod value;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{
+    ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    UInt32Array,
+};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use pinmill_pipeline::{Dataset, DriftPolicy};
 
@@ -34,8 +37,15 @@ use self::text::Text;
 use self::value::{Row, UNFILLED};
 use crate::error::{Error, Result};
 
-/// Partition, offset and time of arrival, as the raw and the clean rows carry them, and the number of the push.
-pub const POSITION_COLUMNS: [&str; 3] = ["_partition", "_offset", "_ingested_at"];
+/// Topic, which life of its name, partition, offset, which of several records that were sent as one, and time of arrival:
+/// what raw and clean rows carry of where they come from.
+pub const POSITION_COLUMNS: [&str; 6] = [TOPIC, LINEAGE, PARTITION, OFFSET, SUB, INGESTED_AT];
+pub(crate) const TOPIC: &str = "_topic";
+pub(crate) const LINEAGE: &str = "_lineage";
+pub(crate) const PARTITION: &str = "_partition";
+pub(crate) const OFFSET: &str = "_offset";
+pub(crate) const SUB: &str = "_sub";
+pub(crate) const INGESTED_AT: &str = "_ingested_at";
 /// Name of the column that says which push a row came from.
 pub const ROW_COLUMN: &str = "_row";
 
@@ -44,13 +54,20 @@ pub fn timestamp_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// Where a record stands in its log.
+/// The type of `_topic`: a step has few topics, so each row has a number and each name is there once.
+pub(crate) fn topic_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// Where a record stands in its log; of which topic, [`Decoder::topic`] has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// Number of its partition.
     pub partition: i32,
     /// Offset in the partition.
     pub offset: i64,
+    /// Which of several records that were sent as one; 0 otherwise.
+    pub sub: i32,
     /// When it arrived: microseconds since the Unix epoch.
     pub ingested_at_us: i64,
 }
@@ -78,8 +95,8 @@ pub struct Rejected {
 /// What a [`Decoder`] made of the records pushed since the last [`Decoder::finish`].
 #[derive(Debug)]
 pub struct Decoded {
-    /// The good rows: the dataset's fields, then `_partition` INT, `_offset` BIGINT, `_ingested_at` TIMESTAMP and
-    /// `_row` (number of the push).
+    /// The good rows: the dataset's fields, then `_topic` STRING, `_lineage` INT, `_partition` INT, `_offset` BIGINT,
+    /// `_sub` INT, `_ingested_at` TIMESTAMP and `_row` (number of the push).
     pub batch: RecordBatch,
     /// The others, ascending by row.
     pub rejected: Vec<Rejected>,
@@ -91,12 +108,66 @@ pub struct Decoded {
 pub fn raw_schema(dataset: &Dataset) -> SchemaRef {
     let fields = dataset.fields.iter().map(|f| Field::new(&f.name, arrow_type(f.data_type), true));
     let position = [
-        Field::new(POSITION_COLUMNS[0], DataType::Int32, false),
-        Field::new(POSITION_COLUMNS[1], DataType::Int64, false),
-        Field::new(POSITION_COLUMNS[2], timestamp_type(), false),
+        Field::new(TOPIC, topic_type(), false),
+        Field::new(LINEAGE, DataType::Int32, false),
+        Field::new(PARTITION, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+        Field::new(SUB, DataType::Int32, false),
+        Field::new(INGESTED_AT, timestamp_type(), false),
         Field::new(ROW_COLUMN, DataType::UInt32, false),
     ];
     Arc::new(Schema::new(fields.chain(position).collect::<Vec<_>>()))
+}
+
+/// The topics that the rows of a batch are of.
+#[derive(Debug)]
+struct Sources {
+    /// Each name once.
+    topics: Vec<String>,
+    /// The place in `topics` of the topic that is being read, and the life of its name.
+    current: (i32, i32),
+    /// Of each row, the place in `topics`.
+    keys: Vec<i32>,
+    lineages: Vec<i32>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { topics: vec![String::new()], current: (0, 0), keys: Vec::new(), lineages: Vec::new() }
+    }
+}
+
+impl Sources {
+    fn set(&mut self, topic: &str, lineage: i32) {
+        let known = self.topics.iter().rposition(|known| known == topic);
+        let place = known.unwrap_or_else(|| {
+            self.topics.push(topic.to_owned());
+            self.topics.len() - 1
+        });
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_possible_wrap,
+            reason = "no batch has so many"
+        )]
+        let key = place as i32;
+        self.current = (key, lineage);
+    }
+
+    fn push(&mut self) {
+        self.keys.push(self.current.0);
+        self.lineages.push(self.current.1);
+    }
+
+    /// The columns of topics and lineages. The topic that is being read stays; the others are forgotten.
+    fn finish(&mut self) -> Result<(ArrayRef, ArrayRef)> {
+        let names = StringArray::from_iter_values(&self.topics);
+        let keys = Int32Array::from(std::mem::take(&mut self.keys));
+        let topics = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(names))?;
+        let current = usize::try_from(self.current.0).unwrap_or_default();
+        self.topics = vec![self.topics.swap_remove(current)];
+        self.current.0 = 0;
+        Ok((Arc::new(topics), Arc::new(Int32Array::from(std::mem::take(&mut self.lineages)))))
+    }
 }
 
 /// Decodes the records of one dataset. Plan: one for each reader, fed with chunks of some megabytes, finished after
@@ -112,8 +183,10 @@ pub struct Decoder {
     cells: Vec<Cell>,
     /// How preferred the name was that filled each of the cells.
     ranks: Vec<u8>,
+    source: Sources,
     partitions: Vec<i32>,
     offsets: Vec<i64>,
+    subs: Vec<i32>,
     times: Vec<i64>,
     rows: Vec<u32>,
     pushed: u32,
@@ -139,8 +212,10 @@ impl Decoder {
             columns: dataset.fields.iter().map(|field| Column::new(field.data_type)).collect(),
             cells: vec![Cell::Missing; dataset.fields.len()],
             ranks: vec![UNFILLED; dataset.fields.len()],
+            source: Sources::default(),
             partitions: Vec::new(),
             offsets: Vec::new(),
+            subs: Vec::new(),
             times: Vec::new(),
             rows: Vec::new(),
             pushed: 0,
@@ -187,6 +262,11 @@ impl Decoder {
         self.chunk = chunk;
     }
 
+    /// Sets the topic that the pushes that follow are of, and which life of its name; before, it is the empty name's first.
+    pub fn topic(&mut self, topic: &str, lineage: i32) {
+        self.source.set(topic, lineage);
+    }
+
     /// Takes one record.
     pub fn push(&mut self, value: RawValue<'_>, at: Position) {
         let row = self.pushed;
@@ -204,8 +284,10 @@ impl Decoder {
                 for (column, cell) in self.columns.iter_mut().zip(&self.cells) {
                     column.push(*cell);
                 }
+                self.source.push();
                 self.partitions.push(at.partition);
                 self.offsets.push(at.offset);
+                self.subs.push(at.sub);
                 self.times.push(at.ingested_at_us);
                 self.rows.push(row);
             }
@@ -230,13 +312,17 @@ impl Decoder {
     /// [`Error::UnknownField`] when the dataset stops at unknown fields and there was one.
     pub fn finish(&mut self) -> Result<Decoded> {
         let buffers = self.text.finish(&self.chunk);
-        let mut arrays = Vec::with_capacity(self.columns.len() + 4);
+        let mut arrays = Vec::with_capacity(self.columns.len() + POSITION_COLUMNS.len() + 1);
         for column in &mut self.columns {
             arrays.push(column.finish(&buffers));
         }
-        let position: [ArrayRef; 4] = [
+        let (topics, lineages) = self.source.finish()?;
+        let position: [ArrayRef; 7] = [
+            topics,
+            lineages,
             Arc::new(Int32Array::from(std::mem::take(&mut self.partitions))),
             Arc::new(Int64Array::from(std::mem::take(&mut self.offsets))),
+            Arc::new(Int32Array::from(std::mem::take(&mut self.subs))),
             Arc::new(TimestampMicrosecondArray::from(std::mem::take(&mut self.times)).with_timezone("UTC")),
             Arc::new(UInt32Array::from(std::mem::take(&mut self.rows))),
         ];

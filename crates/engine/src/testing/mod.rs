@@ -169,7 +169,8 @@ impl Runner {
 
     fn outcome(&mut self, step: &Step, index: usize) -> Result<Outcome> {
         let offset = i64::try_from(index).unwrap_or(i64::MAX);
-        self.decoder.push(RawValue::Bytes(&step.raw), Position { partition: 0, offset, ingested_at_us: 0 });
+        self.decoder
+            .push(RawValue::Bytes(&step.raw), Position { partition: 0, offset, sub: 0, ingested_at_us: 0 });
         let decoded = match self.decoder.finish() {
             Ok(decoded) => decoded,
             Err(error @ Error::UnknownField { .. }) => return Ok(Outcome::Stopped(error.to_string())),

@@ -28,7 +28,7 @@ pub(crate) fn decode(decoder: &mut Decoder, records: &[&str]) -> Decoded {
     let mut start = 0;
     for (index, record) in records.iter().enumerate() {
         let offset = index as i64;
-        let at = Position { partition: 0, offset, ingested_at_us: offset * 1_000_000 };
+        let at = Position { partition: 0, offset, sub: 0, ingested_at_us: offset * 1_000_000 };
         decoder.push(RawValue::Chunk(start..start + record.len()), at);
         start += record.len() + 1;
     }
@@ -57,7 +57,7 @@ impl Cleaning {
         let Cleaned { rows, rejected, .. } = cleaner.clean(&decoded.batch).unwrap();
         assert_eq!(rows.num_rows() + rejected.len() + decoded.rejected.len(), records.len());
         let schema = cleaner.schema();
-        self.engine.register_dataset(dataset, schema, Rows::Memory(vec![rows])).await.unwrap();
+        self.engine.register_dataset(dataset, schema, Rows::Memory(vec![rows]), None).await.unwrap();
         decoded.rejected.into_iter().chain(rejected).collect()
     }
 }

@@ -9,6 +9,9 @@
 //! | after that, before the position is committed | the replay reads the same records again, starts an object at the same offset, finds it there and adopts it, wherever it would have rolled this time |
 //! | after the position is committed | nothing is read again |
 //!
+//! A topic that was deleted and made again is archived as another life of its name: its objects have other names, and its
+//! position in the log is one of its own (see the module `lineage`).
+//!
 //! What is gathered lives in memory only; the log is its durable form. Memory is bounded by
 //! [`ArchiveConfig::max_buffered`] over all partitions: when it is reached, the largest object is put early.
 //!
@@ -26,8 +29,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::FutureExt;
 use futures::future::pending;
 use pinmill_broker::{EventLog, OffsetRange, ReadLimit, TopicDescription};
-use pinmill_lake::LateLake;
 use pinmill_lake::archive::{Archive, Compression, ObjectBuilder, Put};
+use pinmill_lake::lineage::Lineages;
+use pinmill_lake::{LateLake, TopicPartition};
 use serde::Serialize;
 use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +42,7 @@ use self::roll::{Now, Waiting, relieve};
 use crate::crash::crash_point;
 use crate::shrunk::behind_gap;
 use crate::supervise::{Part, Parts, supervise};
-use crate::{Backoff, Error, Result};
+use crate::{Backoff, Error, Half, Result, lineage};
 
 /// The name under which the archiver's positions stand in the log.
 pub const ARCHIVE_READER: &str = "archive";
@@ -94,8 +98,8 @@ pub struct ArchiveReport {
     pub records: u64,
     /// Objects that an earlier attempt had left and that were taken over.
     pub adopted: u64,
-    /// Records that the log had dropped before they were archived: topic, partition, first and last offset.
-    pub lost: Vec<(String, u32, u64, u64)>,
+    /// Records that the log had dropped before they were archived: the partition, first and last offset.
+    pub lost: Vec<(TopicPartition, u64, u64)>,
 }
 
 impl ArchiveReport {
@@ -112,7 +116,7 @@ impl ArchiveReport {
 pub struct Archiver {
     log: Arc<dyn EventLog>,
     lake: LateLake,
-    archive: OnceCell<Archive>,
+    opened: OnceCell<Opened>,
     part: Part,
     config: ArchiveConfig,
     started: Instant,
@@ -122,12 +126,23 @@ pub struct Archiver {
     flush_failed: AtomicBool,
 }
 
-type Slots = BTreeMap<(String, u32), Slot>;
+/// What of the lake is needed, once it could be opened.
+#[derive(Debug)]
+struct Opened {
+    archive: Archive,
+    lineages: Lineages,
+}
+
+type Slots = BTreeMap<TopicPartition, Slot>;
 
 /// What is being gathered of one partition.
 #[derive(Debug)]
 struct Slot {
     generation: String,
+    /// The archiver had never seen the partition before.
+    is_new: bool,
+    /// Which life of the topic's name it is: asked for when there is something to be archived.
+    lineage: Option<u32>,
     object: ObjectBuilder,
     /// The offset to be read next.
     next: u64,
@@ -141,8 +156,8 @@ impl Archiver {
     /// An archiver from `log` into the archive of `lake`. Nothing is read yet.
     pub fn new(log: Arc<dyn EventLog>, lake: impl Into<LateLake>, config: ArchiveConfig) -> Self {
         let (lake, part) = (lake.into(), Part::unwatched("archive"));
-        let (archive, slots, flush_failed) = (OnceCell::new(), Mutex::default(), AtomicBool::new(false));
-        Self { log, lake, archive, part, config, started: Instant::now(), slots, flush_failed }
+        let (opened, slots, flush_failed) = (OnceCell::new(), Mutex::default(), AtomicBool::new(false));
+        Self { log, lake, opened, part, config, started: Instant::now(), slots, flush_failed }
     }
 
     /// Shows how it is as the part `archive`.
@@ -151,15 +166,21 @@ impl Archiver {
         Self { part: parts.add("archive"), ..self }
     }
 
-    async fn archive(&self) -> Result<&Archive> {
+    async fn opened(&self) -> Result<&Opened> {
         let open = || async {
             let layout = pinmill_lake::archive::ArchiveConfig {
                 topics_dir: self.config.prefix.clone(),
                 compression: self.config.compression,
             };
-            Ok(Archive::new(&self.lake.open().await?, layout))
+            let lake = self.lake.open().await?;
+            let lineages = Lineages::new(&lake, Half::Batch.name());
+            Ok(Opened { archive: Archive::new(&lake, layout), lineages })
         };
-        self.archive.get_or_try_init(open).await
+        self.opened.get_or_try_init(open).await
+    }
+
+    async fn archive(&self) -> Result<&Archive> {
+        Ok(&self.opened().await?.archive)
     }
 
     /// [`Archiver::run`], begun again after errors of the log or the lake as a whole, and after panics.
@@ -183,13 +204,12 @@ impl Archiver {
         let mut slots = self.slots.lock().await;
         let mut report = ArchiveReport::default();
         let mut failure = None;
-        for (topic, partition) in self.partitions(&mut slots).await? {
-            let key = (topic.name.clone(), partition);
-            let flushed = self.flush(&mut slots, &topic, partition, &mut report).await;
+        for (topic, place) in self.partitions(&mut slots).await? {
+            let flushed = self.flush(&mut slots, &topic, &place, &mut report).await;
             if let Err(error) = flushed {
-                slots.remove(&key);
+                slots.remove(&place);
                 let why = error.chain();
-                tracing::error!(topic = key.0, partition, error = %why, "archiving failed");
+                tracing::error!(topic = place.topic, partition = place.partition, error = %why, "archiving failed");
                 self.part.failed(&why);
                 failure.get_or_insert(error);
             }
@@ -252,29 +272,26 @@ impl Archiver {
     async fn round(&self, now: Now, rests: &mut Rests, report: &mut ArchiveReport) -> Result<bool> {
         let mut slots = self.slots.lock().await;
         let partitions = self.partitions(&mut slots).await?;
-        rests.retain(|(name, number)| {
-            partitions.iter().any(|(topic, partition)| topic.name == *name && partition == number)
-        });
+        rests.retain(|place| partitions.iter().any(|(_, known)| known == place));
         let mut more = false;
-        for (topic, partition) in partitions {
-            let key = (topic.name.clone(), partition);
-            if rests.holds(&key, self.started.elapsed()) {
+        for (topic, place) in partitions {
+            if rests.holds(&place, self.started.elapsed()) {
                 continue;
             }
-            if rests.begins_again(&key) {
+            if rests.begins_again(&place) {
                 self.part.begins_again();
             }
             let put_before = report.objects + report.adopted;
-            match self.advance(&mut slots, &topic, partition, now, report).await {
+            match self.advance(&mut slots, &topic, &place, now, report).await {
                 Ok(any) => {
                     more |= any;
                     // That it can be read does not say that it can be put.
-                    let nothing_waits = slots.get(&key).is_none_or(|slot| slot.object.is_empty());
+                    let nothing_waits = slots.get(&place).is_none_or(|slot| slot.object.is_empty());
                     if nothing_waits || report.objects + report.adopted > put_before {
-                        rests.recovered(&key);
+                        rests.recovered(&place);
                     }
                 }
-                Err(error) => self.give_rest(&mut slots, rests, &key, &error),
+                Err(error) => self.give_rest(&mut slots, rests, &place, &error),
             }
         }
         self.put_when_short_of_memory(&mut slots, rests, report).await;
@@ -286,27 +303,27 @@ impl Archiver {
         &self,
         slots: &mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         now: Now,
         report: &mut ArchiveReport,
     ) -> Result<bool> {
-        let any = self.gather(slots, topic, partition, now, report).await?;
-        self.put_when_old(slots, &(topic.name.clone(), partition), now, report).await?;
+        let any = self.gather(slots, topic, place, now, report).await?;
+        self.put_when_old(slots, place, now, report).await?;
         Ok(any)
     }
 
     /// Tells a partition's error and leaves the partition alone for a while. What was gathered of it is read again: the
     /// log has it.
-    fn give_rest(&self, slots: &mut Slots, rests: &mut Rests, key: &(String, u32), error: &Error) {
+    fn give_rest(&self, slots: &mut Slots, rests: &mut Rests, key: &TopicPartition, error: &Error) {
         slots.remove(key);
         let pause = rests.failed(key, self.started.elapsed(), self.config.retry);
-        let (topic, partition, hint, why) = (key.0.as_str(), key.1, error.hint(), error.chain());
+        let (topic, partition, hint, why) = (key.topic.as_str(), key.partition, error.hint(), error.chain());
         tracing::error!(topic, partition, error = %why, hint, "archiving failed, retrying in {pause:?}");
         self.part.failed(&why);
     }
 
     /// All partitions of the log. Slots of topics that are gone are dropped.
-    async fn partitions(&self, slots: &mut Slots) -> Result<Vec<(Arc<TopicDescription>, u32)>> {
+    async fn partitions(&self, slots: &mut Slots) -> Result<Vec<(Arc<TopicDescription>, TopicPartition)>> {
         let mut all = Vec::new();
         for name in self.log.topics().await? {
             let topic = match self.log.describe(&name).await {
@@ -315,10 +332,11 @@ impl Archiver {
                 Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
                 Err(error) => return Err(error.into()),
             };
-            all.extend(topic.partitions.iter().map(|p| (Arc::clone(&topic), p.partition)));
+            let place = |partition| TopicPartition::new(&topic.name, partition);
+            all.extend(topic.partitions.iter().map(|p| (Arc::clone(&topic), place(p.partition))));
         }
-        slots.retain(|(name, _), slot| {
-            all.iter().any(|(topic, _)| topic.name == *name && topic.generation == slot.generation)
+        slots.retain(|key, slot| {
+            all.iter().any(|(topic, _)| topic.name == key.topic && topic.generation == slot.generation)
         });
         Ok(all)
     }
@@ -328,17 +346,17 @@ impl Archiver {
         &self,
         slots: &'a mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         held: OffsetRange,
         report: &mut ArchiveReport,
     ) -> Result<&'a mut Slot> {
         use std::collections::btree_map::Entry;
-        let entry = match slots.entry((topic.name.clone(), partition)) {
+        let entry = match slots.entry(place.clone()) {
             Entry::Occupied(slot) => return Ok(slot.into_mut()),
             Entry::Vacant(entry) => entry,
         };
-        let name = &topic.name;
-        let failed = |source| log_error(name, partition, source);
+        let (name, partition) = (&topic.name, place.partition);
+        let failed = |source| log_error(place, source);
         let position = self.log.position(ARCHIVE_READER, name, partition).await.map_err(failed)?;
         let next = match position {
             // From now on retention keeps what is not archived.
@@ -348,19 +366,20 @@ impl Archiver {
                 first
             }
             Some(position) if position > held.end => {
-                return Err(Error::LogShrank { topic: name.clone(), partition, position, end: held.end });
+                return Err(Error::LogShrank { place: place.clone(), position, end: held.end });
             }
             Some(position) if position < held.beginning => {
                 let last = held.beginning - 1;
                 tracing::error!(topic = %name, partition, first = position, last, "records were removed from the log before they were archived");
-                report.lost.push((name.clone(), partition, position, last));
+                report.lost.push((place.clone(), position, last));
                 held.beginning
             }
             Some(position) => position,
         };
-        let object = ObjectBuilder::new(name, partition, Some(&topic.generation));
-        let generation = topic.generation.clone();
-        Ok(entry.insert(Slot { generation, object, next, seen: Duration::ZERO, there: None }))
+        let object = ObjectBuilder::new(place, Some(&topic.generation));
+        let (generation, is_new) = (topic.generation.clone(), position.is_none());
+        let seen = Duration::ZERO;
+        Ok(entry.insert(Slot { generation, is_new, lineage: None, object, next, seen, there: None }))
     }
 
     /// Reads once from a partition; puts each object that is finished. True when anything was read.
@@ -368,14 +387,14 @@ impl Archiver {
         &self,
         slots: &mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         now: Now,
         report: &mut ArchiveReport,
     ) -> Result<bool> {
-        let name = &topic.name;
-        let failed = |source| log_error(name, partition, source);
+        let (name, partition) = (&topic.name, place.partition);
+        let failed = |source| log_error(place, source);
         let held = self.log.offsets(name, partition).await.map_err(failed)?;
-        let slot = self.slot(slots, topic, partition, held, report).await?;
+        let slot = self.slot(slots, topic, place, held, report).await?;
         if slot.next >= held.end {
             return Ok(false);
         }
@@ -399,6 +418,7 @@ impl Archiver {
             }
             if slot.object.is_empty() {
                 slot.seen = now.uptime;
+                self.begin(topic, place, slot).await?;
             }
             slot.object.push(record.offset, record.timestamp_ms, record.value.as_deref())?;
             slot.next = record.offset + 1;
@@ -408,7 +428,7 @@ impl Archiver {
                 None => self.config.policy().full(gathered, slot.object.bytes()),
             };
             if full {
-                self.put((name, partition), slot, report).await?;
+                self.put(place, slot, report).await?;
                 if slot.next <= record.offset {
                     break;
                 }
@@ -417,42 +437,48 @@ impl Archiver {
         Ok(any)
     }
 
+    /// Begins an object, in the lineage that the topic has.
+    async fn begin(&self, topic: &TopicDescription, place: &TopicPartition, slot: &mut Slot) -> Result<()> {
+        let lineage = match slot.lineage {
+            Some(lineage) => lineage,
+            None => lineage::of_archived(&self.archive, &self.lineages, topic, slot.is_new).await?,
+        };
+        slot.lineage = Some(lineage);
+        slot.object = ObjectBuilder::new(&place.clone().in_lineage(lineage), Some(&slot.generation));
+        Ok(())
+    }
+
     /// Archives a partition to its present end.
     async fn flush(
         &self,
         slots: &mut Slots,
         topic: &TopicDescription,
-        partition: u32,
+        place: &TopicPartition,
         report: &mut ArchiveReport,
     ) -> Result<()> {
-        let key = (topic.name.clone(), partition);
-        let failed = |source| log_error(&key.0, partition, source);
-        let end = self.log.offsets(&key.0, partition).await.map_err(failed)?.end;
+        let (name, partition) = (&topic.name, place.partition);
+        let failed = |source| log_error(place, source);
+        let end = self.log.offsets(name, partition).await.map_err(failed)?.end;
         loop {
-            while self.gather(slots, topic, partition, self.now(), report).await?
-                && slots.get(&key).is_some_and(|slot| slot.next < end)
+            while self.gather(slots, topic, place, self.now(), report).await?
+                && slots.get(place).is_some_and(|slot| slot.next < end)
             {}
-            let Some(slot) = slots.get_mut(&key).filter(|slot| !slot.object.is_empty()) else {
+            let Some(slot) = slots.get_mut(place).filter(|slot| !slot.object.is_empty()) else {
                 return Ok(());
             };
-            self.put((&key.0, partition), slot, report).await?;
+            self.put(place, slot, report).await?;
             if let Some(count) = slot.there {
                 let position = slot.object.sum().first + count;
-                let end = self.log.offsets(&key.0, partition).await.map_err(failed)?.end;
+                let end = self.log.offsets(name, partition).await.map_err(failed)?.end;
                 if slot.next >= end {
-                    return Err(Error::LogShrank { topic: key.0.clone(), partition, position, end });
+                    return Err(Error::LogShrank { place: place.clone(), position, end });
                 }
             }
         }
     }
 
     /// Puts the slot's object and commits the position, or learns that a longer one is there.
-    async fn put(
-        &self,
-        (topic, partition): (&str, u32),
-        slot: &mut Slot,
-        report: &mut ArchiveReport,
-    ) -> Result<()> {
+    async fn put(&self, place: &TopicPartition, slot: &mut Slot, report: &mut ArchiveReport) -> Result<()> {
         let stored = match self.archive().await?.put(&slot.object).await? {
             Put::Longer { count } => {
                 slot.there = Some(count);
@@ -473,19 +499,19 @@ impl Archiver {
         crash_point("flow::archive::before_position")?;
         // invariant I2
         let next = stored.sum.last + 1;
-        let committed = self.log.commit_position(ARCHIVE_READER, topic, partition, next).await;
-        committed.map_err(|source| log_error(topic, partition, source))?;
+        let committed = self.log.commit_position(ARCHIVE_READER, &place.topic, place.partition, next).await;
+        committed.map_err(|source| log_error(place, source))?;
         crash_point("flow::archive::after_position")?;
         slot.next = next;
         slot.there = None;
-        slot.object = ObjectBuilder::new(topic, partition, Some(&slot.generation));
+        slot.object = ObjectBuilder::new(place, Some(&slot.generation));
         Ok(())
     }
 
     async fn put_when_old(
         &self,
         slots: &mut Slots,
-        key: &(String, u32),
+        key: &TopicPartition,
         now: Now,
         report: &mut ArchiveReport,
     ) -> Result<()> {
@@ -493,7 +519,7 @@ impl Archiver {
         let Some(stamped_ms) = slot.object.first_timestamp_ms() else { return Ok(()) };
         let waiting = Waiting { stamped_ms, seen: slot.seen };
         if slot.there.is_none() && self.config.policy().old(waiting, now) {
-            self.put((&key.0, key.1), slot, report).await?;
+            self.put(key, slot, report).await?;
         }
         Ok(())
     }
@@ -505,11 +531,11 @@ impl Archiver {
         report: &mut ArchiveReport,
     ) {
         let sizes: Vec<usize> = slots.values().map(|slot| slot.object.bytes()).collect();
-        let keys: Vec<(String, u32)> = slots.keys().cloned().collect();
+        let keys: Vec<TopicPartition> = slots.keys().cloned().collect();
         for index in relieve(&sizes, self.config.max_buffered) {
             let key = &keys[index];
             let Some(slot) = slots.get_mut(key) else { continue };
-            let put = self.put((&key.0, key.1), slot, report).await;
+            let put = self.put(key, slot, report).await;
             if let Err(error) = put {
                 self.give_rest(slots, rests, key, &error);
             }
@@ -522,8 +548,8 @@ impl Archiver {
     }
 }
 
-fn log_error(topic: &str, partition: u32, source: pinmill_broker::Error) -> Error {
-    Error::Log { topic: topic.to_owned(), partition, source }
+fn log_error(place: &TopicPartition, source: pinmill_broker::Error) -> Error {
+    Error::Log { topic: place.topic.clone(), partition: place.partition, source }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use pinmill_broker::{Health, MemoryLog, Record, StoredRecord};
 use pinmill_lake::Lake;
 use pinmill_lake::archive::{ArchivedObject, ReadOptions};
+use pinmill_lake::lineage::SourceId;
 use rand::RngExt;
 
 use super::*;
@@ -116,12 +117,17 @@ impl Bench {
     }
 
     async fn objects(&self, topic: &str, partition: u32) -> Vec<ArchivedObject> {
-        self.archive().objects(topic, partition, 0).await.unwrap()
+        self.archive().objects(&TopicPartition::new(topic, partition), 0).await.unwrap()
     }
 
     /// Everything the archive holds of a partition, read back.
     async fn read(&self, topic: &str, partition: u32) -> Vec<(u64, Option<Bytes>)> {
-        let mut reader = self.archive().read(topic, partition, 0, ReadOptions::default()).await.unwrap();
+        self.read_life(&TopicPartition::new(topic, partition)).await
+    }
+
+    /// The same of one life of a topic.
+    async fn read_life(&self, place: &TopicPartition) -> Vec<(u64, Option<Bytes>)> {
+        let mut reader = self.archive().read(place, 0, ReadOptions::default()).await.unwrap();
         let mut found = Vec::new();
         while let Some(chunk) = reader.next().await.unwrap() {
             assert_eq!((chunk.skipped, chunk.gaps.len()), (0, 0), "a record is in two objects, or in none");
@@ -131,8 +137,11 @@ impl Bench {
         found
     }
 
-    /// Another program's object stands where a topic's first one is to be put.
-    fn obstruct(&self, topic: &str) -> std::path::PathBuf {
+    /// Another program's object stands where a topic's first one is to be put, though the name is the topic's own.
+    async fn obstruct(&self, topic: &str) -> std::path::PathBuf {
+        let generation = self.log.generation(topic).await.unwrap();
+        let lineages = Lineages::new(&self.lake, "batch");
+        assert_eq!(lineages.claim(topic, &SourceId::log(&generation)).await.unwrap(), 0);
         let path = self.lake.path(&format!("topics/{topic}/partition=0/{topic}+0+0000000000.json"));
         let file = self.lake.local_file(&path).unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -269,7 +278,7 @@ async fn an_error_of_one_partition_does_not_hold_up_the_others() {
         bench.log.create_topic(topic, 1).await.unwrap();
         bench.append(topic, 0, vec![json(1)], None).await;
     }
-    bench.obstruct("b");
+    bench.obstruct("b").await;
     let error = bench.archiver(ArchiveConfig::default()).run_once().await.unwrap_err();
     assert!(error.to_string().contains("b+0+0000000000.json"), "{error}");
     bench.assert_complete("a").await;
@@ -285,12 +294,12 @@ async fn a_partition_that_cannot_be_archived_rests_alone_and_is_tried_again() {
         bench.log.create_topic(topic, 1).await.unwrap();
         bench.append(topic, 0, vec![large.clone(); 3], None).await;
     }
-    let obstacle = bench.obstruct("b");
+    let obstacle = bench.obstruct("b").await;
     let archiver = bench.archiver(rolls(1, usize::MAX));
     let (mut report, mut rests) = (ArchiveReport::default(), Rests::default());
     let more = archiver.round(archiver.now(), &mut rests, &mut report).await.unwrap();
     assert!(more, "there is more of the others to be read right away");
-    assert!(rests.holds(&("b".to_owned(), 0), Duration::ZERO));
+    assert!(rests.holds(&TopicPartition::new("b", 0), Duration::ZERO));
     while archiver.round(archiver.now(), &mut rests, &mut report).await.unwrap() {}
     bench.assert_complete("a").await;
     bench.assert_complete("c").await;
@@ -299,21 +308,55 @@ async fn a_partition_that_cannot_be_archived_rests_alone_and_is_tried_again() {
     let mut rested = Rests::default();
     while archiver.round(archiver.now(), &mut rested, &mut report).await.unwrap() {}
     bench.assert_complete("b").await;
-    assert!(!rested.holds(&("b".to_owned(), 0), Duration::ZERO));
+    assert!(!rested.holds(&TopicPartition::new("b", 0), Duration::ZERO));
 }
 
 #[tokio::test]
-async fn a_log_that_ends_before_the_position_is_an_error_that_says_so() {
+async fn a_topic_that_was_made_again_is_archived_beside_its_former_life() {
     let bench = Bench::new();
-    bench.log.create_topic("pin", 1).await.unwrap();
-    bench.append("pin", 0, (0..5).map(json).collect(), None).await;
-    bench.archiver(ArchiveConfig::default()).run_once().await.unwrap();
-    bench.log.inner.delete_topic("pin").await.unwrap();
-    bench.log.create_topic("pin", 1).await.unwrap();
-    bench.append("pin", 0, vec![json(77)], None).await;
-    let error = bench.archiver(ArchiveConfig::default()).run_once().await.unwrap_err();
-    assert!(error.to_string().contains("deleted and made again"), "{error}");
-    assert!(error.hint().is_some());
+    let life = |lineage| TopicPartition::new("pin", 0).in_lineage(lineage);
+    let mut firsts = Vec::new();
+    for lineage in 0..3 {
+        bench.log.create_topic("pin", 1).await.unwrap();
+        let first = u64::from(lineage) * 10;
+        bench.append("pin", 0, (first..first + 5).map(json).collect(), None).await;
+        // By an archiver that has seen the life before, and by one that has not.
+        for _ in 0..2 {
+            bench.archiver(rolls(3, 1 << 20)).run_once().await.unwrap();
+        }
+        firsts.push(first);
+        for (lineage, first) in (0..).zip(&firsts) {
+            let expected: Vec<_> = (0..5).map(|n| (n, json(first + n))).collect();
+            assert_eq!(bench.read_life(&life(lineage)).await, expected, "lineage {lineage}");
+        }
+        bench.log.inner.delete_topic("pin").await.unwrap();
+    }
+    let named = |lineage| format!("topics/pin/partition=0/pin+0+0000000003{lineage}.json");
+    for name in ["", ".lineage1", ".lineage2"].map(named) {
+        assert!(bench.lake.local_file(&bench.lake.path(&name)).unwrap().is_file(), "{name}");
+    }
+}
+
+/// 0.1 kept no registry: what its manifests say is the first life.
+#[tokio::test]
+async fn what_0_1_has_archived_is_the_first_life_of_a_topic() {
+    for made_again in [false, true] {
+        let bench = Bench::new();
+        bench.log.create_topic("pin", 1).await.unwrap();
+        bench.append("pin", 0, (0..5).map(json).collect(), None).await;
+        bench.archiver(ArchiveConfig::default()).run_once().await.unwrap();
+        let registry = bench.lake.local_file(&bench.lake.path("_pinmill/lineages")).unwrap();
+        std::fs::remove_dir_all(registry).unwrap();
+        if made_again {
+            bench.log.inner.delete_topic("pin").await.unwrap();
+            bench.log.create_topic("pin", 1).await.unwrap();
+        }
+        bench.append("pin", 0, (5..8).map(json).collect(), None).await;
+        bench.archiver(ArchiveConfig::default()).run_once().await.unwrap();
+        let [first, second] = [0, 1].map(|lineage| TopicPartition::new("pin", 0).in_lineage(lineage));
+        let (first, second) = (bench.read_life(&first).await.len(), bench.read_life(&second).await.len());
+        assert_eq!((first, second), if made_again { (5, 3) } else { (8, 0) });
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Gathering what the archive holds of one topic partition.
 
-use pinmill_lake::RangeSum;
 use pinmill_lake::archive::{Archive, ArchivedObject, Manifest, ReadOptions};
+use pinmill_lake::{RangeSum, TopicPartition};
 
 use super::balance::Archived;
 use crate::Result;
@@ -9,8 +9,7 @@ use crate::Result;
 /// Sums up the archive's objects range by range.
 struct Survey<'a> {
     archive: &'a Archive,
-    topic: &'a str,
-    partition: u32,
+    place: &'a TopicPartition,
     /// No range runs across one of these offsets.
     cuts: Vec<u64>,
     /// First offsets of the objects that have a manifest, ascending.
@@ -26,23 +25,24 @@ struct Survey<'a> {
 /// of every object, in both cases before the offset `until`. `generation` is that of the log's topic, where there is one.
 pub(super) async fn archived(
     archive: &Archive,
-    (topic, partition): (&str, u32),
+    place: &TopicPartition,
     generation: Option<&str>,
     cuts: Vec<u64>,
     (until, deep): (u64, bool),
 ) -> Result<Archived> {
     // An object is put before its manifest: what is listed here has its object when those are listed.
-    let manifests = archive.manifests(topic, partition, 0).await?;
-    let objects = archive.objects(topic, partition, 0).await?;
+    let manifests = archive.manifests(place, 0).await?;
+    let objects = archive.objects(place, 0).await?;
     let ranges = Vec::new();
-    let mut survey = Survey { archive, topic, partition, cuts, manifests, objects, ranges, repeated: 0 };
+    let mut survey = Survey { archive, place, cuts, manifests, objects, ranges, repeated: 0 };
     match deep {
         true => survey.read(0, until).await?,
         false => survey.sum_up(until).await?,
     }
     let (own, gone) = (survey.is_own(generation).await?, survey.gone().await?);
     let until = Some(until).filter(|until| *until > 0);
-    Ok(Archived { own, until, ranges: survey.ranges, repeated: survey.repeated, gone })
+    let Survey { ranges, repeated, .. } = survey;
+    Ok(Archived { own, until, ranges, repeated, gone, elsewhere: false })
 }
 
 impl Survey<'_> {
@@ -65,7 +65,7 @@ impl Survey<'_> {
     }
 
     async fn manifest_at(&self, first_offset: u64) -> Result<Option<Manifest>> {
-        Ok(self.archive.manifest_at(self.topic, self.partition, first_offset).await?)
+        Ok(self.archive.manifest_at(self.place, first_offset).await?)
     }
 
     fn begins_object(&self, offset: u64) -> bool {
@@ -80,7 +80,7 @@ impl Survey<'_> {
         for index in 0..self.objects.partition_point(|object| object.first_offset < until) {
             let object = self.objects[index];
             let manifest = match self.manifests.binary_search(&object.first_offset) {
-                Ok(_) => self.archive.manifest(&object.name(self.topic, self.partition)).await?,
+                Ok(_) => self.archive.manifest(&object.name(self.place)).await?,
                 Err(_) => None,
             };
             match manifest.filter(|manifest| !self.is_cut(&manifest.sum)) {
@@ -108,7 +108,7 @@ impl Survey<'_> {
     /// Reads the archive's records from one offset to another (exclusive) and sums them up between the cuts.
     async fn read(&mut self, from: u64, to: u64) -> Result<()> {
         let options = ReadOptions::default();
-        let mut reader = self.archive.read(self.topic, self.partition, from, options).await?;
+        let mut reader = self.archive.read(self.place, from, options).await?;
         let mut begin_anew = true;
         while let Some(chunk) = reader.next().await? {
             self.repeated += chunk.repeated;

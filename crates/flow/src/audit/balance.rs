@@ -6,7 +6,7 @@
 //! within the gap these are what there is). So every range lies wholly on one side of each boundary and can be compared whole.
 
 use pinmill_broker::OffsetRange;
-use pinmill_lake::{RangeSum, record_hash};
+use pinmill_lake::{RangeSum, TopicPartition, record_hash};
 use serde::Serialize;
 
 /// Something that does not balance: where, and how.
@@ -14,6 +14,9 @@ use serde::Serialize;
 pub struct Problem {
     /// The topic.
     pub topic: String,
+    /// Which life of the topic's name; left out of JSON for the first.
+    #[serde(skip_serializing_if = "is_first")]
+    pub lineage: u32,
     /// The partition; `None` where a whole topic or dataset is meant.
     pub partition: Option<u32>,
     /// First offset concerned, where it is known.
@@ -24,11 +27,33 @@ pub struct Problem {
     pub what: String,
 }
 
+impl Problem {
+    /// Something that is off with one record, or a range of them.
+    pub(super) fn at(place: &TopicPartition, offsets: impl Into<Option<(u64, u64)>>, what: String) -> Self {
+        let TopicPartition { topic, lineage, partition } = place.clone();
+        let offsets = offsets.into();
+        let (first, last) = (offsets.map(|(first, _)| first), offsets.map(|(_, last)| last));
+        Self { topic, lineage, partition: Some(partition), first, last, what }
+    }
+
+    /// Something that is off with a whole dataset or topic.
+    pub(super) fn of(subject: impl Into<String>, what: String) -> Self {
+        Self { topic: subject.into(), lineage: 0, partition: None, first: None, last: None, what }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+pub(super) fn is_first(lineage: &u32) -> bool {
+    *lineage == 0
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.topic)?;
-        if let Some(partition) = self.partition {
-            write!(f, "/{partition}")?;
+        match self.partition {
+            None => write!(f, "{}", self.topic)?,
+            Some(partition) => {
+                write!(f, "{}", TopicPartition::new(&self.topic, partition).in_lineage(self.lineage))?;
+            }
         }
         match (self.first, self.last) {
             (Some(first), Some(last)) => write!(f, " offsets {first} to {last}")?,
@@ -86,6 +111,8 @@ pub(crate) struct Archived {
     pub(crate) repeated: u64,
     /// What objects held that are gone; their manifests are there.
     pub(crate) gone: Vec<RangeSum>,
+    /// The table has the partition from an archive that was not looked at: it vouches for itself.
+    pub(crate) elsewhere: bool,
 }
 
 /// The log's records of one partition, summed by the ranges of the archive.
@@ -143,6 +170,9 @@ impl<'a> Tally<'a> {
 /// How one topic partition stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct PartitionAudit {
+    /// Which life of the topic's name; left out of JSON for the first.
+    #[serde(skip_serializing_if = "is_first")]
+    pub lineage: u32,
     /// The partition.
     pub partition: u32,
     /// Every record ever accepted: what the log holds, and before that what the archive holds.
@@ -162,9 +192,10 @@ pub struct PartitionAudit {
 }
 
 /// Compares the stages of one topic partition.
-pub(crate) fn balance(topic: &str, partition: u32, facts: &Facts) -> (PartitionAudit, Vec<Problem>) {
-    let mut problems = Problems::of(topic, partition);
-    let mut audit = PartitionAudit { partition, ..PartitionAudit::default() };
+pub(crate) fn balance(place: &TopicPartition, facts: &Facts) -> (PartitionAudit, Vec<Problem>) {
+    let mut problems = Problems::of(place);
+    let TopicPartition { lineage, partition, .. } = *place;
+    let mut audit = PartitionAudit { lineage, partition, ..PartitionAudit::default() };
     archive_itself(&facts.archived, &mut problems);
     log_against_archive(facts, &mut audit, &mut problems);
     if let Some(table) = facts.table {
@@ -284,6 +315,10 @@ fn archive_against_table(
         audit.cleaned =
             RangeSum { first: table.first, last: table.next.saturating_sub(1), count, hash: table.hash };
     }
+    if facts.archived.elsewhere {
+        audit.accepted = audit.cleaned;
+        return table.check_quarantine((table.first, table.next.saturating_sub(1)), problems);
+    }
     let (first, last) = (covered.first, covered.last);
     if covered.count != count {
         let what = format!(
@@ -319,30 +354,22 @@ impl TableFacts {
 
 /// What was found wrong with one partition.
 pub(super) struct Problems<'a> {
-    topic: &'a str,
-    partition: u32,
+    place: &'a TopicPartition,
     pub(super) found: Vec<Problem>,
 }
 
 impl<'a> Problems<'a> {
-    pub(super) fn of(topic: &'a str, partition: u32) -> Self {
-        Self { topic, partition, found: Vec::new() }
+    pub(super) fn of(place: &'a TopicPartition) -> Self {
+        Self { place, found: Vec::new() }
     }
 
     pub(super) fn add(&mut self, first: u64, last: u64, what: String) {
-        self.found.push(Problem {
-            topic: self.topic.to_owned(),
-            partition: Some(self.partition),
-            first: Some(first),
-            last: Some(last),
-            what,
-        });
+        self.found.push(Problem::at(self.place, (first, last), what));
     }
 
     /// A problem of which it is not known where it lies.
     fn add_anywhere(&mut self, what: String) {
-        let (topic, partition) = (self.topic.to_owned(), Some(self.partition));
-        self.found.push(Problem { topic, partition, first: None, last: None, what });
+        self.found.push(Problem::at(self.place, None, what));
     }
 }
 
@@ -396,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_partition_where_all_agree_has_no_problem_and_tells_what_is_pending() {
-        let (audit, problems) = balance("pin", 0, &facts());
+        let (audit, problems) = balance(&TopicPartition::new("pin", 0), &facts());
         assert_eq!(problems, vec![]);
         assert_eq!(audit.accepted, sum(0, 29));
         assert_eq!(audit.archived, sum(0, 19));
@@ -411,7 +438,7 @@ mod tests {
         facts.archived.ranges = vec![sum(0, 9), sum(10, 14), sum(15, 19)];
         facts.log_beginning = Some(15);
         facts.log = cut(&facts.archived.ranges, 15..30);
-        let (audit, problems) = balance("pin", 0, &facts);
+        let (audit, problems) = balance(&TopicPartition::new("pin", 0), &facts);
         assert_eq!(problems, vec![]);
         assert_eq!(audit.accepted, sum(0, 29));
     }
@@ -438,7 +465,7 @@ mod tests {
         let mut facts = facts();
         facts.log_beginning = None;
         facts.log = LogCut::default();
-        let (audit, problems) = balance("pin", 0, &facts);
+        let (audit, problems) = balance(&TopicPartition::new("pin", 0), &facts);
         assert_eq!(problems, vec![]);
         assert_eq!((audit.accepted, audit.pending_archive), (sum(0, 19), 0));
     }
@@ -482,7 +509,7 @@ mod tests {
         for (words, damage, offsets) in cases {
             let mut facts = facts();
             damage(&mut facts);
-            let (_, problems) = balance("pin", 3, &facts);
+            let (_, problems) = balance(&TopicPartition::new("pin", 3), &facts);
             let found = problems.iter().find(|problem| problem.what.contains(words));
             let found = found.unwrap_or_else(|| panic!("{words}: {problems:?}"));
             assert_eq!((found.first.unwrap(), found.last.unwrap()), offsets, "{words}");
@@ -497,7 +524,7 @@ mod tests {
         retain(&mut facts, vec![sum(2, 9), sum(15, 19)], 20);
         facts.archived.repeated = 3;
         let whats = |facts: &Facts| -> Vec<String> {
-            balance("pin", 0, facts).1.iter().map(ToString::to_string).collect()
+            balance(&TopicPartition::new("pin", 0), facts).1.iter().map(ToString::to_string).collect()
         };
         assert_eq!(whats(&facts).len(), 3, "the archiver's has none of them: {:?}", whats(&facts));
         assert_eq!(whats(&facts)[0], "pin/0: 3 records stand in two archive objects");

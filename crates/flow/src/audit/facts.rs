@@ -1,27 +1,27 @@
 //! Gathering what each stage holds. No judgement here, except over whole tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{Int32Type, Int64Type};
-use futures::TryStreamExt;
-use pinmill_broker::{EventLog, OffsetRange, ReadLimit};
+use pinmill_broker::{EventLog, OffsetRange, PartitionDescription, ReadLimit};
 use pinmill_engine::Engine;
 use pinmill_lake::archive::Archive;
-use pinmill_lake::table::{Table, Totals};
-use pinmill_lake::{Lake, RangeSum};
-use pinmill_pipeline::{Dataset, Pipeline};
+use pinmill_lake::lineage::{Lineages, SourceId};
+use pinmill_lake::table::{PartitionTotals, Table, Totals};
+use pinmill_lake::{Lake, RangeSum, TopicPartition};
+use pinmill_pipeline::Pipeline;
 
 use super::archived::archived;
-use super::balance::{Facts, LogCut, Problem, TableFacts, Tally};
+use super::balance::{Archived, Facts, LogCut, Problem, TableFacts, Tally};
+use super::rows;
 use crate::answer::register_rows;
+use crate::lineage::{Sources, noted_as};
 use crate::{Error, Half, Result};
 
 /// How much is read from the log at a time.
 const FETCH_BYTES: usize = 4 << 20;
-/// How many repeated rows of a table are named.
-const NAMED: usize = 10;
+/// How many records that stand somewhere twice are named.
+pub(super) const NAMED: usize = 10;
 
 /// What the tables and the quarantine hold.
 #[derive(Debug)]
@@ -29,15 +29,46 @@ pub(super) struct Tables {
     /// Totals by dataset.
     totals: BTreeMap<String, Totals>,
     /// Offsets of every topic partition that stand in quarantine.
-    quarantined: BTreeMap<(String, u32), Vec<u64>>,
+    quarantined: BTreeMap<TopicPartition, Vec<u64>>,
     /// What is off with a table as a whole.
     pub(super) problems: Vec<Problem>,
+    lineages: Lineages,
 }
 
 impl Tables {
+    /// All partitions that the tables have covered records of.
+    pub(super) fn partitions(&self) -> BTreeMap<TopicPartition, Holders> {
+        self.totals.values().flat_map(Totals::keys).map(|place| (place.clone(), Holders::default())).collect()
+    }
+
+    /// Whether the tables have a partition from objects that say no generation.
+    fn is_of_an_archive(&self, place: &TopicPartition) -> bool {
+        let noted = self.totals.values().find_map(|totals| totals.get(place)?.generation.as_deref());
+        noted.is_some_and(|noted| matches!(SourceId::from_noted(noted), SourceId::Archive { .. }))
+    }
+
+    /// The lineage that a source has in the tables, or that it will have.
+    pub(super) async fn lineage(&self, topic: &str, source: &SourceId) -> Result<u32> {
+        if let Some(lineage) = self.totals.values().find_map(|totals| noted_as(totals, topic, source)) {
+            return Ok(lineage);
+        }
+        if let Some(lineage) = self.lineages.find(topic, source).await? {
+            return Ok(lineage);
+        }
+        let noted = self.totals.values().flat_map(Totals::values);
+        // 0.1 noted nothing where its own archive had no manifests.
+        let unnoted = |of: &&PartitionTotals| of.place.topic == topic && of.generation.is_none();
+        if let Some(of) = noted.clone().find(unnoted) {
+            return Ok(of.place.lineage);
+        }
+        let of_topic = noted.filter(|of| of.place.topic == topic).map(|of| of.place.lineage);
+        let taken = of_topic.chain(self.lineages.numbers(topic).await?).max();
+        Ok(taken.map_or(0, |last| last + 1))
+    }
+
     /// The dataset whose table has taken records of a topic.
     pub(super) fn dataset_of(&self, topic: &str) -> Option<String> {
-        let took = |totals: &Totals| totals.keys().any(|(name, _)| name == topic);
+        let took = |totals: &Totals| totals.keys().any(|place| place.topic == topic);
         self.totals.iter().find(|(_, totals)| took(totals)).map(|(dataset, _)| dataset.clone())
     }
 
@@ -47,7 +78,7 @@ impl Tables {
     }
 
     /// What a dataset's table and the quarantine say they hold of a partition.
-    pub(super) fn facts(&self, dataset: &str, key: &(String, u32)) -> TableFacts {
+    pub(super) fn facts(&self, dataset: &str, key: &TopicPartition) -> TableFacts {
         let Some(totals) = self.totals.get(dataset).and_then(|totals| totals.get(key)) else {
             return TableFacts::default();
         };
@@ -77,130 +108,169 @@ pub(super) async fn tables(
         // Rows and totals of one version: commits may come in between.
         register_rows(dataset, engine, lake, &table).await?;
         let of_table = table.totals().await?;
-        problems.extend(miscounted(engine, dataset, &of_table).await?);
-        problems.extend(repeated(engine, dataset, &of_table).await?);
+        problems.extend(rows::problems(engine, dataset, &table, &of_table).await?);
         totals.insert(dataset.name.clone(), of_table);
     }
-    let mut quarantined: BTreeMap<(String, u32), Vec<u64>> = BTreeMap::new();
+    let mut quarantined: BTreeMap<TopicPartition, Vec<u64>> = BTreeMap::new();
     if let Some(quarantine) = crate::quarantine::open(lake, half).await? {
         let moved = crate::quarantine::moved(pipeline, lake, half).await?;
         for file in quarantine.files().await? {
             let ids = quarantine.read(&file).await?.into_iter().map(|record| record.id);
             for id in ids.filter(|id| !moved.contains(id)) {
-                quarantined.entry((id.topic, id.partition)).or_default().push(id.offset);
+                quarantined.entry(id.place).or_default().push(id.offset);
             }
         }
     }
-    for ((topic, partition), offsets) in &mut quarantined {
+    for (place, offsets) in &mut quarantined {
         offsets.sort_unstable();
         let twice: Vec<u64> =
             offsets.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-        problems.extend(twice.into_iter().take(NAMED).map(|offset| Problem {
-            topic: topic.clone(),
-            partition: Some(*partition),
-            first: Some(offset),
-            last: Some(offset),
-            what: "it stands in quarantine twice".to_owned(),
-        }));
+        let problem =
+            |offset| Problem::at(place, (offset, offset), "it stands in quarantine twice".to_owned());
+        problems.extend(twice.into_iter().take(NAMED).map(problem));
     }
-    Ok(Tables { totals, quarantined, problems })
+    Ok(Tables { totals, quarantined, problems, lineages: Lineages::new(lake, half.name()) })
 }
 
 /// The offset after the last one that the archive holds of each topic partition; the greatest where it cannot be told, as
 /// no object has a manifest.
-pub(super) async fn archive_ends(archive: &Archive) -> Result<BTreeMap<(String, u32), u64>> {
+pub(super) async fn archive_ends(archives: &[Archive], lake: &Lake) -> Result<BTreeMap<Archiving, u64>> {
     let mut ends = BTreeMap::new();
-    for (topic, partition) in archive.partitions().await? {
-        let newest = archive.manifests(&topic, partition, 0).await?.last().copied();
-        let end = match newest {
-            None => u64::MAX,
-            Some(first) => {
-                let manifest = archive.manifest_at(&topic, partition, first).await?;
-                manifest.map_or(u64::MAX, |manifest| manifest.sum.last.saturating_add(1))
-            }
-        };
-        ends.insert((topic, partition), end);
+    for (number, archive) in archives.iter().enumerate() {
+        ends_of(archive, lake, number, &mut ends).await?;
     }
     Ok(ends)
 }
 
-/// All topic partitions that any stage knows, ascending.
+async fn ends_of(
+    archive: &Archive,
+    lake: &Lake,
+    number: usize,
+    ends: &mut BTreeMap<Archiving, u64>,
+) -> Result<()> {
+    for place in Sources::new(archive, lake).partitions().await? {
+        let newest = archive.manifests(&place, 0).await?.last().copied();
+        let end = match newest {
+            None => u64::MAX,
+            Some(first) => {
+                let manifest = archive.manifest_at(&place, first).await?;
+                manifest.map_or(u64::MAX, |manifest| manifest.sum.last.saturating_add(1))
+            }
+        };
+        ends.insert((number, place), end);
+    }
+    Ok(())
+}
+
+/// Where the records of a partition are besides tables and quarantine.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Holders {
+    /// The archive that has it, and how that calls it: its names may count lineages in another way.
+    pub(super) archived: Option<Archiving>,
+    /// A log has this life of the topic.
+    pub(super) living: bool,
+    /// Its archive is one that is not looked at here.
+    pub(super) elsewhere: bool,
+}
+
+/// A partition of one of the archives that are audited, by the archive's number.
+pub(super) type Archiving = (usize, TopicPartition);
+
+/// All partitions that any stage knows, ascending, in the lineages of the tables.
 pub(super) async fn partitions(
     log: Option<&dyn EventLog>,
-    archive: &Archive,
+    archives: &[Sources<'_>],
     tables: &Tables,
-) -> Result<BTreeSet<(String, u32)>> {
-    let mut all: BTreeSet<(String, u32)> = archive.partitions().await?.into_iter().collect();
-    all.extend(tables.totals.values().flat_map(|totals| totals.keys().cloned()));
+) -> Result<BTreeMap<TopicPartition, Holders>> {
+    let mut all: BTreeMap<TopicPartition, Holders> = tables.partitions();
+    for (place, holders) in &mut all {
+        holders.elsewhere = tables.is_of_an_archive(place);
+    }
+    for (number, archive) in archives.iter().enumerate() {
+        for archived in archive.partitions().await? {
+            let source = archive.source(&archived).await?;
+            let lineage = tables.lineage(&archived.topic, &source).await?;
+            let holders = all.entry(archived.clone().in_lineage(lineage)).or_default();
+            holders.archived.get_or_insert((number, archived));
+        }
+    }
     if let Some(log) = log {
-        all.extend(partitions_of(log).await?);
+        for place in partitions_of(log, tables).await? {
+            all.entry(place).or_default().living = true;
+        }
     }
     Ok(all)
 }
 
-/// All partitions that the streaming half knows, ascending.
-pub(super) async fn stream_partitions(
-    log: Option<&dyn EventLog>,
-    tables: &Tables,
-) -> Result<BTreeSet<(String, u32)>> {
-    let mut all: BTreeSet<(String, u32)> =
-        tables.totals.values().flat_map(|totals| totals.keys().cloned()).collect();
-    if let Some(log) = log {
-        all.extend(partitions_of(log).await?);
-    }
-    Ok(all)
-}
-
-async fn partitions_of(log: &dyn EventLog) -> Result<Vec<(String, u32)>> {
+/// All partitions of a log, in the lineages of the tables.
+pub(super) async fn partitions_of(log: &dyn EventLog, tables: &Tables) -> Result<Vec<TopicPartition>> {
     let mut all = Vec::new();
-    for topic in log.topics().await? {
-        let partitions = log.describe(&topic).await?.partitions;
-        all.extend(partitions.iter().map(|partition| (topic.clone(), partition.partition)));
+    for name in log.topics().await? {
+        let topic = match log.describe(&name).await {
+            Ok(topic) => topic,
+            // Deleted in between.
+            Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let lineage = tables.lineage(&name, &SourceId::log(&topic.generation)).await?;
+        let place = |partition: &PartitionDescription| {
+            TopicPartition::new(&name, partition.partition).in_lineage(lineage)
+        };
+        all.extend(topic.partitions.iter().map(place));
     }
     Ok(all)
 }
 
 /// What a log holds of a partition; `None` where it does not know it.
-pub(super) async fn held(log: &dyn EventLog, topic: &str, partition: u32) -> Result<Option<OffsetRange>> {
-    match log.offsets(topic, partition).await {
+pub(super) async fn held(log: &dyn EventLog, place: &TopicPartition) -> Result<Option<OffsetRange>> {
+    match log.offsets(&place.topic, place.partition).await {
         Ok(held) => Ok(Some(held)),
         Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
             Ok(None)
         }
-        Err(source) => Err(Error::Log { topic: topic.to_owned(), partition, source }),
+        Err(source) => Err(log_error(place, source)),
     }
+}
+
+fn log_error(place: &TopicPartition, source: pinmill_broker::Error) -> Error {
+    Error::Log { topic: place.topic.clone(), partition: place.partition, source }
 }
 
 /// Everything that is known of one topic partition. Of the archive, what lies before `until` or has been cleaned.
 pub(super) async fn partition(
     log: Option<&dyn EventLog>,
-    archive: &Archive,
+    archives: &[Archive],
     tables: &Tables,
     dataset: Option<&str>,
-    (topic, partition): (&str, u32),
+    (place, holders): (&TopicPartition, &Holders),
     (until, deep): (u64, bool),
 ) -> Result<Facts> {
-    let key = (topic.to_owned(), partition);
-    let table = dataset.map(|dataset| tables.facts(dataset, &key));
+    let table = dataset.map(|dataset| tables.facts(dataset, place));
     let until = table.map_or(until, |table| until.max(table.next));
-    let held = match log {
+    let held = match log.filter(|_| holders.living) {
         None => None,
-        Some(log) => held(log, topic, partition).await?,
+        Some(log) => held(log, place).await?,
     };
     let generation = match (log, held) {
-        (Some(log), Some(_)) => Some(log.generation(topic).await?),
+        (Some(log), Some(_)) => Some(log.generation(&place.topic).await?),
         _ => None,
     };
     let log_beginning = held.map(|held| held.beginning);
     let gaps = match (log, held) {
-        (Some(log), Some(_)) => gaps(log, topic, partition).await?,
+        (Some(log), Some(_)) => gaps(log, &place.topic, place.partition).await?,
         _ => Vec::new(),
     };
     let mut cuts = vec![log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
     cuts.extend(gaps.iter().flat_map(|gap| [gap.beginning, gap.end]));
-    let archived = archived(archive, (topic, partition), generation.as_deref(), cuts, (until, deep)).await?;
+    let archive = holders.archived.as_ref().and_then(|(number, place)| Some((archives.get(*number)?, place)));
+    let archived = match archive {
+        Some((archive, place)) => {
+            archived(archive, place, generation.as_deref(), cuts, (until, deep)).await?
+        }
+        None => Archived { elsewhere: holders.elsewhere, ..Archived::default() },
+    };
     let log = match (log, held) {
-        (Some(log), Some(held)) => read_log(log, topic, partition, held, &archived.ranges).await?,
+        (Some(log), Some(held)) => read_log(log, place, held, &archived.ranges).await?,
         _ => LogCut::default(),
     };
     Ok(Facts { log_beginning, gaps, log, archived, table })
@@ -214,8 +284,7 @@ pub(super) async fn gaps(log: &dyn EventLog, topic: &str, partition: u32) -> Res
 
 pub(super) async fn read_log(
     log: &dyn EventLog,
-    topic: &str,
-    partition: u32,
+    place: &TopicPartition,
     held: OffsetRange,
     archived: &[RangeSum],
 ) -> Result<LogCut> {
@@ -223,8 +292,8 @@ pub(super) async fn read_log(
     let mut next = held.beginning;
     let limit = ReadLimit { max_bytes: FETCH_BYTES, max_wait: Duration::ZERO };
     while next < held.end {
-        let records = log.read(topic, partition, next, limit).await;
-        let records = records.map_err(|source| Error::Log { topic: topic.to_owned(), partition, source })?;
+        let records = log.read(&place.topic, place.partition, next, limit).await;
+        let records = records.map_err(|source| log_error(place, source))?;
         let Some(last) = records.last() else { break };
         next = last.offset + 1;
         for record in records.iter().filter(|record| record.offset < held.end) {
@@ -232,82 +301,4 @@ pub(super) async fn read_log(
         }
     }
     Ok(tally.finish())
-}
-
-/// Rows of the table by partition, against what its commits say.
-async fn miscounted(engine: &dyn Engine, dataset: &Dataset, totals: &Totals) -> Result<Vec<Problem>> {
-    let query = format!("SELECT _partition, count(*) AS n FROM `{}` GROUP BY _partition", dataset.all_view());
-    let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
-    for (partition, _, count) in numbers(engine, &query).await? {
-        rows.insert(partition, count);
-    }
-    let mut expected: BTreeMap<i64, i64> = BTreeMap::new();
-    for total in totals.values() {
-        *expected.entry(i64::from(total.partition)).or_default() +=
-            i64::try_from(total.clean).unwrap_or(i64::MAX);
-    }
-    let partitions: BTreeSet<i64> = rows.keys().chain(expected.keys()).copied().collect();
-    let problem = |partition: i64| {
-        let (is, should) = (rows.get(&partition).unwrap_or(&0), expected.get(&partition).unwrap_or(&0));
-        (is != should).then(|| Problem {
-            topic: topics_of(totals),
-            partition: u32::try_from(partition).ok(),
-            first: None,
-            last: None,
-            what: format!(
-                "table {} holds {is} rows of the partition, its commits count {should}",
-                dataset.name
-            ),
-        })
-    };
-    Ok(partitions.into_iter().filter_map(problem).collect())
-}
-
-/// Rows that are there more often than there are topics that hold their offset.
-async fn repeated(engine: &dyn Engine, dataset: &Dataset, totals: &Totals) -> Result<Vec<Problem>> {
-    let query = format!(
-        "SELECT _partition, _offset, count(*) AS n FROM `{}` GROUP BY _partition, _offset HAVING count(*) > 1",
-        dataset.all_view()
-    );
-    let mut problems = Vec::new();
-    for (partition, offset, count) in numbers(engine, &query).await? {
-        let offset = u64::try_from(offset).unwrap_or_default();
-        let holds = |total: &&pinmill_lake::table::PartitionTotals| {
-            i64::from(total.partition) == partition && (total.sum.first..=total.sum.last).contains(&offset)
-        };
-        let allowed = totals.values().filter(holds).count();
-        if usize::try_from(count).unwrap_or_default() > allowed && problems.len() < NAMED {
-            problems.push(Problem {
-                topic: topics_of(totals),
-                partition: u32::try_from(partition).ok(),
-                first: Some(offset),
-                last: Some(offset),
-                what: format!("table {} holds {count} rows of it", dataset.name),
-            });
-        }
-    }
-    Ok(problems)
-}
-
-/// Rows of two or three whole numbers: (first, second or 0, last).
-async fn numbers(engine: &dyn Engine, query: &str) -> Result<Vec<(i64, i64, i64)>> {
-    let mut batches = engine.query(query).await?.batches;
-    let mut all = Vec::new();
-    while let Some(batch) = batches.try_next().await? {
-        let column = |index: usize, row: usize| {
-            let column = batch.column(index);
-            let int = column.as_primitive_opt::<Int32Type>().map(|c| i64::from(c.value(row)));
-            int.or_else(|| column.as_primitive_opt::<Int64Type>().map(|c| c.value(row))).unwrap_or_default()
-        };
-        let last = batch.num_columns() - 1;
-        let middle = |row| if last == 2 { column(1, row) } else { 0 };
-        all.extend((0..batch.num_rows()).map(|row| (column(0, row), middle(row), column(last, row))));
-    }
-    Ok(all)
-}
-
-/// The tables do not know topics, only partitions: name all that it may be.
-fn topics_of(totals: &Totals) -> String {
-    let topics: BTreeSet<&str> = totals.keys().map(|(topic, _)| topic.as_str()).collect();
-    topics.into_iter().collect::<Vec<_>>().join(", ")
 }

@@ -29,16 +29,11 @@ pub struct HalvesAudit {
 impl HalvesAudit {
     /// That they differ, where they should not.
     pub(super) fn problem(&self) -> Problem {
-        Problem {
-            topic: self.dataset.clone(),
-            partition: None,
-            first: None,
-            last: None,
-            what: format!(
-                "the halves hold different rows: {} in batch, {} in stream",
-                self.batch.rows, self.stream.rows
-            ),
-        }
+        let what = format!(
+            "the halves hold different rows: {} in batch, {} in stream",
+            self.batch.rows, self.stream.rows
+        );
+        Problem::of(&self.dataset, what)
     }
 }
 

@@ -5,7 +5,7 @@
 //!   removed from the log must be there, from offset 0 on, and a manifest must have its object. An archive that another
 //!   sink left may begin anywhere, and have gaps and repeats;
 //! - *clean* and *quarantined*: the totals that each commit of a table carries, checked against the rows that the
-//!   tables really hold, and that no (partition, offset) stands in one of them twice.
+//!   tables really hold, and that no record stands in one of them twice.
 //!
 //! The streaming half has no archive: its streams are compared with the tables' own commits (see `stream`), and the rows
 //! of the two halves with each other (see `halves`).
@@ -19,6 +19,7 @@ mod archived;
 mod balance;
 mod facts;
 mod halves;
+mod rows;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -26,14 +27,16 @@ use std::collections::BTreeMap;
 use pinmill_broker::EventLog;
 use pinmill_engine::Engine;
 use pinmill_lake::Lake;
+use pinmill_lake::archive::Archive;
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 pub use self::balance::{PartitionAudit, Problem};
-use self::facts::Tables;
+use self::facts::{Archiving, Tables};
 pub use self::halves::{HalvesAudit, given_alike};
 pub use self::stream::{ShardAudit, StreamAudit};
 use crate::clean::CleanOptions;
+use crate::lineage::Sources;
 use crate::shrunk::{self, LogGap};
 use crate::stream::SourceKind;
 use crate::{Half, Result};
@@ -78,13 +81,17 @@ pub struct Logs<'a> {
 }
 
 impl AuditOptions {
-    fn archive_of(&self, lake: &Lake) -> pinmill_lake::archive::Archive {
-        let places = CleanOptions {
+    /// The archive that is named, and after it the lake's own: a table may have records of both.
+    fn archives_of(&self, lake: &Lake) -> Vec<Archive> {
+        let own = CleanOptions::default().archive_of(lake);
+        let named = CleanOptions {
             archive: self.archive.clone(),
             prefix: self.prefix.clone(),
             ..CleanOptions::default()
         };
-        places.archive_of(lake)
+        let named = named.archive_of(lake);
+        let both = named.place() != own.place();
+        std::iter::once(named).chain(Some(own).filter(|_| both)).collect()
     }
 }
 
@@ -138,7 +145,7 @@ pub struct TopicAudit {
     pub pending_archive: u64,
     /// Archived, but not cleaned yet.
     pub pending_clean: u64,
-    /// Its partitions, ascending.
+    /// Its partitions, ascending, those of earlier lives of the name first.
     pub partitions: Vec<PartitionAudit>,
 }
 
@@ -151,7 +158,7 @@ pub struct TopicAudit {
 pub struct Stages {
     batch: Tables,
     stream: Tables,
-    archive_ends: BTreeMap<(String, u32), u64>,
+    archive_ends: BTreeMap<Archiving, u64>,
 }
 
 impl Stages {
@@ -168,7 +175,7 @@ impl Stages {
         // The archive after the tables that are made from it.
         let batch = facts::tables(pipeline, engine, lake, Half::Batch).await?;
         let stream = facts::tables(pipeline, engine, lake, Half::Stream).await?;
-        let archive_ends = facts::archive_ends(&options.archive_of(lake)).await?;
+        let archive_ends = facts::archive_ends(&options.archives_of(lake), lake).await?;
         Ok(Self { batch, stream, archive_ends })
     }
 
@@ -227,24 +234,25 @@ pub async fn audit(
 async fn batch_half(
     pipeline: &Pipeline,
     log: Option<&dyn EventLog>,
-    (tables, archive_ends): (Tables, &BTreeMap<(String, u32), u64>),
+    (tables, archive_ends): (Tables, &BTreeMap<Archiving, u64>),
     lake: &Lake,
     options: &AuditOptions,
     report: &mut AuditReport,
 ) -> Result<()> {
-    let archive = options.archive_of(lake);
-    for key in facts::partitions(log, &archive, &tables).await? {
-        let until = archive_ends.get(&key).copied().unwrap_or_default();
-        let (topic, partition) = key;
-        let dataset = pipeline.dataset_for_topic(&topic).map(|dataset| dataset.name.clone());
-        let place = (topic.as_str(), partition);
+    let archives = options.archives_of(lake);
+    let sources: Vec<Sources<'_>> = archives.iter().map(|archive| Sources::new(archive, lake)).collect();
+    for (place, holders) in facts::partitions(log, &sources, &tables).await? {
+        let until = holders.archived.as_ref().and_then(|archived| archive_ends.get(archived));
+        let until = until.copied().unwrap_or_default();
+        let dataset = pipeline.dataset_for_topic(&place.topic).map(|dataset| dataset.name.clone());
         let extent = (until, options.deep);
-        let facts = facts::partition(log, &archive, &tables, dataset.as_deref(), place, extent).await?;
-        let (audit, problems) = balance::balance(&topic, partition, &facts);
+        let at = (&place, &holders);
+        let facts = facts::partition(log, &archives, &tables, dataset.as_deref(), at, extent).await?;
+        let (audit, problems) = balance::balance(&place, &facts);
         report.problems.extend(problems);
         report
             .topics
-            .entry(topic)
+            .entry(place.topic)
             .or_insert_with(|| TopicAudit { dataset, ..TopicAudit::default() })
             .add(audit);
     }

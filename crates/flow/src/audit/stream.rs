@@ -9,16 +9,16 @@
 //! is no loss: a stream may be older than its table, which may have been made again. How much it is stands in
 //! [`ShardAudit::before`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pinmill_broker::{EventLog, OffsetRange};
 use pinmill_lake::table::{PartitionTotals, Table};
-use pinmill_lake::{Lake, RangeSum};
+use pinmill_lake::{Lake, RangeSum, TopicPartition};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 use super::Logs;
-use super::balance::{LogCut, Problem, Problems, TableFacts, gaps, overlaps, records, sum_text};
+use super::balance::{LogCut, Problem, Problems, TableFacts, gaps, is_first, overlaps, records, sum_text};
 use super::facts::{self, Tables};
 use crate::{Half, Result};
 
@@ -42,6 +42,9 @@ pub struct StreamAudit {
 /// How one shard stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ShardAudit {
+    /// Which life of the stream's name; left out of JSON for the first.
+    #[serde(skip_serializing_if = "is_first")]
+    pub lineage: u32,
     /// The shard's number.
     pub partition: u32,
     /// Every record ever accepted: what the log holds, and before that what the table covers.
@@ -82,16 +85,17 @@ pub(super) async fn audit(
 ) -> Result<(BTreeMap<String, StreamAudit>, Vec<Problem>)> {
     let (mut streams, mut problems) = (BTreeMap::<String, StreamAudit>::new(), Vec::new());
     let mut ranges = KnownRanges { lake, of_dataset: BTreeMap::new() };
-    for (topic, partition) in facts::stream_partitions(logs.streams, tables).await? {
+    let holders = Holders::of(logs, tables).await?;
+    for place in holders.places(tables) {
+        let topic = place.topic.as_str();
         // What was loaded from a topic instead of a stream is looked for there.
         let dataset = tables
-            .dataset_of(&topic)
-            .or_else(|| pipeline.dataset_for_stream(&topic).map(|dataset| dataset.name.clone()));
-        let (log, held) = holder(logs, &topic, partition).await?;
-        let key = (topic.clone(), partition);
-        let totals = dataset.as_deref().and_then(|dataset| tables.totals_of(dataset)?.get(&key).cloned());
+            .dataset_of(topic)
+            .or_else(|| pipeline.dataset_for_stream(topic).map(|dataset| dataset.name.clone()));
+        let (log, held) = holders.held(&place).await?;
+        let totals = dataset.as_deref().and_then(|dataset| tables.totals_of(dataset)?.get(&place).cloned());
         let gaps = match (log, held) {
-            (Some(log), Some(_)) => facts::gaps(log, &topic, partition).await?,
+            (Some(log), Some(_)) => facts::gaps(log, topic, place.partition).await?,
             _ => Vec::new(),
         };
         let committed = match (&dataset, &totals) {
@@ -99,39 +103,59 @@ pub(super) async fn audit(
             _ => Vec::new(),
         };
         let cut = match (log, held) {
-            (Some(log), Some(held)) => facts::read_log(log, &topic, partition, held, &committed).await?,
+            (Some(log), Some(held)) => facts::read_log(log, &place, held, &committed).await?,
             _ => LogCut::default(),
         };
-        let table = dataset.as_deref().map(|dataset| tables.facts(dataset, &key));
+        let table = dataset.as_deref().map(|dataset| tables.facts(dataset, &place));
         let beginning = held.map(|held| held.beginning);
-        let (audit, found) =
-            balance(&topic, partition, &Facts { beginning, gaps, committed, log: cut, table });
+        let (audit, found) = balance(&place, &Facts { beginning, gaps, committed, log: cut, table });
         problems.extend(found);
-        let stream = streams.entry(topic).or_default();
+        let stream = streams.entry(place.topic).or_default();
         stream.dataset = dataset;
         stream.add(audit);
     }
     Ok((streams, problems))
 }
 
-/// The log that has a partition, and what it holds of it.
-async fn holder<'a>(
-    logs: Logs<'a>,
-    topic: &str,
-    partition: u32,
-) -> Result<(Option<&'a dyn EventLog>, Option<OffsetRange>)> {
-    for log in [logs.streams, logs.topics].into_iter().flatten() {
-        if let Some(held) = facts::held(log, topic, partition).await? {
-            return Ok((Some(log), Some(held)));
-        }
+/// The logs that have partitions, each in the life that it has of the topic's name.
+struct Holders<'a> {
+    streams: BTreeMap<TopicPartition, &'a dyn EventLog>,
+    topics: BTreeMap<TopicPartition, &'a dyn EventLog>,
+}
+
+impl<'a> Holders<'a> {
+    async fn of(logs: Logs<'a>, tables: &Tables) -> Result<Self> {
+        Ok(Self { streams: living(logs.streams, tables).await?, topics: living(logs.topics, tables).await? })
     }
-    Ok((None, None))
+
+    /// All partitions that the streaming half knows, ascending.
+    fn places(&self, tables: &Tables) -> BTreeSet<TopicPartition> {
+        tables.partitions().into_keys().chain(self.streams.keys().cloned()).collect()
+    }
+
+    /// The log that has a partition, and what it holds of it. What was loaded from a topic is looked for there.
+    async fn held(&self, place: &TopicPartition) -> Result<(Option<&'a dyn EventLog>, Option<OffsetRange>)> {
+        for log in [self.streams.get(place), self.topics.get(place)].into_iter().flatten() {
+            if let Some(held) = facts::held(*log, place).await? {
+                return Ok((Some(*log), Some(held)));
+            }
+        }
+        Ok((None, None))
+    }
+}
+
+async fn living<'a>(
+    log: Option<&'a dyn EventLog>,
+    tables: &Tables,
+) -> Result<BTreeMap<TopicPartition, &'a dyn EventLog>> {
+    let Some(log) = log else { return Ok(BTreeMap::new()) };
+    Ok(facts::partitions_of(log, tables).await?.into_iter().map(|place| (place, log)).collect())
 }
 
 /// The ranges that the commits of a table say they covered, read once a table and only where they are needed.
 struct KnownRanges<'a> {
     lake: &'a Lake,
-    of_dataset: BTreeMap<String, BTreeMap<(String, u32), Vec<RangeSum>>>,
+    of_dataset: BTreeMap<String, BTreeMap<TopicPartition, Vec<RangeSum>>>,
 }
 
 impl KnownRanges<'_> {
@@ -151,19 +175,18 @@ impl KnownRanges<'_> {
             let read = self.read(dataset).await?;
             self.of_dataset.insert(dataset.to_owned(), read);
         }
-        let key = (totals.topic.clone(), totals.partition);
-        let known = self.of_dataset.get(dataset).and_then(|ranges| ranges.get(&key));
+        let known = self.of_dataset.get(dataset).and_then(|ranges| ranges.get(&totals.place));
         Ok(with_earlier(totals.sum, known.map_or(&[][..], Vec::as_slice)))
     }
 
-    async fn read(&self, dataset: &str) -> Result<BTreeMap<(String, u32), Vec<RangeSum>>> {
-        let mut ranges: BTreeMap<(String, u32), Vec<RangeSum>> = BTreeMap::new();
+    async fn read(&self, dataset: &str) -> Result<BTreeMap<TopicPartition, Vec<RangeSum>>> {
+        let mut ranges: BTreeMap<TopicPartition, Vec<RangeSum>> = BTreeMap::new();
         let Some(table) = Table::open(self.lake, &Half::Stream.table(dataset)).await? else {
             return Ok(ranges);
         };
         for entry in table.history(usize::MAX).await?.into_iter().rev() {
             for range in entry.ranges {
-                ranges.entry((range.topic, range.partition)).or_default().push(range.sum);
+                ranges.entry(range.place).or_default().push(range.sum);
             }
         }
         Ok(ranges)
@@ -185,9 +208,10 @@ fn with_earlier(all: RangeSum, known: &[RangeSum]) -> Vec<RangeSum> {
 }
 
 /// Compares what one shard accepted with what became of it.
-fn balance(topic: &str, partition: u32, facts: &Facts) -> (ShardAudit, Vec<Problem>) {
-    let mut problems = Problems::of(topic, partition);
-    let mut audit = ShardAudit { partition, ..ShardAudit::default() };
+fn balance(place: &TopicPartition, facts: &Facts) -> (ShardAudit, Vec<Problem>) {
+    let mut problems = Problems::of(place);
+    let TopicPartition { lineage, partition, .. } = *place;
+    let mut audit = ShardAudit { lineage, partition, ..ShardAudit::default() };
     log_against_commits(facts, &mut audit, &mut problems);
     if let Some(table) = facts.table {
         commits_against_table(facts, table, &mut audit, &mut problems);
@@ -309,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_shard_where_all_agree_has_no_problem_and_tells_what_is_pending() {
-        let (audit, problems) = balance("s-pin", 0, &facts());
+        let (audit, problems) = balance(&TopicPartition::new("s-pin", 0), &facts());
         assert_eq!(problems, vec![]);
         assert_eq!((audit.accepted, audit.cleaned), (sum(0, 29), sum(0, 19)));
         assert_eq!((audit.clean, audit.quarantined, audit.pending), (18, 2, 10));
@@ -320,7 +344,7 @@ mod tests {
         let mut facts = facts();
         facts.beginning = Some(15);
         facts.log = cut(&facts.committed, 15..30);
-        let (audit, problems) = balance("s-pin", 0, &facts);
+        let (audit, problems) = balance(&TopicPartition::new("s-pin", 0), &facts);
         assert_eq!(problems, vec![]);
         assert_eq!(audit.accepted, sum(0, 29));
     }
@@ -339,7 +363,8 @@ mod tests {
             [(vec![sum(7, 19)], 15, 7), (vec![sum(7, 19)], 7, 7), (vec![sum(0, 19)], 15, 0), (vec![], 12, 12)]
         {
             remove(&mut facts, committed, beginning);
-            let mut problems = Problems::of("s-pin", 0);
+            let place = TopicPartition::new("s-pin", 0);
+            let mut problems = Problems::of(&place);
             let mut audit = ShardAudit::default();
             log_against_commits(&facts, &mut audit, &mut problems);
             assert_eq!((audit.before, problems.found), (before, vec![]), "from {beginning} on");
@@ -402,7 +427,7 @@ mod tests {
         for (words, damage, offsets) in cases {
             let mut facts = facts();
             damage(&mut facts);
-            let (_, problems) = balance("s-pin", 3, &facts);
+            let (_, problems) = balance(&TopicPartition::new("s-pin", 3), &facts);
             let found = problems.iter().find(|problem| problem.what.contains(words));
             let found = found.unwrap_or_else(|| panic!("{words}: {problems:?}"));
             assert_eq!((found.first.unwrap(), found.last.unwrap()), offsets, "{words}");

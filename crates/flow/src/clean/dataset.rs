@@ -2,32 +2,30 @@
 
 use std::collections::VecDeque;
 
-use pinmill_lake::RangeSum;
 use pinmill_lake::archive::{Archive, ArchiveReader, Chunk, ReadOptions};
 use pinmill_lake::table::CoveredRange;
+use pinmill_lake::{RangeSum, TopicPartition};
 use pinmill_pipeline::Dataset;
 
 use super::{CleanOptions, DatasetReport, PartitionReport};
-use crate::load::{Loaded, Loader, PIECE_RECORDS, Shared, Source, Step, pieces};
-use crate::{Error, Result};
+use crate::Result;
+use crate::lineage::Sources;
+use crate::load::{Loaded, Loader, PIECE_RECORDS, Shared, Step, pieces};
 
 /// Cleans what is new of one dataset.
 pub(super) struct Run<'a> {
     archive: &'a Archive,
-    /// The archive is the lake's own.
-    own: bool,
+    sources: &'a Sources<'a>,
     options: &'a CleanOptions,
     loader: Loader<'a>,
     partitions: Vec<Partition>,
     report: &'a mut DatasetReport,
-    /// Why a partition was left out: the table has covered records of another source.
-    refused: Option<Error>,
 }
 
-/// One topic partition and its reader, once it is its turn.
+/// One partition and its reader, once it is its turn.
 struct Partition {
-    topic: String,
-    partition: u32,
+    /// As the archive has it; in the table the lineage may be another one.
+    place: TopicPartition,
     reader: Option<ArchiveReader>,
     /// What was read and waits for its step.
     pending: VecDeque<Chunk>,
@@ -38,23 +36,22 @@ struct Partition {
 impl<'a> Run<'a> {
     pub(super) async fn new(
         shared: &'a Shared<'a>,
-        archive: &'a Archive,
+        (archive, sources): (&'a Archive, &'a Sources<'a>),
         options: &'a CleanOptions,
         dataset: &'a Dataset,
         report: &'a mut DatasetReport,
     ) -> Result<Self> {
         let loader = Loader::open(shared, dataset).await?;
-        let own = archive.lake().url() == shared.lake.url();
-        Ok(Self { archive, own, options, loader, partitions: Vec::new(), report, refused: None })
+        Ok(Self { archive, sources, options, loader, partitions: Vec::new(), report })
     }
 
-    /// Cleans all partitions, step by step. That one of them comes from another source than its rows does not keep the
-    /// others.
-    pub(super) async fn run(mut self, partitions: Vec<(String, u32)>) -> Result<()> {
-        for (topic, partition) in partitions {
-            self.loader.add(&topic, partition, None).await?;
+    /// Cleans all partitions, step by step.
+    pub(super) async fn run(mut self, partitions: Vec<TopicPartition>) -> Result<()> {
+        for place in partitions {
+            let source = self.sources.source(&place).await?;
+            self.loader.add(&place.topic, place.partition, &source).await?;
             let (reader, pending, checked) = (None, VecDeque::new(), None);
-            self.partitions.push(Partition { topic, partition, reader, pending, checked });
+            self.partitions.push(Partition { place, reader, pending, checked });
         }
         let mut todo: VecDeque<usize> = (0..self.partitions.len()).collect();
         while !todo.is_empty() {
@@ -68,20 +65,13 @@ impl<'a> Run<'a> {
             self.report.add(loaded);
         }
         self.report.version = self.loader.version();
-        self.refused.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Reads until the step is full or nothing is left, while workers clean.
     async fn read(&mut self, todo: &mut VecDeque<usize>, step: &mut Step) -> Result<()> {
         while let Some(&index) = todo.front() {
-            let chunk = match self.next_chunk(index).await {
-                Err(refused @ Error::OtherSource { .. }) => {
-                    self.refused.get_or_insert(refused);
-                    None
-                }
-                chunk => chunk?,
-            };
-            let Some(chunk) = chunk else {
+            let Some(chunk) = self.next_chunk(index).await? else {
                 todo.pop_front();
                 continue;
             };
@@ -112,7 +102,7 @@ impl<'a> Run<'a> {
         let options = ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
         let mut rest = self
             .archive
-            .read(&partition.topic, partition.partition, offset.saturating_add(1), options)
+            .read(&partition.place, offset.saturating_add(1), options)
             .await?;
         let mut checked = offset;
         while let Some(chunk) = rest.next().await? {
@@ -127,7 +117,7 @@ impl<'a> Run<'a> {
 
     async fn next_chunk(&mut self, index: usize) -> Result<Option<Chunk>> {
         let from = self.loader.next(index);
-        let Some(Partition { topic, partition, reader, pending, .. }) = self.partitions.get_mut(index) else {
+        let Some(Partition { place, reader, pending, .. }) = self.partitions.get_mut(index) else {
             return Ok(None);
         };
         if let Some(piece) = pending.pop_front() {
@@ -137,15 +127,7 @@ impl<'a> Run<'a> {
             Some(reader) => reader,
             None => {
                 let options = ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
-                let opened = self.archive.read(topic, *partition, from, options).await?;
-                let generation = match opened.generation() {
-                    // Of another archive the newest object may have come without its manifest.
-                    None if !self.own => self.archive.generation(topic, *partition).await?,
-                    known => known.map(str::to_owned),
-                };
-                let source = Source::new(self.archive, self.own, generation.as_deref());
-                self.loader.comes_from(index, source).await?;
-                reader.insert(opened)
+                reader.insert(self.archive.read(place, from, options).await?)
             }
         };
         let Some(chunk) = reader.next().await? else { return Ok(None) };
@@ -156,19 +138,13 @@ impl<'a> Run<'a> {
     /// What a chunk tells beside its records goes into the report.
     fn note(&mut self, index: usize, chunk: &Chunk, step: &mut Step) {
         self.report.objects += chunk.objects;
-        let Some(Partition { topic, partition, .. }) = self.partitions.get(index) else { return };
+        let Some(place) = self.loader.place(index) else { return };
         for gap in &chunk.gaps {
-            let what = format!(
-                "{topic}/{partition}: no archive object holds offsets {} to {}",
-                gap.from,
-                gap.to - 1
-            );
+            let what = format!("{place}: no archive object holds offsets {} to {}", gap.from, gap.to - 1);
             self.warn_gap(step, what, gap.to - gap.from);
         }
         if chunk.repeated > 0 {
-            let what = format!(
-                "{topic}/{partition}: records that stand in more than one archive object, taken once"
-            );
+            let what = format!("{place}: records that stand in more than one archive object, taken once");
             step.warn(what, chunk.repeated);
         }
     }
@@ -196,20 +172,14 @@ impl DatasetReport {
     }
 
     fn add_range(&mut self, range: &CoveredRange) {
-        let CoveredRange { topic, partition, sum, clean, quarantined, .. } = range;
+        let CoveredRange { place, sum, clean, quarantined, .. } = range;
         self.records += sum.count;
         self.clean += clean;
         self.quarantined += quarantined;
-        let known = self.partitions.iter().position(|p| p.topic == *topic && p.partition == *partition);
+        let known = self.partitions.iter().position(|partition| partition.place == *place);
         let index = known.unwrap_or_else(|| {
-            let (topic, sum) = (topic.clone(), RangeSum::default());
-            self.partitions.push(PartitionReport {
-                topic,
-                partition: *partition,
-                sum,
-                clean: 0,
-                quarantined: 0,
-            });
+            let (place, sum) = (place.clone(), RangeSum::default());
+            self.partitions.push(PartitionReport { place, sum, clean: 0, quarantined: 0 });
             self.partitions.len() - 1
         });
         if let Some(entry) = self.partitions.get_mut(index) {

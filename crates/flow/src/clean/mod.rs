@@ -1,6 +1,6 @@
 //! From the archive to clean tables: only what is new since the last run, each record once.
 //!
-//! For each dataset, each of its topic partitions goes on after the table's position (Delta `txn`), reads the newer
+//! For each dataset, each of its topic partitions, those of earlier lives of the topic's name first, goes on after the table's position (Delta `txn`), reads the newer
 //! archive objects in chunks, and has them loaded in steps (see the module `load`, also for what a crash leaves).
 //!
 //! Where a rule says `stop`, nothing of the step is committed. Steps before it are: a backlog of more than
@@ -14,13 +14,15 @@ use std::time::Instant;
 use futures::{FutureExt, StreamExt, stream};
 use pinmill_engine::Engine;
 use pinmill_lake::archive::{Archive, ArchiveConfig, Compression};
+use pinmill_lake::lineage::Lineages;
 use pinmill_lake::quarantine::Quarantine;
 use pinmill_lake::table::TableOptions;
-use pinmill_lake::{Lake, RangeSum};
+use pinmill_lake::{Lake, RangeSum, TopicPartition};
 use pinmill_pipeline::{Dataset, Pipeline};
 use serde::Serialize;
 
 use self::dataset::Run;
+use crate::lineage::{Sources, adopt};
 use crate::load::{Shared, StepLimit, skew};
 use crate::warnings::{Warning, Warnings};
 use crate::{Error, Half, Result, run_id};
@@ -123,13 +125,12 @@ pub struct DatasetReport {
     pub partitions: Vec<PartitionReport>,
 }
 
-/// What a clean did with one topic partition.
-#[derive(Debug, Clone, Default, Serialize)]
+/// What a clean did with one partition.
+#[derive(Debug, Clone, Serialize)]
 pub struct PartitionReport {
-    /// The topic.
-    pub topic: String,
     /// The partition.
-    pub partition: u32,
+    #[serde(flatten)]
+    pub place: TopicPartition,
     /// First and last offset, number and hash of the records.
     #[serde(flatten)]
     pub sum: RangeSum,
@@ -156,16 +157,19 @@ pub async fn clean(
     let archive = options.archive_of(lake);
     let half = Half::Batch;
     let quarantine = &Quarantine::open(lake, half.name()).await?;
-    let (archive, workers) = (&archive, workers(options.workers));
-    let shared =
-        Shared { engine, lake, half, quarantine, workers, run: &run, options: TableOptions::default() };
-    let (mut of_dataset, unclaimed) = claims(pipeline, archive.partitions().await?);
-    let shared = &shared;
+    let lineages = &Lineages::new(lake, half.name());
+    adopt(lake, half, lineages).await?;
+    let (archive, workers, run) = (&archive, workers(options.workers), &*run);
+    let table = TableOptions::default();
+    let shared = &Shared { engine, lake, half, quarantine, lineages, workers, run, options: table };
+    let sources = &Sources::new(archive, lake);
+    let (mut of_dataset, unclaimed) = claims(pipeline, sources.partitions().await?);
     // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
     let mut runs = Vec::with_capacity(pipeline.datasets.len());
     for dataset in &pipeline.datasets {
         let partitions = of_dataset.remove(&dataset.name).unwrap_or_default();
-        runs.push(async move { clean_dataset(shared, archive, options, dataset, partitions).await }.boxed());
+        let from = (archive, sources);
+        runs.push(async move { clean_dataset(shared, from, options, dataset, partitions).await }.boxed());
     }
     let at_once = workers.max(2);
     let done: Vec<Result<DatasetReport>> = stream::iter(runs).buffered(at_once).collect().await;
@@ -183,7 +187,8 @@ pub async fn clean(
             }
         }
     }
-    let report = CleanReport { run, datasets, unclaimed, seconds: started.elapsed().as_secs_f64() };
+    let report =
+        CleanReport { run: run.to_owned(), datasets, unclaimed, seconds: started.elapsed().as_secs_f64() };
     failure.map_or(Ok(report), Err)
 }
 
@@ -191,15 +196,15 @@ pub async fn clean(
 /// vacuum may have taken them.
 async fn clean_dataset(
     shared: &Shared<'_>,
-    archive: &Archive,
+    from: (&Archive, &Sources<'_>),
     options: &CleanOptions,
     dataset: &Dataset,
-    partitions: Vec<(String, u32)>,
+    partitions: Vec<TopicPartition>,
 ) -> Result<DatasetReport> {
     let mut report = DatasetReport { dataset: dataset.name.clone(), ..DatasetReport::default() };
     let mut attempt = 1;
     loop {
-        let run = Run::new(shared, archive, options, dataset, &mut report).await?;
+        let run = Run::new(shared, from, options, dataset, &mut report).await?;
         match run.run(partitions.clone()).await {
             Err(Error::Lake(error @ pinmill_lake::Error::Stale { .. })) if attempt < ATTEMPTS => {
                 tracing::warn!(dataset = dataset.name, %error, "a step is done again");
@@ -217,17 +222,20 @@ pub(crate) fn workers(wanted: Option<usize>) -> usize {
 }
 
 /// Topic partitions by the name of the dataset that takes them.
-type Claims = BTreeMap<String, Vec<(String, u32)>>;
+type Claims = BTreeMap<String, Vec<TopicPartition>>;
 
 /// Which dataset takes which partitions, and the topics that none takes.
-pub(crate) fn claims(pipeline: &Pipeline, partitions: Vec<(String, u32)>) -> (Claims, Vec<String>) {
+pub(crate) fn claims(
+    pipeline: &Pipeline,
+    partitions: impl IntoIterator<Item = TopicPartition>,
+) -> (Claims, Vec<String>) {
     let mut of_dataset = Claims::new();
     let mut unclaimed = BTreeSet::new();
-    for (topic, partition) in partitions {
-        match pipeline.dataset_for_topic(&topic) {
-            Some(dataset) => of_dataset.entry(dataset.name.clone()).or_default().push((topic, partition)),
+    for place in partitions {
+        match pipeline.dataset_for_topic(&place.topic) {
+            Some(dataset) => of_dataset.entry(dataset.name.clone()).or_default().push(place),
             None => {
-                unclaimed.insert(topic);
+                unclaimed.insert(place.topic);
             }
         }
     }
@@ -238,7 +246,7 @@ impl DatasetReport {
     pub(crate) fn warn_of_skew(&mut self) {
         let mut of_topic: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for partition in &self.partitions {
-            of_topic.entry(&partition.topic).or_default().push(partition.sum.count);
+            of_topic.entry(&partition.place.topic).or_default().push(partition.sum.count);
         }
         let skewed = of_topic.into_iter().filter_map(|(topic, records)| {
             let share = skew(&records)?;

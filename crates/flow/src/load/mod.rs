@@ -13,6 +13,9 @@
 //! | between 2 and 3 | the next step reads the same records. Those that stand in quarantine already stay there and are left out of the table, also where other SQL would take them now; the others are cleaned as if for the first time |
 //! | after 3 | the step is done |
 //!
+//! A position says how far a table has come in one life of a topic's name (the module `lineage`): the offsets of a topic that
+//! was made again, and those of an old archive of its name, are counted from 0 too.
+//!
 //! Two at work on one table: one commits; the other's commit is refused by the table's guard
 //! ([`pinmill_lake::Error::Fenced`]), and nothing was written twice. With other SQL the one that is refused may have
 //! rejected what the other found clean. So it puts nothing into quarantine once the table has moved on, and takes out
@@ -20,7 +23,6 @@
 //! record only later) a replay takes out.
 
 mod plan;
-mod source;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -29,11 +31,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pinmill_engine::Engine;
 use pinmill_lake::archive::Chunk;
+use pinmill_lake::lineage::{Lineages, SourceId};
 use pinmill_lake::quarantine::{Quarantine, QuarantinedRecord};
-use pinmill_lake::table::{
-    CommitPlan, Committed, CoveredRange, RecordId, Table, TableOptions, WriterOptions,
-};
-use pinmill_lake::{Lake, RangeSum};
+use pinmill_lake::table::{CommitPlan, Committed, CoveredRange, Table, TableOptions, WriterOptions};
+use pinmill_lake::{Lake, RangeSum, RecordId, TopicPartition};
 use pinmill_pipeline::Dataset;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -41,9 +42,9 @@ use tokio::task::JoinHandle;
 pub use self::plan::StepLimit;
 use self::plan::one_more_worker;
 pub(crate) use self::plan::{PIECE_RECORDS, pieces, skew};
-pub(crate) use self::source::Source;
 use self::worker::{Failed, Job, Place, Share, Tally, Worker};
 use crate::crash::crash_point;
+use crate::lineage::lineage_in;
 use crate::warnings::{Warning, Warnings};
 use crate::{Error, Half, Result};
 
@@ -53,6 +54,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) lake: &'a Lake,
     pub(crate) half: Half,
     pub(crate) quarantine: &'a Quarantine,
+    pub(crate) lineages: &'a Lineages,
     /// How many workers a dataset may keep busy.
     pub(crate) workers: usize,
     /// Name of the run.
@@ -77,7 +79,8 @@ pub(crate) struct Loader<'a> {
 /// One topic partition and how far the table has come.
 struct Partition {
     place: Arc<Place>,
-    generation: Option<String>,
+    /// What commits note of its source.
+    generation: String,
     /// The table's position.
     after: Option<u64>,
 }
@@ -128,37 +131,39 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Takes a topic partition on and gives its number here; the first is 0.
+    /// Takes a partition of a topic on that comes from `source`, and gives its number here; the first is 0.
     ///
     /// # Errors
-    /// [`pinmill_lake::Error::Generation`] when the table covers records of an earlier topic of the name.
-    pub(crate) async fn add(
-        &mut self,
-        topic: &str,
-        partition: u32,
-        generation: Option<&str>,
-    ) -> Result<usize> {
-        let after = self.table.position(topic, partition).await?;
-        if let Some(given) = generation {
-            self.same_generation(topic, given).await?;
-        }
-        let held = self.shared.quarantine.ahead(topic, partition, after).await?;
+    /// [`pinmill_lake::Error::Generation`] when the table notes another source for the lineage of this one.
+    pub(crate) async fn add(&mut self, topic: &str, partition: u32, source: &SourceId) -> Result<usize> {
+        let lineage = lineage_in(&mut self.table, self.shared.lineages, topic, source).await?;
+        let place = &TopicPartition::new(topic, partition).in_lineage(lineage);
+        let generation = source.noted();
+        self.same_generation(place, &generation).await?;
+        let after = self.table.position(place).await?;
+        let held = self.shared.quarantine.ahead(place, after).await?;
         let index = self.partitions.len();
-        let place = Arc::new(Place { index, topic: topic.to_owned(), partition, held });
-        self.partitions.push(Partition { place, generation: generation.map(str::to_owned), after });
+        let place = Arc::new(Place { index, at: place.clone(), held });
+        self.partitions.push(Partition { place, generation, after });
         Ok(index)
     }
 
-    /// All partitions of a topic are of one: also one that is new must not join those of another.
-    async fn same_generation(&mut self, topic: &str, given: &str) -> Result<()> {
+    /// A partition's place, by its number.
+    pub(crate) fn place(&self, index: usize) -> Option<&TopicPartition> {
+        self.partitions.get(index).map(|partition| &partition.place.at)
+    }
+
+    /// A lineage has one source. Where the registry says something else than the table, offsets would be taken for others.
+    async fn same_generation(&mut self, place: &TopicPartition, given: &str) -> Result<()> {
         let totals = self.table.totals().await?;
-        let of_topic = totals.iter().filter(|((name, _), _)| name == topic);
+        let of_topic =
+            totals.iter().filter(|(key, _)| key.topic == place.topic && key.lineage == place.lineage);
         let found = of_topic.filter_map(|(_, totals)| totals.generation.clone()).find(|found| found != given);
         match found {
             None => Ok(()),
             Some(found) => Err(Error::Lake(pinmill_lake::Error::Generation {
                 place: format!("table {}", self.table.name()),
-                topic: topic.to_owned(),
+                topic: place.topic.clone(),
                 found,
                 given: given.to_owned(),
             })),
@@ -312,8 +317,8 @@ impl<'a> Loader<'a> {
     /// Whether nobody has moved the table's positions since the step began.
     async fn is_where_it_was(&mut self, ranges: &[CoveredRange]) -> Result<bool> {
         self.table.refresh().await?;
-        for CoveredRange { topic, partition, after, .. } in ranges {
-            if self.table.position(topic, *partition).await? != *after {
+        for CoveredRange { place, after, .. } in ranges {
+            if self.table.position(place).await? != *after {
                 return Ok(false);
             }
         }
@@ -337,14 +342,13 @@ impl<'a> Loader<'a> {
             let Tally { clean, quarantined } = share.tallies.get(index).copied().unwrap_or_default();
             if clean + quarantined != sum.count {
                 return Err(Error::Internal(format!(
-                    "{}/{}: {} records were read, {clean} are clean and {quarantined} quarantined",
-                    place.topic, place.partition, sum.count
+                    "{}: {} records were read, {clean} are clean and {quarantined} quarantined",
+                    place.at, sum.count
                 )));
             }
             ranges.push(CoveredRange {
-                topic: place.topic.clone(),
-                partition: place.partition,
-                generation: generation.clone(),
+                place: place.at.clone(),
+                generation: Some(generation.clone()),
                 after: *after,
                 sum: *sum,
                 clean,

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pinmill_engine::{Cleaner, Decoder, Position, RawValue, Rejected, clean_parts};
 use pinmill_lake::archive::{Chunk, RecordAt};
 use pinmill_lake::quarantine::QuarantinedRecord;
-use pinmill_lake::table::{RecordId, TableWriter, WrittenFile};
+use pinmill_lake::table::{TableWriter, WrittenFile};
+use pinmill_lake::{RecordId, TopicPartition};
 use pinmill_pipeline::Dataset;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
@@ -26,13 +27,12 @@ pub(super) struct Job {
     pub(super) chunk: Chunk,
 }
 
-/// The topic partition that a job is of.
+/// The partition that a job is of.
 #[derive(Debug)]
 pub(super) struct Place {
     /// Its number among the dataset's partitions.
     pub(super) index: usize,
-    pub(super) topic: String,
-    pub(super) partition: u32,
+    pub(super) at: TopicPartition,
     /// Offsets that stand in quarantine already though the table has not come to them: a crash came between.
     pub(super) held: BTreeSet<u64>,
 }
@@ -125,6 +125,8 @@ impl Worker {
     ) -> Result<()> {
         let Job { place, chunk, .. } = job;
         self.decoder.chunk(chunk.data.clone());
+        let lineage = i32::try_from(place.at.lineage).map_err(|_| too_large(place))?;
+        self.decoder.topic(&place.at.topic, lineage);
         let mut pushed: Vec<&RecordAt> = Vec::with_capacity(BATCH_ROWS);
         for records in chunk.records.chunks(BATCH_ROWS) {
             pushed.clear();
@@ -150,9 +152,8 @@ impl Worker {
             let bad = rejected.len();
             if clean + bad != pushed.len() {
                 return Err(Error::Internal(format!(
-                    "{}/{}: {} records became {clean} rows and {bad} rejections",
-                    place.topic,
-                    place.partition,
+                    "{}: {} records became {clean} rows and {bad} rejections",
+                    place.at,
                     pushed.len()
                 )));
             }
@@ -179,7 +180,7 @@ impl Worker {
         let rejected = QuarantinedRecord {
             dataset: self.dataset.clone(),
             reason,
-            id: RecordId { topic: place.topic.clone(), partition: place.partition, offset: record.offset },
+            id: RecordId::new(place.at.clone(), record.offset),
             ingested_at_us: record.ingested_at_us,
             raw,
             run: self.run.clone(),
@@ -212,22 +213,23 @@ fn raw_value(record: &RecordAt) -> RawValue<'static> {
 }
 
 fn position(place: &Place, record: &RecordAt) -> Result<Position> {
-    let too_large =
-        || Error::Internal(format!("{}/{} has no room in INT and BIGINT", place.topic, place.partition));
     Ok(Position {
-        partition: i32::try_from(place.partition).map_err(|_| too_large())?,
-        offset: i64::try_from(record.offset).map_err(|_| too_large())?,
+        partition: i32::try_from(place.at.partition).map_err(|_| too_large(place))?,
+        offset: i64::try_from(record.offset).map_err(|_| too_large(place))?,
+        sub: 0,
         ingested_at_us: record.ingested_at_us,
     })
+}
+
+fn too_large(place: &Place) -> Error {
+    Error::Internal(format!("{} does not fit INT and BIGINT", place.at))
 }
 
 /// The engine knows partition and offset of what stopped it; the topic is known here.
 fn stopped(error: pinmill_engine::Error, place: &Place) -> Error {
     let at = |dataset, offset: i64, reason| Error::Stopped {
         dataset,
-        topic: place.topic.clone(),
-        partition: place.partition,
-        offset: u64::try_from(offset).unwrap_or_default(),
+        id: RecordId::new(place.at.clone(), u64::try_from(offset).unwrap_or_default()),
         reason,
     };
     match error {

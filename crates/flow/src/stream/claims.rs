@@ -84,6 +84,33 @@ pub(super) async fn keep(
     }
 }
 
+/// Whether a topic has never had a record. Its life is no lineage yet: whoever makes and deletes topics leaves nothing
+/// behind.
+pub(super) async fn is_empty(claim: &Claim<'_>) -> Result<bool> {
+    let (log, topic) = (&claim.source.log, &claim.topic.name);
+    for partition in &claim.topic.partitions {
+        match log.offsets(topic, partition.partition).await {
+            Ok(held) if held.end > 0 => return Ok(false),
+            // Deleted in between.
+            Ok(_)
+            | Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
+            }
+            Err(source) => {
+                return Err(Error::Log { topic: topic.clone(), partition: partition.partition, source });
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Registers the reader with every partition of a topic.
+pub(super) async fn keep_topic(claim: &Claim<'_>) -> Result<()> {
+    for partition in &claim.topic.partitions {
+        keep_partition(&*claim.source.log, &claim.topic.name, partition.partition).await?;
+    }
+    Ok(())
+}
+
 async fn keep_now(
     pipeline: &Pipeline,
     sources: &[StreamSource],
@@ -94,10 +121,7 @@ async fn keep_now(
         if refused.has(&claim) {
             continue;
         }
-        let (log, topic) = (&*claim.source.log, claim.topic.name.as_str());
-        for partition in &claim.topic.partitions {
-            keep_partition(log, topic, partition.partition).await?;
-        }
+        keep_topic(&claim).await?;
     }
     Ok(())
 }

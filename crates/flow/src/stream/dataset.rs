@@ -5,11 +5,12 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use pinmill_broker::TopicDescription;
+use pinmill_lake::lineage::SourceId;
 use pinmill_pipeline::{Dataset, Pipeline};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::claims::{Claim, LOOK_EVERY, Refused, claims};
+use super::claims::{Claim, LOOK_EVERY, Refused, claims, is_empty, keep_topic};
 use super::feed::{Feed, Found, is_ready};
 use super::meter;
 use super::recent::Recent;
@@ -30,7 +31,7 @@ pub(super) struct Follow<'a> {
     dataset: &'a Dataset,
     loader: Loader<'a>,
     feeds: Vec<Feed>,
-    /// Topics that were made anew under an old name, and those that have the name of another one.
+    /// Topics that have the name of another one, and those of which the table notes another source than the registry.
     refused: &'a mut Refused,
     poll: Duration,
     /// When the log took the oldest record of the step, in microseconds since the Unix epoch.
@@ -121,12 +122,12 @@ impl<'a> Follow<'a> {
                 name.insert(claim.topic.generation);
             }
         }
-        self.feeds.retain(|feed| topics.get(&feed.topic) == Some(&feed.generation));
+        self.feeds.retain(|feed| topics.get(&feed.place.topic) == Some(&feed.generation));
         Ok(())
     }
 
     fn reads(&self, topic: &TopicDescription) -> bool {
-        self.feeds.iter().any(|feed| feed.topic == topic.name && feed.generation == topic.generation)
+        self.feeds.iter().any(|feed| feed.place.topic == topic.name && feed.generation == topic.generation)
     }
 
     /// A stream and a topic of one name: in one table their offsets could not be told apart. Anybody can make the second
@@ -150,31 +151,38 @@ impl<'a> Follow<'a> {
     /// False where it is refused.
     async fn take_on(&mut self, claim: &Claim<'_>) -> Result<bool> {
         let Claim { source, topic } = claim;
+        if !self.reads(topic) && is_empty(claim).await? {
+            keep_topic(claim).await?;
+            return Ok(true);
+        }
+        let life = SourceId::log(&topic.generation);
         for partition in &topic.partitions {
             let number = partition.partition;
             let known = self.feeds.iter_mut().find(|feed| {
-                feed.partition == number && feed.topic == topic.name && feed.generation == topic.generation
+                let place = &feed.place;
+                place.partition == number && place.topic == topic.name && feed.generation == topic.generation
             });
             if let Some(feed) = known {
                 feed.closed_at = partition.closed_at;
                 continue;
             }
-            let index = match self.loader.add(&topic.name, number, Some(&topic.generation)).await {
+            let index = match self.loader.add(&topic.name, number, &life).await {
                 Ok(index) => index,
                 Err(error @ Error::Lake(pinmill_lake::Error::Generation { .. })) => {
                     let (dataset, hint) = (&self.dataset.name, error.hint());
                     tracing::error!(dataset, error = %error.chain(), hint, "the stream is not loaded");
                     // All of it or nothing: the table may know only some of its shards from before.
-                    self.feeds.retain(|feed| feed.topic != topic.name);
+                    self.feeds.retain(|feed| feed.place.topic != topic.name);
                     self.refused.add(claim);
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
             };
-            let place = (index, self.loader.next(index));
-            let name = (topic.name.as_str(), topic.generation.as_str());
+            let at = (index, self.loader.next(index));
+            let Some(place) = self.loader.place(index).cloned() else { continue };
+            let name = (place, topic.generation.as_str());
             let every = self.config.note_every;
-            self.feeds.push(Feed::begin(&source.log, name, partition, place, every).await?);
+            self.feeds.push(Feed::begin(&source.log, name, partition, at, every).await?);
         }
         Ok(true)
     }
@@ -242,7 +250,7 @@ impl<'a> Follow<'a> {
         let mut lag = 0;
         for feed in &self.feeds {
             // Gone meanwhile: it has nothing any more.
-            let Ok(held) = feed.log.offsets(&feed.topic, feed.partition).await else { continue };
+            let Ok(held) = feed.log.offsets(&feed.place.topic, feed.place.partition).await else { continue };
             lag += feed.closed_at.unwrap_or(held.end).saturating_sub(feed.next.max(held.beginning));
         }
         lag
@@ -251,7 +259,10 @@ impl<'a> Follow<'a> {
     fn may_read(&self, at: usize) -> bool {
         let Some(feed) = self.feeds.get(at) else { return false };
         let parent = |number: &u32| {
-            let of_topic = |other: &&Feed| other.topic == feed.topic && other.partition == *number;
+            let of_topic = |other: &&Feed| {
+                let (other, own) = (&other.place, &feed.place);
+                other.topic == own.topic && other.lineage == own.lineage && other.partition == *number
+            };
             self.feeds.iter().find(of_topic)
         };
         // A parent that is not there any more has nothing to be waited for.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pinmill_broker::{EventLog, PartitionDescription, ReadLimit, StoredRecord};
-use pinmill_lake::RangeSum;
 use pinmill_lake::archive::{Chunk, RecordAt};
+use pinmill_lake::{RangeSum, TopicPartition};
 use tokio::time::Instant;
 
 use super::STREAM_READER;
@@ -21,8 +21,7 @@ const MAX_RECORDS: usize = 32_768;
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) log: Arc<dyn EventLog>,
-    pub(super) topic: String,
-    pub(super) partition: u32,
+    pub(super) place: TopicPartition,
     pub(super) generation: String,
     /// Its number with the loader.
     pub(super) index: usize,
@@ -58,12 +57,12 @@ impl Feed {
     /// Goes on where the table ends. From now on retention keeps what the table does not cover.
     pub(super) async fn begin(
         log: &Arc<dyn EventLog>,
-        (topic, generation): (&str, &str),
+        (place, generation): (TopicPartition, &str),
         partition: &PartitionDescription,
         (index, next): (usize, u64),
         note_every: Duration,
     ) -> Result<Self> {
-        let number = partition.partition;
+        let (topic, number) = (place.topic.as_str(), place.partition);
         let failed = |source| Error::Log { topic: topic.to_owned(), partition: number, source };
         // Where the lake could not be read when the log was opened (see the module `shrunk`), it is made up for here.
         if let Some(lost) = log.skip_to(topic, generation, number, next).await.map_err(failed)? {
@@ -81,8 +80,7 @@ impl Feed {
         let noted = register(&**log, topic, number, floor).await.map_err(failed)?;
         let mut feed = Self {
             log: Arc::clone(log),
-            topic: topic.to_owned(),
-            partition: number,
+            place,
             generation: generation.to_owned(),
             index,
             parents: partition.parents.clone(),
@@ -101,7 +99,8 @@ impl Feed {
         if self.next >= beginning {
             return;
         }
-        let (topic, partition, first, last) = (self.topic.as_str(), self.partition, self.next, beginning - 1);
+        let (topic, partition) = (self.place.topic.as_str(), self.place.partition);
+        let (first, last) = (self.next, beginning - 1);
         if first == 0 {
             let what = "the log no longer holds a topic's first records: its table begins after them";
             tracing::warn!(topic, partition, first, last, "{what}");
@@ -139,14 +138,14 @@ impl Feed {
             return Ok(Found::Nothing);
         }
         let limit = ReadLimit { max_bytes: fetch_bytes, max_wait: Duration::ZERO };
-        let held = match self.log.offsets(&self.topic, self.partition).await {
+        let held = match self.log.offsets(&self.place.topic, self.place.partition).await {
             Ok(held) => held,
             Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
                 return Ok(Found::Gone);
             }
             Err(source) => return Err(self.failed(source)),
         };
-        let read = self.log.read(&self.topic, self.partition, self.next, limit).await;
+        let read = self.log.read(&self.place.topic, self.place.partition, self.next, limit).await;
         let quiet = read.as_ref().is_ok_and(Vec::is_empty);
         // Asked after the read: what is of this generation now was so then.
         if !quiet && !self.is_there().await? {
@@ -178,7 +177,7 @@ impl Feed {
 
     /// False where the topic was deleted, also where it was made anew: its offsets mean other records then.
     async fn is_there(&self) -> Result<bool> {
-        match self.log.generation(&self.topic).await {
+        match self.log.generation(&self.place.topic).await {
             Ok(generation) => Ok(generation == self.generation),
             Err(pinmill_broker::Error::UnknownTopic(_)) => Ok(false),
             Err(source) => Err(self.failed(source)),
@@ -186,7 +185,7 @@ impl Feed {
     }
 
     fn failed(&self, source: pinmill_broker::Error) -> Error {
-        Error::Log { topic: self.topic.clone(), partition: self.partition, source }
+        Error::Log { topic: self.place.topic.clone(), partition: self.place.partition, source }
     }
 
     /// Tells the log how far the table has come, now and then, or at once where `now` says so.
@@ -196,7 +195,8 @@ impl Feed {
             return Ok(());
         }
         crash_point("flow::stream::before_position")?;
-        match self.log.commit_position(STREAM_READER, &self.topic, self.partition, next).await {
+        let TopicPartition { topic, partition, .. } = &self.place;
+        match self.log.commit_position(STREAM_READER, topic, *partition, next).await {
             Ok(()) => {}
             // Deleted meanwhile: nobody needs its position.
             Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {}

@@ -74,7 +74,7 @@ fn commits(history: &[HistoryEntry]) -> Commits {
     for entry in history {
         let Some(at_ms) = entry.timestamp_ms else { continue };
         for range in &entry.ranges {
-            commits.entry(range.partition).or_default().push((range.sum.last, range.sum.first, at_ms));
+            commits.entry(range.place.partition).or_default().push((range.sum.last, range.sum.first, at_ms));
         }
     }
     commits.values_mut().for_each(|ranges| ranges.sort_unstable());

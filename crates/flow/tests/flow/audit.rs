@@ -15,8 +15,8 @@ use pinmill_flow::{
     ArchiveConfig, Archiver, AuditOptions, AuditReport, CleanOptions, Logs, SourceKind, StreamConfig,
     StreamSource, Streamer,
 };
-use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, ObjectBuilder};
+use pinmill_lake::{Lake, TopicPartition};
 use pinmill_log::{Log, LogConfig};
 use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems};
 use serde_json::json;
@@ -137,7 +137,7 @@ async fn what_neither_log_nor_archive_holds_is_named_wherever_it_lies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_objects_that_hold_the_same_records_are_found() {
     let world = world().await;
-    let mut again = ObjectBuilder::new("t.user", 0, None);
+    let mut again = ObjectBuilder::new(&TopicPartition::new("t.user", 0), None);
     for record in &world.log.records("t.user")[0][13..16] {
         again.push(record.offset, record.timestamp_ms, record.value.as_deref()).unwrap();
     }
@@ -248,8 +248,9 @@ impl Engine for Busy {
         dataset: &Dataset,
         schema: SchemaRef,
         rows: Rows,
+        unnamed: Option<&str>,
     ) -> pinmill_engine::Result<()> {
-        self.inner.register_dataset(dataset, schema, rows).await?;
+        self.inner.register_dataset(dataset, schema, rows, unnamed).await?;
         if !self.cleaned.swap(true, Ordering::SeqCst) {
             let (engine, options) = (engine(), CleanOptions::default());
             pinmill_flow::clean(&self.pipeline, &engine, &self.lake, &options).await.unwrap();

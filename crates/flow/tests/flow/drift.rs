@@ -128,7 +128,7 @@ async fn undeclared_members_are_dealt_with_as_the_policy_says(half: Half) {
         let stopping = world("stop", record).await;
         let error = load(&stopping, half).await.unwrap_err();
         assert!(
-            matches!(&error, Error::Stopped { offset: 1, topic, .. } if topic == "user"),
+            matches!(&error, Error::Stopped { id, .. } if id.to_string() == "user/0 offset 1"),
             "{half}: {what}: {error}"
         );
         assert!(error.to_string().contains(&format!("`{name}`")), "{half}: {what}: {error}");

@@ -16,7 +16,7 @@ use crate::support::{World, bad, pipeline};
 const BOTH: &str = "user";
 
 /// Columns of every kind, and where each row came from.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 15] = [
     "ind",
     "name",
     "loud",
@@ -26,8 +26,11 @@ const COLUMNS: [&str; 12] = [
     "joined",
     "born",
     "active",
+    "_topic",
+    "_lineage",
     "_partition",
     "_offset",
+    "_sub",
     "_ingested_at",
 ];
 

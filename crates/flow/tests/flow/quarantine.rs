@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pinmill_broker::EventLog as _;
 use pinmill_flow::Half;
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_lake::quarantine::Quarantine;
-use pinmill_lake::table::RecordId;
+use pinmill_lake::{RecordId, TopicPartition};
 use pinmill_pipeline::Pipeline;
 
 use crate::support::{World, bad, good, small, tolerant};
@@ -97,13 +98,37 @@ async fn records_are_listed_and_shown_with_reason_and_raw_bytes() {
     let some =
         quarantine::list(&world.pipeline, &world.lake, Half::Batch, &Filter::default(), 5).await.unwrap();
     assert_eq!(some.len(), 5);
-    let id = RecordId { topic: "t.user".into(), partition: 0, offset: 14 };
+    let id = RecordId::new(TopicPartition::new("t.user", 0), 14);
     let shown = quarantine::show(&world.pipeline, &world.lake, Half::Batch, &id).await.unwrap().unwrap();
     assert_eq!(shown.raw.as_deref(), Some(&br#"{"ind":5,"age":-5}"#[..]));
     assert_eq!(shown.reason, "age -5 is not positive");
     assert_eq!(shown.dataset, "user");
     let none = RecordId { offset: 3, ..id };
     assert_eq!(quarantine::show(&world.pipeline, &world.lake, Half::Batch, &none).await.unwrap(), None);
+}
+
+/// Records of two lives of a topic lie at the same offsets.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_takes_each_record_to_the_life_that_it_is_of() {
+    let mut world = world().await;
+    world.log.delete_topic("t.user").await.unwrap();
+    world.topic("t.user", 1).await;
+    world.post("t.user", 0, (100..105).map(good).chain((31..=40).map(old))).await;
+    world.archive().await;
+    world.clean().await;
+    world.assert_balanced().await;
+    world.pipeline = tolerant();
+    let second = Filter { lineage: Some(1), offset: Some(12), ..Filter::default() };
+    let report =
+        quarantine::replay(&world.pipeline, &world.engine, &world.lake, Half::Batch, &second).await.unwrap();
+    assert_eq!(report.moved, 1);
+    let moved = world.sql("SELECT _lineage, ind FROM user_all WHERE _offset = 12").await;
+    assert_eq!(serde_json::json!(moved), serde_json::json!([[1, 38]]));
+    world.assert_balanced().await;
+    assert_eq!(world.replay().await.unwrap().moved, 29);
+    let rows = world.sql("SELECT _lineage, count(*) FROM user_all GROUP BY 1 ORDER BY 1").await;
+    assert_eq!(serde_json::json!(rows), serde_json::json!([[0, 30], [1, 15]]));
+    world.assert_balanced().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

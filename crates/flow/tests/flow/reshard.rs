@@ -85,7 +85,7 @@ async fn commits_by_shard(world: &World) -> BTreeMap<u32, Commits> {
     for entry in world.stream_table().await.history(usize::MAX).await.unwrap() {
         for range in &entry.ranges {
             let offsets = range.sum.first..=range.sum.last;
-            shards.entry(range.partition).or_default().push((offsets, entry.version));
+            shards.entry(range.place.partition).or_default().push((offsets, entry.version));
         }
     }
     shards

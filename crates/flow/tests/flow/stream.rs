@@ -11,16 +11,19 @@ use pinmill_broker::{
     EventLog, Health, MemoryLog, OffsetRange, PartitionDescription, ReadLimit, Record, StoredRecord,
     TopicDescription,
 };
+use pinmill_flow::quarantine::{self, Filter};
 use pinmill_flow::{
     AuditOptions, AuditReport, CleanReport, Error, Half, Logs, SourceKind, StepLimit, StreamConfig,
     StreamSource, Streamer,
 };
+use pinmill_lake::TopicPartition;
 use pinmill_lake::table::Table;
 use pinmill_pipeline::Pipeline;
 use rand::RngExt;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, engine, good, pipeline, small};
+use crate::support::{World, bad, engine, good, pipeline, small};
 
 type Result<T> = pinmill_broker::Result<T>;
 
@@ -265,7 +268,7 @@ async fn the_shards_of_a_split_or_a_merge_are_read_only_after_their_parents() {
     history.reverse();
     for entry in &history {
         for range in &entry.ranges {
-            let parents: &[u32] = match range.partition {
+            let parents: &[u32] = match range.place.partition {
                 2 | 3 => &[0],
                 4 => &[1, 3],
                 _ => &[],
@@ -273,9 +276,14 @@ async fn the_shards_of_a_split_or_a_merge_are_read_only_after_their_parents() {
             for parent in parents {
                 let covered = finished.get(parent).copied();
                 let end = log.offsets("a-user", *parent).await.unwrap().end;
-                assert_eq!(covered, Some(end - 1), "shard {} before the end of {parent}", range.partition);
+                assert_eq!(
+                    covered,
+                    Some(end - 1),
+                    "shard {} before the end of {parent}",
+                    range.place.partition
+                );
             }
-            finished.insert(range.partition, range.sum.last);
+            finished.insert(range.place.partition, range.sum.last);
         }
     }
     assert_eq!(finished.len(), 5);
@@ -309,20 +317,39 @@ async fn of_two_that_load_the_same_stream_at_once_none_doubles_a_record() {
     }
 }
 
+fn renamed(n: u64) -> Option<Bytes> {
+    Some(format!(r#"{{"ind":{n},"name":"renamed","age":30}}"#).into())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_made_anew_is_left_alone_and_the_others_go_on() {
+async fn a_stream_made_anew_is_another_life_of_its_name_and_the_others_go_on() {
     let world = World::new(small());
     world.topic("a-user", 1).await;
     world.topic("b-user", 1).await;
-    world.post("a-user", 0, (0..20).map(good)).await;
+    world.post("a-user", 0, (0..20).map(good).chain([bad(7)])).await;
     world.stream().await;
     world.log.delete_topic("a-user").await.unwrap();
     world.topic("a-user", 1).await;
-    world.post("a-user", 0, (100..130).map(good)).await;
+    assert_eq!(world.stream().await.records(), 0);
+    let lives =
+        || world.sql_from(Half::Stream, "SELECT DISTINCT _topic, _lineage FROM user_all ORDER BY 1, 2");
+    assert_eq!(lives().await, [[json!("a-user"), json!(0)]]);
+    // Key 0 once more, at the offset and in the partition that it had.
+    world.post("a-user", 0, [renamed(0)].into_iter().chain((100..130).map(good)).chain([bad(7)])).await;
     world.post("b-user", 0, (200..210).map(good)).await;
-    assert_eq!(world.stream().await.records(), 10, "those of the other stream");
+    assert_eq!(world.stream().await.records(), 32 + 10);
+    assert_eq!(
+        lives().await,
+        [("a-user", 0), ("a-user", 1), ("b-user", 0)].map(|(t, l)| vec![json!(t), json!(l)])
+    );
     let rows = world.sql_from(Half::Stream, "SELECT count(*), max(ind) FROM user_all").await;
-    assert_eq!(rows, [[serde_json::json!(30), serde_json::json!(209)]]);
+    assert_eq!(rows, [[json!(20 + 31 + 10), json!(209)]]);
+    let newest = world.sql_from(Half::Stream, "SELECT name, _lineage FROM user WHERE ind = 0").await;
+    assert_eq!(newest, [[json!("renamed"), json!(1)]], "its offset is 0, and it is the newest");
+    let rejected = quarantine::list(&world.pipeline, &world.lake, Half::Stream, &Filter::default(), 10).await;
+    let rejected: Vec<String> = rejected.unwrap().iter().map(|record| record.id.to_string()).collect();
+    assert_eq!(rejected, ["a-user/0 offset 20", "a-user~1/0 offset 31"]);
+    world.assert_streamed(&*world.log).await;
 }
 
 /// Loads the world's log as streams, and another one as topics.
@@ -352,7 +379,11 @@ async fn of_a_stream_and_a_topic_of_one_name_the_stream_is_loaded_and_all_others
         assert_eq!(report.records(), if life == 0 { 5 + 3 + 3 } else { 5 });
     }
     let mut table = world.stream_table().await;
-    assert_eq!(table.position("user", 0).await.unwrap(), Some(9), "the offsets are those of the stream");
+    assert_eq!(
+        table.position(&TopicPartition::new("user", 0)).await.unwrap(),
+        Some(9),
+        "the offsets are those of the stream"
+    );
 }
 
 /// Anybody can post to a stream of any name.
@@ -379,7 +410,7 @@ async fn a_stream_that_takes_the_name_of_a_loaded_topic_does_not_stop_it() {
     // A new process finds the stream first.
     put_good(&topics, "user", 4..6).await;
     assert_eq!(of_both(&world, &topics, quick()).run_once().await.unwrap().records(), 2);
-    assert_eq!(world.stream_table().await.position("user", 0).await.unwrap(), Some(5));
+    assert_eq!(world.stream_table().await.position(&TopicPartition::new("user", 0)).await.unwrap(), Some(5));
 }
 
 /// Waits until the streaming table covers a partition up to an offset.
@@ -388,7 +419,7 @@ async fn await_position(world: &World, topic: &str, offset: u64) {
     loop {
         let table = Table::open(&world.lake, &Half::Stream.table("user")).await.unwrap();
         let position = match table {
-            Some(mut table) => table.position(topic, 0).await.unwrap(),
+            Some(mut table) => table.position(&TopicPartition::new(topic, 0)).await.unwrap(),
             None => None,
         };
         if position == Some(offset) {

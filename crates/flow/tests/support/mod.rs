@@ -244,7 +244,7 @@ impl World {
         assert_eq!(in_table, clean, "the table");
         let mut in_quarantine = BTreeMap::new();
         for record in self.quarantined_in(half).await {
-            let id = (u64::from(record.id.partition), record.id.offset);
+            let id = (u64::from(record.id.place.partition), record.id.offset);
             assert!(!record.reason.is_empty());
             assert!(in_quarantine.insert(id, record.raw).is_none(), "{id:?} stands in quarantine twice");
         }

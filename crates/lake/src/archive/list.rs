@@ -5,9 +5,9 @@ use object_store::path::Path;
 
 use super::name::{directory, parse_partition};
 use super::{Archive, Compression, ObjectName};
-use crate::{Error, Result};
+use crate::{Error, Result, TopicPartition};
 
-/// An object of one topic partition, as a listing tells it: 32 bytes, so that a partition of a million objects
+/// An object of one partition, as a listing tells it: 32 bytes, so that a partition of a million objects
 /// lists in 32 MB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchivedObject {
@@ -23,9 +23,9 @@ pub struct ArchivedObject {
 
 impl ArchivedObject {
     /// The object's name.
-    pub fn name(&self, topic: &str, partition: u32) -> ObjectName {
+    pub fn name(&self, place: &TopicPartition) -> ObjectName {
         let Self { first_offset, compression, .. } = *self;
-        ObjectName { topic: topic.to_owned(), partition, first_offset, compression }
+        ObjectName { place: place.clone(), first_offset, compression }
     }
 }
 
@@ -35,7 +35,7 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn partitions(&self) -> Result<Vec<(String, u32)>> {
+    pub async fn partitions(&self) -> Result<Vec<TopicPartition>> {
         let root = self.lake.path(&self.config.topics_dir);
         let mut found = Vec::new();
         for topic in self.directories(&root).await? {
@@ -45,7 +45,7 @@ impl Archive {
             }
             for directory in self.directories(&topic).await? {
                 match parse_partition(directory.filename().unwrap_or_default()) {
-                    Some(partition) => found.push((name.clone(), partition)),
+                    Some(partition) => found.push(TopicPartition::new(&name, partition)),
                     None => tracing::debug!(%directory, "not a directory of a partition, passed over"),
                 }
             }
@@ -69,29 +69,29 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn objects(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<ArchivedObject>> {
+    pub async fn objects(&self, place: &TopicPartition, from: u64) -> Result<Vec<ArchivedObject>> {
         // Names sort by offset only while offsets have 10 digits.
         if (1..10_u64.pow(10)).contains(&from) {
-            let newer = self.list(topic, partition, from).await?;
+            let newer = self.list(place, from).await?;
             if newer.first().is_some_and(|object| object.first_offset == from) {
                 return Ok(newer);
             }
         }
-        let mut all = self.list(topic, partition, 0).await?;
+        let mut all = self.list(place, 0).await?;
         let later = all.partition_point(|object| object.first_offset <= from);
         all.drain(..later.saturating_sub(1));
         Ok(all)
     }
 
     /// Lists one partition's objects from an offset on, sorted by number.
-    async fn list(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<ArchivedObject>> {
-        let dir = self.lake.path(&format!("{}/{}", self.config.topics_dir, directory(topic, partition)));
+    async fn list(&self, place: &TopicPartition, from: u64) -> Result<Vec<ArchivedObject>> {
+        let dir = self.lake.path(&format!("{}/{}", self.config.topics_dir, directory(place)));
         let is_ours = |path: &Path| {
             let name = ObjectName::parse(path.filename()?)?;
-            (name.topic == topic && name.partition == partition).then_some(name)
+            (name.place == *place).then_some(name)
         };
         let mut objects = Vec::new();
-        let mut listing = self.list_from(&dir, topic, partition, from);
+        let mut listing = self.list_from(&dir, place, from);
         let failed = |error| Error::store("list", self.lake.relative(&dir), error);
         while let Some(meta) = listing.try_next().await.map_err(failed)? {
             let Some(name) = is_ours(&meta.location).filter(|name| name.first_offset >= from) else {
@@ -112,32 +112,47 @@ impl Archive {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn manifests(&self, topic: &str, partition: u32, from: u64) -> Result<Vec<u64>> {
-        let dir =
-            self.lake.path(&format!("_pinmill/{}/{}", self.config.topics_dir, directory(topic, partition)));
+    pub async fn manifests(&self, place: &TopicPartition, from: u64) -> Result<Vec<u64>> {
+        let dir = self.lake.path(&format!("_pinmill/{}/{}", self.config.topics_dir, directory(place)));
         let mut firsts = Vec::new();
-        let mut listing = self.list_from(&dir, topic, partition, from);
+        let mut listing = self.list_from(&dir, place, from);
         let failed = |error| Error::store("list", self.lake.relative(&dir), error);
         while let Some(meta) = listing.try_next().await.map_err(failed)? {
             let name = meta.location.filename().and_then(|name| name.strip_suffix(".manifest"));
-            firsts.extend(name.and_then(ObjectName::parse).map(|name| name.first_offset));
+            let name = name.and_then(ObjectName::parse).filter(|name| name.place == *place);
+            firsts.extend(name.map(|name| name.first_offset));
         }
         firsts.sort_unstable();
         Ok(firsts)
+    }
+
+    /// The object of one of a partition's manifests, whichever is listed first; `None` where there is none.
+    pub(super) async fn a_manifest(&self, place: &TopicPartition) -> Result<Option<ObjectName>> {
+        let dir = self.lake.path(&format!("_pinmill/{}/{}", self.config.topics_dir, directory(place)));
+        let mut listing = self.list_from(&dir, place, 0);
+        let failed = |error| Error::store("list", self.lake.relative(&dir), error);
+        while let Some(meta) = listing.try_next().await.map_err(failed)? {
+            let name = meta.location.filename().and_then(|name| name.strip_suffix(".manifest"));
+            let name = name.and_then(ObjectName::parse).filter(|name| name.place == *place);
+            if name.is_some() {
+                return Ok(name);
+            }
+        }
+        Ok(None)
     }
 
     /// The names of a directory that sort at or after the first one of `from`; all of them for 0.
     fn list_from(
         &self,
         dir: &Path,
-        topic: &str,
-        partition: u32,
+        place: &TopicPartition,
         from: u64,
     ) -> futures::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
         match from {
             0 => self.lake.store().list(Some(dir)),
             // Without its extension a name sorts before itself.
             from => {
+                let TopicPartition { topic, partition, .. } = place;
                 let after = dir.clone().join(format!("{topic}+{partition}+{from:010}"));
                 self.lake.store().list_with_offset(Some(dir), &after)
             }

@@ -3,12 +3,12 @@
 //! # Layout
 //!
 //! ```text
-//! topics/<topic>/partition=<p>/<topic>+<p>+<first offset, 10 digits>.json[.gz|.zst]    one record a line
+//! topics/<topic>/partition=<p>/<topic>+<p>+<first offset, 10 digits>[.lineage<n>].json[.gz|.zst]    one record a line
 //! _pinmill/topics/<topic>/partition=<p>/<the same name>.manifest                       offsets, times, hash
 //! ```
 //!
 //! A line is the value exactly as received when it is one line of valid JSON, and a wrapper of it otherwise
-//! (`line.rs`). A manifest says what the lines do not (`manifest.rs`). What reads Confluent's objects reads these.
+//! (`line.rs`). `.lineage<n>` stands in the names of all lives of a topic's name but the first ([`crate::lineage`]). A manifest says what the lines do not (`manifest.rs`). What reads Confluent's objects reads these.
 //!
 //! # Invariants
 //!
@@ -82,6 +82,11 @@ impl Archive {
     /// The lake it is in.
     pub fn lake(&self) -> &Lake {
         &self.lake
+    }
+
+    /// The directory of its topics within the lake.
+    pub fn topics_dir(&self) -> &str {
+        &self.config.topics_dir
     }
 
     /// Where its topics are, as a URL without credentials.

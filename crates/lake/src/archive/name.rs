@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::TopicPartition;
+
 /// How an object is compressed, by the end of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
 pub enum Compression {
@@ -25,16 +27,15 @@ impl Compression {
     }
 }
 
-/// The name of an object: `<topic>+<partition>+<first offset>.json[.gz|.zst]`.
+/// The name of an object: `<topic>+<partition>+<first offset>[.lineage<n>].json[.gz|.zst]`; the first life of a topic's
+/// name has no `.lineage0`.
 ///
 /// The offset is padded to 10 digits; longer ones are just longer, as with Confluent's sink, so that names sort
 /// by offset only below 10^10 and readers here sort by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectName {
-    /// The topic.
-    pub topic: String,
     /// The partition.
-    pub partition: u32,
+    pub place: TopicPartition,
     /// Offset of the first record in the object.
     pub first_offset: u64,
     /// From the end of the name.
@@ -49,30 +50,44 @@ impl ObjectName {
             .into_iter()
             .find_map(|c| Some((file_name.strip_suffix(c.extension())?, c)))?;
         let (rest, offset) = stem.rsplit_once('+')?;
+        let (offset, lineage) = match offset.split_once(".lineage") {
+            None => (offset, 0),
+            Some((offset, lineage)) => (offset, later_life(lineage)?),
+        };
         let (topic, partition) = rest.rsplit_once('+')?;
         if topic.is_empty() {
             return None;
         }
-        let (partition, first_offset) = (digits(partition)?.try_into().ok()?, digits(offset)?);
-        Some(Self { topic: topic.to_owned(), partition, first_offset, compression })
+        let place = TopicPartition::new(topic, digits(partition)?.try_into().ok()?).in_lineage(lineage);
+        Some(Self { place, first_offset: digits(offset)?, compression })
     }
 
     /// Where it lies below the topics directory: `<topic>/partition=<p>/<name>`.
     pub fn path(&self) -> String {
-        format!("{}/{self}", directory(&self.topic, self.partition))
+        format!("{}/{self}", directory(&self.place))
     }
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let extension = self.compression.extension();
-        write!(f, "{}+{}+{:010}{extension}", self.topic, self.partition, self.first_offset)
+        let TopicPartition { topic, lineage, partition } = &self.place;
+        write!(f, "{topic}+{partition}+{:010}", self.first_offset)?;
+        if *lineage > 0 {
+            write!(f, ".lineage{lineage}")?;
+        }
+        f.write_str(self.compression.extension())
     }
 }
 
-/// `<topic>/partition=<p>`
-pub(crate) fn directory(topic: &str, partition: u32) -> String {
-    format!("{topic}/partition={partition}")
+/// `<topic>/partition=<p>`: all lives of a topic's name share it.
+pub(crate) fn directory(place: &TopicPartition) -> String {
+    format!("{}/partition={}", place.topic, place.partition)
+}
+
+/// The number of a lineage as names have it: from 1 on, and without zeros before it, so that a lineage has one name.
+fn later_life(text: &str) -> Option<u32> {
+    let number: u32 = digits(text)?.try_into().ok()?;
+    (number > 0 && number.to_string() == text).then_some(number)
 }
 
 /// The number in a directory's name, `partition=<p>`.
@@ -93,12 +108,16 @@ mod tests {
     #[test]
     fn names_are_those_of_the_confluent_sink() {
         let name = ObjectName {
-            topic: "124df56aef51.pin".into(),
-            partition: 3,
+            place: TopicPartition::new("124df56aef51.pin", 3),
             first_offset: 4200,
             compression: Compression::None,
         };
         assert_eq!(name.path(), "124df56aef51.pin/partition=3/124df56aef51.pin+3+0000004200.json");
+        let later = ObjectName { place: name.place.in_lineage(2), compression: Compression::Gzip, ..name };
+        assert_eq!(
+            later.path(),
+            "124df56aef51.pin/partition=3/124df56aef51.pin+3+0000004200.lineage2.json.gz"
+        );
     }
 
     #[test]
@@ -110,8 +129,11 @@ mod tests {
                 ("a+1+2", 7, 10_000_000_000),
                 ("x", 1, u64::MAX),
             ] {
-                let name = ObjectName { topic: topic.into(), partition, first_offset, compression };
-                assert_eq!(ObjectName::parse(&name.to_string()), Some(name));
+                for lineage in [0, 1, u32::MAX] {
+                    let place = TopicPartition::new(topic, partition).in_lineage(lineage);
+                    let name = ObjectName { place, first_offset, compression };
+                    assert_eq!(ObjectName::parse(&name.to_string()), Some(name));
+                }
             }
         }
     }
@@ -134,6 +156,11 @@ mod tests {
             "a+0+99999999999999999999.json",
             "a+0+0.json.manifest",
             "a+0+0.json#17",
+            "a+0+0.lineage0.json",
+            "a+0+0.lineage01.json",
+            "a+0+0.lineage.json",
+            "a+0+0.lineage4294967296.json",
+            "a+0+0.lineage1.lineage1.json",
         ] {
             assert_eq!(ObjectName::parse(name), None, "{name}");
         }

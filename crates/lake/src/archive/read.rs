@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::split::{Cursor, ObjectState, append_unwrapped, decoder};
 use super::{Archive, ArchivedObject, Compression, Manifest, ObjectName, cut};
-use crate::{Error, RangeSum, Result};
+use crate::{Error, RangeSum, Result, TopicPartition};
 
 /// How a partition is read.
 #[derive(Debug, Clone)]
@@ -158,14 +158,9 @@ impl Archive {
     ///
     /// # Errors
     /// As [`Archive::manifest`].
-    pub async fn manifest_at(
-        &self,
-        topic: &str,
-        partition: u32,
-        first_offset: u64,
-    ) -> Result<Option<Manifest>> {
+    pub async fn manifest_at(&self, place: &TopicPartition, first_offset: u64) -> Result<Option<Manifest>> {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let name = ObjectName { topic: topic.to_owned(), partition, first_offset, compression };
+            let name = ObjectName { place: place.clone(), first_offset, compression };
             if let Some(manifest) = self.manifest(&name).await? {
                 return Ok(Some(manifest));
             }
@@ -173,13 +168,14 @@ impl Archive {
         Ok(None)
     }
 
-    /// The generation of a topic that the first manifest of its partition says; `None` where there is none.
+    /// The generation of a partition's topic, by one of its manifests: all of a lineage say the same. `None` where there is
+    /// none.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Corrupt`].
-    pub async fn generation(&self, topic: &str, partition: u32) -> Result<Option<String>> {
-        let Some(&first) = self.manifests(topic, partition, 0).await?.first() else { return Ok(None) };
-        Ok(self.manifest_at(topic, partition, first).await?.and_then(|manifest| manifest.generation))
+    pub async fn generation(&self, place: &TopicPartition) -> Result<Option<String>> {
+        let Some(name) = self.a_manifest(place).await? else { return Ok(None) };
+        Ok(self.manifest(&name).await?.and_then(|manifest| manifest.generation))
     }
 
     /// Reads a partition's records from offset `from` on, as far as there are objects now.
@@ -191,15 +187,14 @@ impl Archive {
     /// [`Error::Store`] when the objects cannot be listed.
     pub async fn read(
         &self,
-        topic: &str,
-        partition: u32,
+        place: &TopicPartition,
         from: u64,
         options: ReadOptions,
     ) -> Result<ArchiveReader> {
-        let mut objects = self.objects(topic, partition, from).await?;
+        let mut objects = self.objects(place, from).await?;
         let mut generation = None;
         if let Some(first) = objects.first()
-            && let Some(manifest) = self.manifest(&first.name(topic, partition)).await?
+            && let Some(manifest) = self.manifest(&first.name(place)).await?
         {
             if first.first_offset < from && manifest.sum.last < from {
                 // It ends where the caller goes on.
@@ -210,14 +205,13 @@ impl Archive {
         let start = objects.first().map_or(0, |object| object.first_offset);
         let manifests = match objects.is_empty() {
             true => Vec::new(),
-            false => self.manifests(topic, partition, start).await?,
+            false => self.manifests(place, start).await?,
         };
         let bytes = objects.iter().map(|object| object.size).sum();
         let (sender, chunks) = mpsc::channel(2);
         let source = Source {
             archive: self.clone(),
-            topic: topic.to_owned(),
-            partition,
+            place: place.clone(),
             manifests,
             options,
             sender: sender.clone(),
@@ -243,8 +237,7 @@ struct Item {
 
 struct Source {
     archive: Archive,
-    topic: String,
-    partition: u32,
+    place: TopicPartition,
     /// First offsets of the objects that have manifests, ascending.
     manifests: Vec<u64>,
     options: ReadOptions,
@@ -271,12 +264,12 @@ impl Source {
     }
 
     fn path(&self, object: &ArchivedObject) -> Path {
-        self.archive.object_path(&object.name(&self.topic, self.partition))
+        self.archive.object_path(&object.name(&self.place))
     }
 
     /// An object with its manifest still to be read, and that manifest's path where there is one.
     fn item(&self, object: &ArchivedObject) -> (Item, Option<Path>) {
-        let name = object.name(&self.topic, self.partition);
+        let name = object.name(&self.place);
         let relative = self.archive.lake.relative(&self.archive.object_path(&name));
         let has = self.manifests.binary_search(&object.first_offset).is_ok();
         let manifest = has.then(|| self.archive.manifest_path(&name));
@@ -435,7 +428,7 @@ impl Source {
             object.check().map_err(corrupt)?;
         }
         let appended = append_unwrapped(data.into(), unwrapped, &mut chunk.records);
-        chunk.data = appended.map_err(|reason| Error::corrupt(&self.topic, reason))?;
+        chunk.data = appended.map_err(|reason| Error::corrupt(&self.place, reason))?;
         let _ = self.sender.blocking_send(Ok(chunk));
         Ok(cursor)
     }

@@ -7,7 +7,7 @@ use object_store::ObjectStoreExt;
 
 use super::manifest::MAX_OBJECT_RECORDS;
 use super::{Archive, Compression, Manifest, ObjectName, line, split};
-use crate::{Error, RangeSum, Result, record_hash};
+use crate::{Error, RangeSum, Result, TopicPartition, record_hash};
 
 /// No object holds more bytes of lines than this: an object is built in memory.
 pub const MAX_OBJECT_BYTES: usize = 1 << 30;
@@ -17,8 +17,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// The records of an object to be, kept as lines in memory.
 #[derive(Debug)]
 pub struct ObjectBuilder {
-    topic: String,
-    partition: u32,
+    place: TopicPartition,
     generation: Option<String>,
     lines: Vec<u8>,
     offsets: Vec<u64>,
@@ -29,10 +28,9 @@ pub struct ObjectBuilder {
 
 impl ObjectBuilder {
     /// An object without records yet.
-    pub fn new(topic: &str, partition: u32, generation: Option<&str>) -> Self {
+    pub fn new(place: &TopicPartition, generation: Option<&str>) -> Self {
         Self {
-            topic: topic.to_owned(),
-            partition,
+            place: place.clone(),
             generation: generation.map(str::to_owned),
             lines: Vec::new(),
             offsets: Vec::new(),
@@ -48,12 +46,8 @@ impl ObjectBuilder {
     /// [`Error::BadRecord`] when the offset does not ascend, or the object would hold more than 50 million records
     /// or a GiB.
     pub fn push(&mut self, offset: u64, timestamp_ms: i64, value: Option<&[u8]>) -> Result<()> {
-        let bad = |reason: &str| Error::BadRecord {
-            topic: self.topic.clone(),
-            partition: self.partition,
-            offset,
-            reason: reason.to_owned(),
-        };
+        let bad =
+            |reason: &str| Error::BadRecord { place: self.place.clone(), offset, reason: reason.to_owned() };
         if !self.is_empty() && offset <= self.sum.last {
             return Err(bad("records must come in ascending order"));
         }
@@ -93,8 +87,7 @@ impl ObjectBuilder {
     }
 
     fn name(&self, compression: Compression) -> ObjectName {
-        let Self { topic, partition, .. } = self;
-        ObjectName { topic: topic.clone(), partition: *partition, first_offset: self.sum.first, compression }
+        ObjectName { place: self.place.clone(), first_offset: self.sum.first, compression }
     }
 
     /// Sum of the first `count` records.
@@ -156,13 +149,8 @@ impl Archive {
     /// builder without records.
     pub async fn put(&self, object: &ObjectBuilder) -> Result<Put> {
         if object.is_empty() {
-            let (topic, partition) = (object.topic.clone(), object.partition);
-            return Err(Error::BadRecord {
-                topic,
-                partition,
-                offset: 0,
-                reason: "an object without records".into(),
-            });
+            let (place, reason) = (object.place.clone(), "an object without records".into());
+            return Err(Error::BadRecord { place, offset: 0, reason });
         }
         fail::fail_point!("lake::archive::before_data", |_| Err(injected()));
         if let Some(there) = self.under_another_extension(object).await? {
@@ -223,7 +211,7 @@ impl Archive {
             Agreement::Longer => Ok(Put::Longer { count: manifest.sum.count }),
             Agreement::OtherGeneration { found, given } => Err(Error::Generation {
                 place: self.stored(name, manifest.sum).path,
-                topic: object.topic.clone(),
+                topic: object.place.topic.clone(),
                 found,
                 given,
             }),

@@ -4,9 +4,10 @@
 //! # Format
 //!
 //! A Delta table a half, `<half>/quarantine`: `dataset, reason, topic, partition INT, offset BIGINT, ingested_at
-//! TIMESTAMP, raw BINARY (NULL for a tombstone), run, quarantined_at TIMESTAMP`. A record, by topic, partition and
-//! offset, is in it once. The `txn` version of `pinmill/<topic>/<partition>` is the highest offset that was ever
-//! put in of that partition: it tells cheaply that there is nothing beyond.
+//! TIMESTAMP, raw BINARY (NULL for a tombstone), run, quarantined_at TIMESTAMP, lineage INT, sub INT`. A record, by its
+//! [`RecordId`], is in it once. The last two columns were added after 0.1, whose rows have NULL there: 0. The `txn`
+//! version of `pinmill/<topic>/<partition>` (as in [`crate::table`]) is the highest offset that was ever put in of that
+//! partition: it tells cheaply that there is nothing beyond.
 //!
 //! # A record is in quarantine or in its table, never both, never neither
 //!
@@ -34,10 +35,8 @@ use deltalake_core::protocol::SaveMode;
 use object_store::ObjectStoreExt;
 use tokio::sync::Mutex;
 
-use crate::table::{
-    CommitPlan, DataFile, RecordId, Table, TableOptions, WriterOptions, WrittenFile, written,
-};
-use crate::{Error, Lake, Result};
+use crate::table::{CommitPlan, DataFile, Table, TableOptions, WriterOptions, WrittenFile, written};
+use crate::{Error, Lake, RecordId, Result, TopicPartition};
 
 /// How often adding or removing starts anew because somebody else changed the quarantine.
 const ATTEMPTS: u32 = 5;
@@ -81,6 +80,8 @@ pub struct Filter {
     pub dataset: Option<String>,
     /// Of this topic.
     pub topic: Option<String>,
+    /// Of this life of the topic's name.
+    pub lineage: Option<u32>,
     /// Of this partition.
     pub partition: Option<u32>,
     /// With this offset.
@@ -94,8 +95,9 @@ impl Filter {
     pub fn takes(&self, record: &QuarantinedRecord) -> bool {
         let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|wanted| wanted == have);
         is(&self.dataset, &record.dataset)
-            && is(&self.topic, &record.id.topic)
-            && self.partition.is_none_or(|partition| partition == record.id.partition)
+            && is(&self.topic, &record.id.place.topic)
+            && self.lineage.is_none_or(|lineage| lineage == record.id.place.lineage)
+            && self.partition.is_none_or(|partition| partition == record.id.place.partition)
             && self.offset.is_none_or(|offset| offset == record.id.offset)
             && self.reason.as_deref().is_none_or(|part| record.reason.contains(part))
     }
@@ -127,22 +129,21 @@ impl Quarantine {
         Ok(Self { lake: lake.clone(), table: Mutex::new(table) })
     }
 
-    /// Offsets of a topic partition that are here and lie behind the clean table's position (`after`): what a
+    /// Offsets of a partition that are here and lie behind the clean table's position (`after`): what a
     /// crash between the two commits left.
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::Store`].
-    pub async fn ahead(&self, topic: &str, partition: u32, after: Option<u64>) -> Result<BTreeSet<u64>> {
+    pub async fn ahead(&self, place: &TopicPartition, after: Option<u64>) -> Result<BTreeSet<u64>> {
         let mut table = self.table.lock().await;
         table.refresh().await?;
         let from = after.map_or(0, |after| after.saturating_add(1));
-        if table.position(topic, partition).await?.is_none_or(|highest| highest < from) {
+        if table.position(place).await?.is_none_or(|highest| highest < from) {
             return Ok(BTreeSet::new());
         }
         let mut offsets = BTreeSet::new();
         self.scan(&table, from, |batch| {
-            let mine =
-                rows::ids(batch)?.into_iter().filter(|id| id.topic == topic && id.partition == partition);
+            let mine = rows::ids(batch)?.into_iter().filter(|id| id.place == *place);
             offsets.extend(mine.map(|id| id.offset).filter(|&offset| offset >= from));
             Ok(())
         })
@@ -173,11 +174,11 @@ impl Quarantine {
                 if table.known_positions(positions.keys()) != positions {
                     return Err(moved(table));
                 }
-                let txns = highest.iter().map(|((topic, partition), &offset)| {
-                    let before = positions.get(&(topic.clone(), *partition)).copied().flatten();
+                let txns = highest.iter().map(|(place, &offset)| {
+                    let before = positions.get(place).copied().flatten();
                     let version = i64::try_from(before.map_or(offset, |before| before.max(offset)));
                     let version = version.map_err(|_| moved(table))?;
-                    Ok(Action::Txn(Transaction::new(Table::app_id(topic, *partition), version)))
+                    Ok(Action::Txn(Transaction::new(Table::app_id(place), version)))
                 });
                 txns.collect()
             };
@@ -281,15 +282,10 @@ impl Quarantine {
         rows::schema()
     }
 
-    async fn positions(
-        &self,
-        table: &mut Table,
-        of: &Highest,
-    ) -> Result<BTreeMap<(String, u32), Option<u64>>> {
+    async fn positions(&self, table: &mut Table, of: &Highest) -> Result<Positions> {
         let mut positions = BTreeMap::new();
-        for (topic, partition) in of.keys() {
-            let position = table.position(topic, *partition).await?;
-            positions.insert((topic.clone(), *partition), position);
+        for place in of.keys() {
+            positions.insert(place.clone(), table.position(place).await?);
         }
         Ok(positions)
     }
@@ -298,11 +294,11 @@ impl Quarantine {
     async fn absent<'a>(
         &self,
         table: &Table,
-        positions: &BTreeMap<(String, u32), Option<u64>>,
+        positions: &Positions,
         records: &'a [QuarantinedRecord],
     ) -> Result<Vec<&'a QuarantinedRecord>> {
         let may_be_here = |id: &RecordId| {
-            let position = positions.get(&(id.topic.clone(), id.partition)).copied().flatten();
+            let position = positions.get(&id.place).copied().flatten();
             position.is_some_and(|highest| id.offset <= highest)
         };
         let mut seen = HashSet::new();
@@ -354,13 +350,14 @@ impl Quarantine {
     }
 }
 
-type Highest = BTreeMap<(String, u32), u64>;
+type Highest = BTreeMap<TopicPartition, u64>;
+type Positions = BTreeMap<TopicPartition, Option<u64>>;
 
-/// The highest offset of each topic partition.
+/// The highest offset of each partition.
 fn highest(records: &[QuarantinedRecord]) -> Highest {
     let mut highest = Highest::new();
-    for RecordId { topic, partition, offset } in records.iter().map(|record| &record.id) {
-        let entry = highest.entry((topic.clone(), *partition)).or_insert(*offset);
+    for RecordId { place, offset, .. } in records.iter().map(|record| &record.id) {
+        let entry = highest.entry(place.clone()).or_insert(*offset);
         *entry = (*entry).max(*offset);
     }
     highest
@@ -384,10 +381,5 @@ async fn write(table: &Table, records: &[&QuarantinedRecord]) -> Result<Vec<Writ
 }
 
 fn moved(table: &Table) -> Error {
-    Error::Fenced {
-        table: table.name().to_owned(),
-        topic: "*".into(),
-        partition: 0,
-        reason: "it changed while records were put in or taken out".into(),
-    }
+    Error::fenced(table.name(), "it changed while records were put in or taken out")
 }

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::QuarantinedRecord;
-use crate::table::{RecordId, timestamp};
+use crate::table::timestamp;
+use crate::{RecordId, TopicPartition};
 
 pub(super) fn schema() -> Schema {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
@@ -25,6 +26,8 @@ pub(super) fn schema() -> Schema {
         Field::new("raw", DataType::Binary, true),
         text("run"),
         Field::new("quarantined_at", timestamp(), true),
+        Field::new("lineage", DataType::Int32, true),
+        Field::new("sub", DataType::Int32, true),
     ])
 }
 
@@ -36,11 +39,11 @@ pub(super) fn encode(records: &[&QuarantinedRecord]) -> Result<RecordBatch, Stri
         let times = TimestampMicrosecondArray::from_iter_values(records.iter().map(|record| of(record)));
         Arc::new(times.with_timezone("UTC"))
     };
-    let partitions: Vec<i32> = records
-        .iter()
-        .map(|r| i32::try_from(r.id.partition))
-        .collect::<Result<_, _>>()
-        .map_err(|e| e.to_string())?;
+    let int = |of: fn(&RecordId) -> u32| -> Result<ArrayRef, String> {
+        let numbers: Result<Vec<i32>, _> =
+            records.iter().map(|record| i32::try_from(of(&record.id))).collect();
+        Ok(Arc::new(Int32Array::from(numbers.map_err(|e| e.to_string())?)))
+    };
     let offsets: Vec<i64> = records
         .iter()
         .map(|r| i64::try_from(r.id.offset))
@@ -50,13 +53,15 @@ pub(super) fn encode(records: &[&QuarantinedRecord]) -> Result<RecordBatch, Stri
     let columns = vec![
         text(|record| &record.dataset),
         text(|record| &record.reason),
-        text(|record| &record.id.topic),
-        Arc::new(Int32Array::from(partitions)),
+        text(|record| &record.id.place.topic),
+        int(|id| id.place.partition)?,
         Arc::new(Int64Array::from(offsets)),
         time(|record| record.ingested_at_us),
         Arc::new(raw),
         text(|record| &record.run),
         time(|record| record.quarantined_at_us),
+        int(|id| id.place.lineage)?,
+        int(|id| id.sub)?,
     ];
     RecordBatch::try_new(Arc::new(schema()), columns).map_err(|e| e.to_string())
 }
@@ -72,13 +77,26 @@ pub(super) fn ids(batch: &RecordBatch) -> Result<Vec<RecordId>, String> {
     let partitions = partitions.as_primitive_opt::<Int32Type>().ok_or("column `partition` is not INT")?;
     let offsets = column(batch, "offset")?;
     let offsets = offsets.as_primitive_opt::<Int64Type>().ok_or("column `offset` is not BIGINT")?;
+    let (lineages, subs) = (added(batch, "lineage")?, added(batch, "sub")?);
+    let number = |number: i32| u32::try_from(number).map_err(|e| e.to_string());
+    let or_zero = |column: Option<&Int32Array>, row| {
+        column.filter(|column| column.is_valid(row)).map_or(0, |column| column.value(row))
+    };
     (0..batch.num_rows())
         .map(|row| {
-            let partition = u32::try_from(partitions.value(row)).map_err(|e| e.to_string())?;
+            let topic = topics.value(row).to_owned();
+            let lineage = number(or_zero(lineages, row))?;
+            let place = TopicPartition { topic, lineage, partition: number(partitions.value(row))? };
             let offset = u64::try_from(offsets.value(row)).map_err(|e| e.to_string())?;
-            Ok(RecordId { topic: topics.value(row).to_owned(), partition, offset })
+            Ok(RecordId { place, offset, sub: number(or_zero(subs, row))? })
         })
         .collect()
+}
+
+/// A column that files of 0.1 do not have.
+fn added<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a Int32Array>, String> {
+    let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+    column.as_primitive_opt::<Int32Type>().map(Some).ok_or_else(|| format!("column `{name}` is not INT"))
 }
 
 pub(super) fn records(batch: &RecordBatch) -> Result<Vec<QuarantinedRecord>, String> {

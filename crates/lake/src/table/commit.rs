@@ -85,12 +85,8 @@ impl Table {
                 base = self.version();
             }
             if let Some(expected) = plan.at_version.filter(|&expected| expected != self.version()) {
-                return Err(Error::Fenced {
-                    table: self.name.clone(),
-                    topic: "*".into(),
-                    partition: 0,
-                    reason: format!("it was to be at version {expected} and is at {}", self.version()),
-                });
+                let reason = format!("it was to be at version {expected} and is at {}", self.version());
+                return Err(Error::fenced(&self.name, reason));
             }
             match self.decide(plan).await? {
                 Decision::Commit => {}
@@ -120,14 +116,13 @@ impl Table {
     async fn decide(&mut self, plan: &CommitPlan) -> Result<Decision> {
         let totals = self.totals().await?;
         let mut found = Vec::with_capacity(plan.ranges.len());
-        for CoveredRange { topic, partition, .. } in &plan.ranges {
-            let position = self.position(topic, *partition).await?;
-            if position.is_some() && !totals.contains_key(&(topic.clone(), *partition)) {
+        for CoveredRange { place, .. } in &plan.ranges {
+            let position = self.position(place).await?;
+            if position.is_some() && !totals.contains_key(place) {
                 // Another Delta writer removed old log files. The position is safe in the checkpoint.
                 tracing::warn!(
                     table = self.name,
-                    topic,
-                    partition,
+                    partition = %place,
                     "the totals are gone and are counted anew from here"
                 );
             }
@@ -151,7 +146,7 @@ impl Table {
         for range in &plan.ranges {
             let version = i64::try_from(range.sum.last).map_err(|e| generic(e.to_string()))?;
             // Without `lastUpdated`, so that no reader's setting lets an idle partition's position expire.
-            actions.push(Action::Txn(Transaction::new(Self::app_id(&range.topic, range.partition), version)));
+            actions.push(Action::Txn(Transaction::new(Self::app_id(&range.place), version)));
         }
         let mut value = entry.to_value().map_err(generic)?;
         whole::count_actions(&mut value, &actions);
@@ -207,14 +202,12 @@ impl Table {
     }
 
     fn conflict(&self, conflict: Conflict) -> Error {
-        let Conflict { topic, partition, reason } = conflict;
+        let Conflict { place, reason } = conflict;
         match reason {
             ConflictReason::Generation { given, found } => {
-                Error::Generation { place: format!("table {}", self.name), topic, found, given }
+                Error::Generation { place: format!("table {}", self.name), topic: place.topic, found, given }
             }
-            reason => {
-                Error::Fenced { table: self.name.clone(), topic, partition, reason: reason.to_string() }
-            }
+            reason => Error::Fenced { table: self.name.clone(), place, reason: reason.to_string() },
         }
     }
 

@@ -190,12 +190,7 @@ impl Table {
             // Asked at each attempt: somebody may have replaced them meanwhile.
             let actions = table.removes(|view| paths.contains(&table.data_file(view).path), false)?;
             if actions.len() != paths.len() {
-                return Err(Error::Fenced {
-                    table: table.name.clone(),
-                    topic: "*".into(),
-                    partition: 0,
-                    reason: "files that were being put together were replaced".into(),
-                });
+                return Err(Error::fenced(&table.name, "files that were being put together were replaced"));
             }
             Ok(actions)
         };

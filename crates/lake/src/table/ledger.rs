@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::plan::{CommitPlan, CoveredRange, PartitionTotals, RecordId, Totals, advance};
+use super::plan::{CommitPlan, CoveredRange, PartitionTotals, Totals, advance};
+use crate::RecordId;
 
 /// The key in `commitInfo`.
 pub(super) const KEY: &str = "pinmill";
@@ -66,7 +67,7 @@ impl Ledger {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        self.totals.iter().map(|totals| ((totals.topic.clone(), totals.partition), totals.clone())).collect()
+        self.totals.iter().map(|totals| (totals.place.clone(), totals.clone())).collect()
     }
 
     pub(super) fn to_value(&self) -> Result<Value, String> {

@@ -3,13 +3,13 @@
 //! # What a commit holds
 //!
 //! One Delta commit carries the data files, one `txn` action a topic partition (app id
-//! `pinmill/<topic>/<partition>`, version = last offset covered), and in its `commitInfo` under the key `pinmill`:
+//! `pinmill/<topic>/<partition>`, with `/lineage/<n>` behind it from lineage 1 on; version = last offset covered), and in its `commitInfo` under the key `pinmill`:
 //!
 //! ```text
 //! {"version":1, "commit":"<uuid>", "actions":N, "run":"…"?,
-//!  "ranges":[{"topic","partition","generation"?,"after","first","last","count","hash","clean","quarantined"}],
-//!  "totals":[{"topic","partition","generation"?,"first","last","count","hash","clean","quarantined","latest":{…}}],
-//!  "replayed":[{"topic","partition","offset"}]?, "vacuum":{"before"}?}
+//!  "ranges":[{"topic","lineage"?,"partition","generation"?,"after","first","last","count","hash","clean","quarantined"}],
+//!  "totals":[{"topic","lineage"?,"partition","generation"?,"first","last","count","hash","clean","quarantined","latest":{…}}],
+//!  "replayed":[{"topic","lineage"?,"partition","offset","sub"?}]?, "vacuum":{"before"}?}
 //! ```
 //!
 //! `ranges` is what this commit covers, `totals` what all commits have covered together. The position is the
@@ -53,7 +53,7 @@ mod vacuum;
 mod whole;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::{Action, LogicalFileView, Version};
 use deltalake_core::logstore::{LogStore, LogStoreRef, StorageConfig, get_actions, logstore_with};
 use deltalake_core::operations::create::CreateBuilder;
-use deltalake_core::protocol::SaveMode;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableError, TableProperty};
 use object_store::path::Path;
 use serde_json::Value;
@@ -73,7 +73,7 @@ pub(crate) use commit::written;
 pub use compact::{CompactPolicy, Compacted};
 pub use history::HistoryEntry;
 pub use plan::{
-    CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, RecordId, Totals, decide,
+    CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, Totals, decide,
 };
 pub use read::RowsSum;
 pub use rowhash::{row_hashes, rows_hash};
@@ -81,7 +81,7 @@ pub use schema::{system_columns, table_schema, timestamp};
 pub use vacuum::Vacuumed;
 pub use writer::{TableWriter, WriterOptions, WrittenFile};
 
-use crate::{Error, Lake, Result};
+use crate::{Error, Lake, RecordId, Result, TopicPartition};
 use ledger::Ledger;
 use schema::Evolution;
 use vacuum::Vacuums;
@@ -91,6 +91,9 @@ use writer::Place;
 /// A checkpoint of the log is written each this many commits, so that opening a table reads no more than that.
 const CHECKPOINT_INTERVAL: &str = "50";
 
+/// The property that says of which topic the rows are that name none.
+const UNNAMED_TOPIC: &str = "pinmill.topic";
+
 /// A Delta table of a lake, as of the version it was last brought to.
 pub struct Table {
     lake: Lake,
@@ -99,6 +102,8 @@ pub struct Table {
     root: Path,
     delta: DeltaTable,
     schema: SchemaRef,
+    /// See [`Table::unnamed_topic`].
+    unnamed: Option<String>,
     /// `txn` versions known at the table's version; an app id that is not in it was not asked for yet.
     txns: HashMap<String, Option<i64>>,
     /// The latest `commitInfo` of pinmill's; the outer `None` is not looked for yet.
@@ -214,14 +219,16 @@ impl Table {
         let empty = Arc::new(Schema::empty());
         let (lake, name) = (lake.clone(), name.to_owned());
         let vacuums = Vacuums::since(delta.version().unwrap_or_default());
-        let mut table =
-            Self { lake, name, root, delta, schema: empty, txns: HashMap::new(), ledger: None, vacuums };
+        let (schema, unnamed, txns, ledger) = (empty, None, HashMap::new(), None);
+        let mut table = Self { lake, name, root, delta, schema, unnamed, txns, ledger, vacuums };
         table.read_schema()?;
         Ok(table)
     }
 
     fn read_schema(&mut self) -> Result<()> {
         self.schema = self.current_schema()?;
+        let state = self.delta.snapshot().map_err(|e| self.delta_error("read the properties", e))?;
+        self.unnamed = state.metadata().configuration().get(UNNAMED_TOPIC).cloned();
         Ok(())
     }
 
@@ -231,20 +238,45 @@ impl Table {
         schema::to_arrow(&delta).map_err(|reason| schema_error(&self.name, reason))
     }
 
-    /// Adds the columns that rows of this schema have and the table has not.
+    /// Adds the columns that rows of this schema have and the table has not, in one commit.
     async fn evolve(&mut self, rows: &Schema) -> Result<()> {
-        match schema::evolution(&self.schema, rows).map_err(|reason| schema_error(&self.name, reason))? {
-            Evolution::Same => Ok(()),
-            Evolution::Add(columns) => {
-                let columns =
-                    schema::to_delta(&Schema::new(columns)).map_err(|e| schema_error(&self.name, e))?;
-                let adding = self.delta.clone().add_columns().with_fields(columns);
-                let added = adding.with_commit_properties(commit::no_housekeeping()).await;
-                self.delta = added.map_err(|e| self.delta_error("add columns", e))?;
-                self.forget();
-                self.read_schema()
-            }
+        let missing = schema::evolution(&self.schema, rows);
+        let Evolution::Add(columns) = missing.map_err(|reason| schema_error(&self.name, reason))? else {
+            return Ok(());
+        };
+        let adds_topic = columns.iter().any(|column| column.name() == schema::TOPIC);
+        let fields = schema::to_delta(&Schema::new(columns)).map_err(|e| schema_error(&self.name, e))?;
+        let unnamed = if adds_topic { self.only_topic().await? } else { None };
+        let actions = |table: &Self| {
+            let there = table.current_schema()?;
+            let added = schema::evolution(&there, rows).map_err(|e| schema_error(&table.name, e))?;
+            let Evolution::Add(columns) = added else {
+                return Err(Error::fenced(&table.name, "the columns have been added"));
+            };
+            let columns = there.fields().iter().cloned().chain(columns.into_iter().map(Arc::new));
+            let property = unnamed.as_deref().map(|topic| (UNNAMED_TOPIC, topic));
+            Ok(vec![table.metadata_with(&Schema::new(columns.collect::<Vec<_>>()), property)?])
+        };
+        let operation = DeltaOperation::AddColumn { fields };
+        match self.commit_actions(&CommitPlan::default(), operation, actions).await {
+            // Another process was quicker.
+            Ok(_) | Err(Error::Fenced { .. }) => self.read_schema(),
+            Err(error) => Err(error),
         }
+    }
+
+    /// The topic that all rows are of, where there is one.
+    async fn only_topic(&mut self) -> Result<Option<String>> {
+        let totals = self.totals().await?;
+        let topics: BTreeSet<&str> = totals.keys().map(|place| place.topic.as_str()).collect();
+        let mut topics = topics.into_iter();
+        Ok(topics.next().filter(|_| topics.next().is_none()).map(str::to_owned))
+    }
+
+    /// The topic of the rows whose `_topic` is NULL, which 0.1 wrote: that of the table's positions, where it was one when
+    /// the column was added. The property `pinmill.topic` keeps it.
+    pub fn unnamed_topic(&self) -> Option<&str> {
+        self.unnamed.as_deref()
     }
 
     /// Path relative to the lake.
@@ -341,8 +373,8 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Delta`]; [`Error::TableLog`] for a position that is no offset.
-    pub async fn position(&mut self, topic: &str, partition: u32) -> Result<Option<u64>> {
-        let app_id = Self::app_id(topic, partition);
+    pub async fn position(&mut self, place: &TopicPartition) -> Result<Option<u64>> {
+        let app_id = Self::app_id(place);
         let version = match self.txns.get(&app_id) {
             Some(&version) => version,
             None => {
@@ -407,17 +439,21 @@ impl Table {
     }
 
     /// The `txn` app id of a topic partition.
-    pub(crate) fn app_id(topic: &str, partition: u32) -> String {
-        format!("pinmill/{topic}/{partition}")
+    pub(crate) fn app_id(place: &TopicPartition) -> String {
+        let TopicPartition { topic, lineage, partition } = place;
+        match lineage {
+            0 => format!("pinmill/{topic}/{partition}"),
+            lineage => format!("pinmill/{topic}/{partition}/lineage/{lineage}"),
+        }
     }
 
     /// Positions that were asked for at this version before; one that was not is left out.
     pub(crate) fn known_positions<'a>(
         &self,
-        of: impl Iterator<Item = &'a (String, u32)>,
-    ) -> BTreeMap<(String, u32), Option<u64>> {
-        let known = |key: &'a (String, u32)| {
-            let version = *self.txns.get(&Self::app_id(&key.0, key.1))?;
+        of: impl Iterator<Item = &'a TopicPartition>,
+    ) -> BTreeMap<TopicPartition, Option<u64>> {
+        let known = |key: &'a TopicPartition| {
+            let version = *self.txns.get(&Self::app_id(key))?;
             Some((key.clone(), version.and_then(|version| u64::try_from(version).ok())))
         };
         of.filter_map(known).collect()

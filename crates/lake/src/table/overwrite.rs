@@ -74,7 +74,7 @@ impl Table {
             let mut actions = table.removes(|_| true, true)?;
             // Asked at each attempt: a rival may have replaced the table by another one meanwhile.
             if table.current_schema()?.fields() != wanted.fields() {
-                actions.push(table.metadata_with(wanted)?);
+                actions.push(table.metadata_with(wanted, None)?);
             }
             Ok(actions)
         };
@@ -87,14 +87,20 @@ impl Table {
         Ok(())
     }
 
-    /// The table's metadata with another schema.
-    fn metadata_with(&self, schema: &Schema) -> Result<Action> {
+    /// The table's metadata with another schema, and one more property.
+    pub(super) fn metadata_with(&self, schema: &Schema, property: Option<(&str, &str)>) -> Result<Action> {
         use deltalake_core::kernel::{MetadataExt, StructType};
         let columns = super::schema::to_delta(schema).map_err(|e| super::schema_error(&self.name, e))?;
         let columns =
             StructType::try_new(columns).map_err(|e| super::schema_error(&self.name, e.to_string()))?;
         let state = self.delta.snapshot().map_err(|e| self.delta_error("read the schema", e))?;
         let metadata = state.metadata().clone().with_schema(&columns);
+        let metadata = match property {
+            None => metadata,
+            Some((key, value)) => {
+                metadata.and_then(|metadata| metadata.add_config_key(key.to_owned(), value.to_owned()))
+            }
+        };
         metadata.map(Action::Metadata).map_err(|e| self.delta_error("change the schema", e.into()))
     }
 }

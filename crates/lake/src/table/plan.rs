@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::writer::WrittenFile;
-use crate::RangeSum;
+use crate::{RangeSum, RecordId, TopicPartition};
 
 /// Rows to be committed together with the positions they move.
 #[derive(Debug, Clone, Default)]
@@ -26,24 +26,12 @@ pub struct CommitPlan {
     pub run: Option<String>,
 }
 
-/// A record of the log, by its place.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct RecordId {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: u32,
-    /// The offset.
-    pub offset: u64,
-}
-
 /// Records of one topic partition that a commit settles: each is in its files, or in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoveredRange {
-    /// The topic.
-    pub topic: String,
     /// The partition.
-    pub partition: u32,
+    #[serde(flatten)]
+    pub place: TopicPartition,
     /// Where the records come from, where that is known: the topic's generation, or a name for an archive that says none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
@@ -61,10 +49,9 @@ pub struct CoveredRange {
 /// What all commits together have covered of one topic partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionTotals {
-    /// The topic.
-    pub topic: String,
     /// The partition.
-    pub partition: u32,
+    #[serde(flatten)]
+    pub place: TopicPartition,
     /// Where the records come from, where that is known: see [`CoveredRange::generation`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
@@ -79,8 +66,8 @@ pub struct PartitionTotals {
     pub latest: RangeSum,
 }
 
-/// Totals by topic and partition.
-pub type Totals = BTreeMap<(String, u32), PartitionTotals>;
+/// Totals by partition.
+pub type Totals = BTreeMap<TopicPartition, PartitionTotals>;
 
 /// What the guard found for a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,10 +83,8 @@ pub enum Decision {
 /// Why a plan must not be committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// The topic.
-    pub topic: String,
     /// The partition.
-    pub partition: u32,
+    pub place: TopicPartition,
     /// What is wrong.
     pub reason: ConflictReason,
 }
@@ -138,7 +123,7 @@ pub enum ConflictReason {
 pub fn decide(ranges: &[CoveredRange], found: &[Option<u64>], totals: &Totals) -> Decision {
     let mut committed = 0;
     for (range, &found) in ranges.iter().zip(found) {
-        let totals = totals.get(&(range.topic.clone(), range.partition));
+        let totals = totals.get(&range.place);
         match decide_one(range, found, totals) {
             Ok(true) => committed += 1,
             Ok(false) => {}
@@ -176,7 +161,7 @@ fn decide_one(
 }
 
 fn conflict(range: &CoveredRange, reason: ConflictReason) -> Decision {
-    Decision::Conflict(Conflict { topic: range.topic.clone(), partition: range.partition, reason })
+    Decision::Conflict(Conflict { place: range.place.clone(), reason })
 }
 
 impl std::fmt::Display for ConflictReason {
@@ -210,8 +195,7 @@ impl std::fmt::Display for ConflictReason {
 pub(super) fn check(plan: &CommitPlan) -> Result<(), String> {
     let mut seen = std::collections::BTreeSet::new();
     for range in &plan.ranges {
-        let CoveredRange { topic, partition, after, sum, clean, quarantined, .. } = range;
-        let place = format!("{topic}/{partition}");
+        let CoveredRange { place, after, sum, clean, quarantined, .. } = range;
         if sum.is_empty() {
             return Err(format!("{place}: a range without records"));
         }
@@ -236,7 +220,7 @@ pub(super) fn check(plan: &CommitPlan) -> Result<(), String> {
                 sum.count
             ));
         }
-        if !seen.insert((topic, partition)) {
+        if !seen.insert(place) {
             return Err(format!("{place}: two ranges of one partition in one commit"));
         }
     }
@@ -252,9 +236,8 @@ pub(super) fn check(plan: &CommitPlan) -> Result<(), String> {
 pub(super) fn advance(totals: &Totals, plan: &CommitPlan) -> Totals {
     let mut totals = totals.clone();
     for range in &plan.ranges {
-        let entry = totals.entry((range.topic.clone(), range.partition)).or_insert_with(|| PartitionTotals {
-            topic: range.topic.clone(),
-            partition: range.partition,
+        let entry = totals.entry(range.place.clone()).or_insert_with(|| PartitionTotals {
+            place: range.place.clone(),
             generation: None,
             sum: RangeSum::default(),
             clean: 0,
@@ -268,7 +251,7 @@ pub(super) fn advance(totals: &Totals, plan: &CommitPlan) -> Totals {
         entry.latest = range.sum;
     }
     for record in &plan.replayed {
-        if let Some(entry) = totals.get_mut(&(record.topic.clone(), record.partition)) {
+        if let Some(entry) = totals.get_mut(&record.place) {
             entry.clean += 1;
             entry.quarantined = entry.quarantined.saturating_sub(1);
         }
@@ -282,22 +265,15 @@ mod tests {
 
     fn range(partition: u32, after: Option<u64>, sum: RangeSum) -> CoveredRange {
         let generation = Some("g1".to_owned());
-        CoveredRange {
-            topic: "t".into(),
-            partition,
-            generation,
-            after,
-            sum,
-            clean: sum.count,
-            quarantined: 0,
-        }
+        let place = TopicPartition::new("t", partition);
+        CoveredRange { place, generation, after, sum, clean: sum.count, quarantined: 0 }
     }
 
     fn totals(partition: u32, latest: RangeSum, generation: Option<&str>) -> Totals {
         let generation = generation.map(str::to_owned);
-        let (topic, sum, clean) = ("t".to_owned(), latest, latest.count);
-        let entry = PartitionTotals { topic, partition, generation, sum, clean, quarantined: 0, latest };
-        Totals::from([(("t".to_owned(), partition), entry)])
+        let (place, sum, clean) = (TopicPartition::new("t", partition), latest, latest.count);
+        let entry = PartitionTotals { place: place.clone(), generation, sum, clean, quarantined: 0, latest };
+        Totals::from([(place, entry)])
     }
 
     const OURS: RangeSum = RangeSum { first: 10, last: 19, count: 10, hash: 7 };
@@ -379,9 +355,9 @@ mod tests {
         (first.clean, first.quarantined) = (5, 3);
         let totals = advance(&Totals::new(), &plan(first));
         let totals = advance(&totals, &plan(CoveredRange { generation: None, ..range(0, Some(9), OURS) }));
-        let replayed = vec![RecordId { topic: "t".into(), partition: 0, offset: 3 }];
+        let replayed = vec![RecordId::new(TopicPartition::new("t", 0), 3)];
         let totals = advance(&totals, &CommitPlan { replayed, ..Default::default() });
-        let entry = &totals[&("t".to_owned(), 0)];
+        let entry = &totals[&TopicPartition::new("t", 0)];
         assert_eq!(entry.sum, RangeSum { first: 0, last: 19, count: 18, hash: 8 });
         assert_eq!((entry.clean, entry.quarantined, entry.latest), (16, 2, OURS));
         assert_eq!(entry.generation.as_deref(), Some("g1"), "a commit that does not know it keeps it");

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, Int32Array, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
@@ -15,11 +15,11 @@ use parquet::file::reader::ChunkReader;
 use serde::Serialize;
 use twox_hash::XxHash3_64;
 
-use super::{DataFile, PartitionTotals, RecordId, Table};
-use crate::{Error, Result};
+use super::{DataFile, PartitionTotals, Table};
+use crate::{Error, RecordId, Result, TopicPartition};
 
 /// The columns that say which record a row was made of.
-const PLACE: &[&str] = &["_partition", "_offset"];
+const PLACE: &[&str] = &["_topic", "_lineage", "_partition", "_offset", "_sub"];
 
 /// Number and hash of rows, whatever their order: two sums are equal where the rows are, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -82,8 +82,8 @@ impl Table {
         Ok(sum)
     }
 
-    /// Those of these records that this view has rows of. A row tells its partition and offset, and not its topic: where
-    /// several topics have a record there, it must have a row of each of them, or it is taken to have none.
+    /// Those of these records that this view has rows of. A row of 0.1 names no topic: where several topics have a record
+    /// at its partition and offset, there must be a row for each of them, or it is taken to have none.
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::TableLog`], [`Error::Store`], [`Error::Corrupt`].
@@ -92,27 +92,39 @@ impl Table {
         let (Some(lowest), Some(highest)) = (offsets.clone().min(), offsets.max()) else {
             return Ok(Vec::new());
         };
-        let wanted: HashSet<(u32, u64)> = ids.iter().map(|id| (id.partition, id.offset)).collect();
-        let mut rows: HashMap<(u32, u64), usize> = HashMap::new();
+        let wanted: HashSet<(u32, u64)> = ids.iter().map(|id| (id.place.partition, id.offset)).collect();
+        let mut named: HashSet<RecordId> = HashSet::new();
+        let mut nameless: HashMap<(u32, u64), usize> = HashMap::new();
         for file in self.files_within("_offset", &(lowest..=highest))? {
             for batch in self.batches_of(&file, Some(PLACE)).await? {
-                for place in places(&batch?).into_iter().filter(|place| wanted.contains(place)) {
-                    *rows.entry(place).or_default() += 1;
+                for row in places(&batch?) {
+                    let at = (row.partition, row.offset);
+                    match row.topic.as_deref().or(self.unnamed_topic()).filter(|_| wanted.contains(&at)) {
+                        Some(topic) => {
+                            let place = TopicPartition::new(topic, row.partition).in_lineage(row.lineage);
+                            named.insert(RecordId { place, offset: row.offset, sub: row.sub });
+                        }
+                        None => *nameless.entry(at).or_default() += 1,
+                    }
                 }
             }
         }
         let totals = self.totals().await?;
         let is_present = |id: &&RecordId| {
+            if named.contains(id) {
+                return true;
+            }
+            // Of the topics that 0.1 may have loaded, as many rows must be left over.
             let covers = |of: &&PartitionTotals| {
-                of.partition == id.partition && (of.sum.first..=of.sum.last).contains(&id.offset)
+                let (at, wanted) = (&of.place, &id.place);
+                at.lineage == 0
+                    && at.partition == wanted.partition
+                    && (of.sum.first..=of.sum.last).contains(&id.offset)
+                    && !named.contains(&RecordId { place: at.clone(), ..(*id).clone() })
             };
-            let own = totals.get(&(id.topic.clone(), id.partition));
-            let topics = match own.is_some_and(|own| covers(&own)) {
-                true => totals.values().filter(covers).count(),
-                false => return false,
-            };
-            let rows = rows.get(&(id.partition, id.offset)).copied().unwrap_or_default();
-            (1..=rows).contains(&topics)
+            let Some(rows) = nameless.get(&(id.place.partition, id.offset)) else { return false };
+            totals.get(&id.place).is_some_and(|own| covers(&own))
+                && totals.values().filter(covers).count() <= *rows
         };
         Ok(ids.iter().filter(is_present).cloned().collect())
     }
@@ -142,15 +154,36 @@ impl Table {
     }
 }
 
-/// Partition and offset of each row; one that another program wrote may lack them.
-fn places(batch: &RecordBatch) -> Vec<(u32, u64)> {
-    let partitions = batch.column_by_name("_partition").and_then(|c| c.as_primitive_opt::<Int32Type>());
+/// Where a row comes from.
+struct Place {
+    topic: Option<String>,
+    lineage: u32,
+    partition: u32,
+    offset: u64,
+    sub: u32,
+}
+
+/// Where each row comes from; one that another program wrote may lack partition and offset, and is left out.
+fn places(batch: &RecordBatch) -> Vec<Place> {
+    let number = |name| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int32Type>());
     let offsets = batch.column_by_name("_offset").and_then(|c| c.as_primitive_opt::<Int64Type>());
-    let (Some(partitions), Some(offsets)) = (partitions, offsets) else { return Vec::new() };
-    let place = |(partition, offset): (Option<i32>, Option<i64>)| {
-        Some((u32::try_from(partition?).ok()?, u64::try_from(offset?).ok()?))
+    let (Some(partitions), Some(offsets)) = (number("_partition"), offsets) else { return Vec::new() };
+    let topics = batch.column_by_name("_topic").and_then(|c| c.as_string_opt::<i32>());
+    let (lineages, subs) = (number("_lineage"), number("_sub"));
+    let get = |column: Option<&Int32Array>, row| {
+        let column = column.filter(|column| column.is_valid(row));
+        column.map_or(Some(0), |column| u32::try_from(column.value(row)).ok())
     };
-    partitions.iter().zip(offsets.iter()).filter_map(place).collect()
+    let place = |row: usize| {
+        Some(Place {
+            topic: topics.filter(|topics| topics.is_valid(row)).map(|topics| topics.value(row).to_owned()),
+            lineage: get(lineages, row)?,
+            partition: u32::try_from(partitions.is_valid(row).then(|| partitions.value(row))?).ok()?,
+            offset: u64::try_from(offsets.is_valid(row).then(|| offsets.value(row))?).ok()?,
+            sub: get(subs, row)?,
+        })
+    };
+    (0..batch.num_rows()).filter_map(place).collect()
 }
 
 fn reader<T: ChunkReader + 'static>(

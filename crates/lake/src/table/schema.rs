@@ -6,14 +6,21 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 use deltalake_core::kernel::{StructField, StructType};
 
-/// Columns that every clean row ends with: `_partition INT, _offset BIGINT, _ingested_at TIMESTAMP`.
-pub fn system_columns() -> [Field; 3] {
+/// Columns that every clean row has beside its own: `_topic STRING, _lineage INT, _partition INT, _offset BIGINT, _sub INT,
+/// _ingested_at TIMESTAMP`. Rows of 0.1 have NULL in `_topic`, `_lineage` and `_sub`.
+pub fn system_columns() -> [Field; 6] {
     [
+        Field::new(TOPIC, DataType::Utf8, true),
+        Field::new("_lineage", DataType::Int32, true),
         Field::new("_partition", DataType::Int32, true),
         Field::new("_offset", DataType::Int64, true),
+        Field::new("_sub", DataType::Int32, true),
         Field::new("_ingested_at", timestamp(), true),
     ]
 }
+
+/// The column of a clean row that names its topic.
+pub(super) const TOPIC: &str = "_topic";
 
 /// TIMESTAMP: microseconds, UTC.
 pub fn timestamp() -> DataType {
@@ -48,6 +55,7 @@ pub fn table_schema(schema: &Schema) -> Result<SchemaRef, String> {
 fn plain_type(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Dictionary(_, values) => plain_type(values)?,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
         DataType::Boolean
         | DataType::Int8

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use pinmill_lake::Error;
 use pinmill_lake::table::{Committed, Table};
+use pinmill_lake::{Error, TopicPartition};
 
 use crate::common::{Fault, FaultyStore};
 use crate::support::{count, once, open, plan, sum};
@@ -26,7 +26,7 @@ async fn a_hundred_commits(fault: Fault, attempts: u32) {
     let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
     assert_eq!(table.version(), COMMITS, "{fault:?}: no second commit");
     assert_eq!(count(&table, &lake).await, once(0, 0..COMMITS as i64), "{fault:?}");
-    let totals = table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].clone();
+    let totals = table.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].clone();
     assert_eq!((totals.sum, totals.clean), (sum(0, COMMITS), COMMITS), "{fault:?}");
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
-use pinmill_lake::Lake;
 use pinmill_lake::table::{Committed, Table};
+use pinmill_lake::{Lake, TopicPartition};
 
 use crate::common::FaultyStore;
 use crate::support::{contents_of, count, let_an_hour_pass, once, open, plan, read, rows, schema};
@@ -20,7 +20,7 @@ async fn a_new_column_is_added_and_a_changed_one_is_refused() {
     fields.insert(1, Field::new("language", DataType::Utf8, true));
     let mut wider = Table::open_or_create(&lake, "batch/pin", &Schema::new(fields.clone())).await.unwrap();
     assert_eq!(wider.schema().fields().len(), fields.len());
-    assert_eq!(wider.position("a.pin", 0).await.unwrap(), Some(2));
+    assert_eq!(wider.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(2));
     assert_eq!(wider.totals().await.unwrap().len(), 1, "adding a column does not lose the totals");
 
     let lacking = Schema::new(fields[1..].to_vec());

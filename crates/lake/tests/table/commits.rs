@@ -1,19 +1,19 @@
 //! Commits: once, in their place, or refused.
 
 use arrow::array::{Array, AsArray};
-use pinmill_lake::table::{CommitPlan, Committed, RecordId, Table};
-use pinmill_lake::{Error, Lake, RangeSum};
+use pinmill_lake::table::{CommitPlan, Committed, Table};
+use pinmill_lake::{Error, Lake, RangeSum, RecordId, TopicPartition};
 use rand::RngExt;
 
 use crate::common::{Fault, FaultyStore};
-use crate::support::{count, once, open, plan, read, sum};
+use crate::support::{count, once, open, plan, plan_rows, read, rows_of, sum};
 
 #[tokio::test]
 async fn rows_positions_and_totals_come_back_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let lake = Lake::open(dir.path().join("my lake").to_str().unwrap()).unwrap();
     let mut table = open(&lake).await;
-    assert_eq!(table.position("a.pin", 0).await.unwrap(), None);
+    assert_eq!(table.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), None);
     let first = plan(&table, 0, None, 5, 10).await;
     assert!(matches!(table.commit(&first).await.unwrap(), Committed::Committed { version: 1, attempts: 1 }));
     let mut second = plan(&table, 0, Some(9), 10, 13).await;
@@ -22,9 +22,9 @@ async fn rows_positions_and_totals_come_back_after_reopening() {
     table.commit(&second).await.unwrap();
 
     let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
-    assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(14));
-    assert_eq!(table.position("a.pin", 1).await.unwrap(), None);
-    let totals = table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].clone();
+    assert_eq!(table.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(14));
+    assert_eq!(table.position(&TopicPartition::new("a.pin", 1)).await.unwrap(), None);
+    let totals = table.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].clone();
     assert_eq!((totals.sum, totals.latest), (sum(5, 15), sum(10, 15)));
     assert_eq!((totals.clean, totals.quarantined, totals.generation.as_deref()), (8, 2, Some("g1")));
     assert_eq!(count(&table, &lake).await, once(0, 5..13));
@@ -95,7 +95,7 @@ async fn a_replay_with_other_batch_boundaries_after_any_crash_gives_each_row_onc
                 [Fault::Refused, Fault::AnswerLost, Fault::AnswerLostThenExists][random.random_range(0..3)];
             store.fail("_delta_log/0", fault, random.random_range(0..3));
             for _ in 0..random.random_range(1..4) {
-                let after = table.position("a.pin", 0).await.unwrap();
+                let after = table.position(&TopicPartition::new("a.pin", 0)).await.unwrap();
                 let first = after.map_or(0, |after| after + 1);
                 if first == END {
                     break;
@@ -109,32 +109,49 @@ async fn a_replay_with_other_batch_boundaries_after_any_crash_gives_each_row_onc
                 table.commit(&plan).await.unwrap();
             }
             store.heal();
-            if table.position("a.pin", 0).await.unwrap() == Some(END - 1) {
+            if table.position(&TopicPartition::new("a.pin", 0)).await.unwrap() == Some(END - 1) {
                 break;
             }
         }
         let mut table = open(&lake).await;
         assert_eq!(count(&table, &lake).await, once(0, 0..END as i64), "round {round}");
-        assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, END));
+        assert_eq!(table.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].sum, sum(0, END));
     }
 }
 
-#[tokio::test]
-async fn a_table_tells_of_which_records_it_has_rows_and_of_none_that_may_be_another_topics() {
-    let lake = FaultyStore::new().lake();
-    let mut table = open(&lake).await;
-    let first = plan(&table, 0, None, 0, 10).await;
+/// A table with rows of two topics at the same offsets: of `b.pin` offset 3 is a row, and offset 4 was rejected.
+async fn of_two_topics(lake: &Lake, named: bool) -> Table {
+    let mut table = open(lake).await;
+    let topic = |topic| Some(topic).filter(|_| named);
+    let first = plan_rows(&table, &rows_of(topic("a.pin"), 0, 0..10), 0, None, 0, 10).await;
     table.commit(&first).await.unwrap();
-    let id = |topic: &str, partition, offset| RecordId { topic: topic.into(), partition, offset };
-    let ids = [id("a.pin", 0, 3), id("a.pin", 0, 10), id("a.pin", 1, 3)];
-    assert_eq!(table.present(&ids).await.unwrap(), [id("a.pin", 0, 3)]);
-    assert_eq!(table.present(&[]).await.unwrap(), []);
-    // Of another topic offset 3 is a row and offset 4 was rejected.
-    let mut other = plan(&table, 0, None, 3, 4).await;
-    other.ranges[0].topic = "b.pin".into();
+    let mut other = plan_rows(&table, &rows_of(topic("b.pin"), 0, 3..4), 0, None, 3, 4).await;
+    other.ranges[0].place.topic = "b.pin".into();
     other.ranges[0].sum.join(&sum(4, 5));
     other.ranges[0].quarantined = 1;
     table.commit(&other).await.unwrap();
+    table
+}
+
+fn id(topic: &str, partition: u32, offset: u64) -> RecordId {
+    RecordId::new(TopicPartition::new(topic, partition), offset)
+}
+
+#[tokio::test]
+async fn a_table_tells_of_which_records_it_has_rows_by_topic_and_lineage() {
+    let mut table = of_two_topics(&FaultyStore::new().lake(), true).await;
+    let ids =
+        [("a.pin", 3), ("b.pin", 3), ("a.pin", 4), ("b.pin", 4), ("a.pin", 5)].map(|(t, o)| id(t, 0, o));
+    let [a3, b3, a4, _, a5] = ids.clone();
+    assert_eq!(table.present(&ids).await.unwrap(), [a3.clone(), b3, a4, a5]);
+    let later = RecordId { place: a3.place.in_lineage(1), ..a3 };
+    assert_eq!(table.present(&[later, id("a.pin", 0, 10), id("a.pin", 1, 3)]).await.unwrap(), []);
+    assert_eq!(table.present(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_row_of_0_1_that_may_be_another_topics_is_taken_for_nobodys() {
+    let mut table = of_two_topics(&FaultyStore::new().lake(), false).await;
     let ids =
         [("a.pin", 3), ("b.pin", 3), ("a.pin", 4), ("b.pin", 4), ("a.pin", 5)].map(|(t, o)| id(t, 0, o));
     let [a3, b3, _, _, a5] = ids.clone();
@@ -156,7 +173,7 @@ async fn positions_and_totals_live_on_in_checkpoints() {
         std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
     }
     let mut fresh = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
-    assert_eq!(fresh.position("a.pin", 0).await.unwrap(), Some(51));
-    assert_eq!(fresh.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 52));
+    assert_eq!(fresh.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(51));
+    assert_eq!(fresh.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].sum, sum(0, 52));
     assert_eq!(count(&fresh, &lake).await, once(0, 0..52));
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use pinmill_lake::table::Table;
-use pinmill_lake::{Error, Lake};
+use pinmill_lake::{Error, Lake, TopicPartition};
 use rand::RngExt;
 
 use crate::support::{contents_of, count, once, open, plan, schema};
@@ -32,7 +32,7 @@ fn commit(log: &Path, version: u64) -> PathBuf {
 async fn assert_whole(lake: &Lake, what: &str) {
     let mut table = Table::open(lake, "batch/pin").await.unwrap().unwrap();
     assert_eq!(count(&table, lake).await, once(0, 0..60), "{what}");
-    assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(59), "{what}");
+    assert_eq!(table.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(59), "{what}");
 }
 
 /// An error and all of its causes, as a person is told them.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use pinmill_lake::Error;
 use pinmill_lake::table::Committed;
+use pinmill_lake::{Error, TopicPartition};
 use rand::RngExt;
 
 use crate::common::{Fault, FaultyStore};
@@ -21,7 +21,7 @@ async fn a_second_writer_is_fenced_and_the_same_work_is_not_done_twice() {
     ];
     one.commit(&ours).await.unwrap();
     let error = zombie.commit(&longer).await.unwrap_err();
-    assert!(matches!(&error, Error::Fenced { partition: 0, .. }), "{error}");
+    assert!(matches!(&error, Error::Fenced { place, .. } if place.partition == 0), "{error}");
     assert!(error.to_string().contains("was to be at nothing covered and is at offset 9"), "{error}");
     assert_eq!(zombie.commit(&same).await.unwrap(), Committed::AlreadyCommitted);
     assert_eq!(count(&zombie, &lake).await, once(0, 0..10));
@@ -53,7 +53,10 @@ async fn of_two_that_commit_the_same_version_at_the_same_moment_one_lands_and_th
             both => panic!("round {round}: {both:?}"),
         };
         assert_eq!(landed, Committed::Committed { version: round + 1, attempts: 1 }, "round {round}");
-        assert!(matches!(&fenced, Error::Fenced { partition: 0, .. }), "round {round}: {fenced}");
+        assert!(
+            matches!(&fenced, Error::Fenced { place, .. } if place.partition == 0),
+            "round {round}: {fenced}"
+        );
         let found = format!("and is at offset {}", end - 1);
         let words = fenced.to_string();
         assert!(words.contains("batch/pin: another writer is at work on a.pin/0"), "{words}");
@@ -66,7 +69,7 @@ async fn of_two_that_commit_the_same_version_at_the_same_moment_one_lands_and_th
     let mut table = open(&lake).await;
     assert_eq!(table.version(), ROUNDS);
     assert_eq!(count(&table, &lake).await, once(0, 0..next as i64));
-    assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, next));
+    assert_eq!(table.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].sum, sum(0, next));
 }
 
 /// The number of commits is each writer's; `PINMILL_COMMITS=1000` is the long form.
@@ -97,7 +100,8 @@ async fn sixteen_writers_of_different_partitions_all_land() {
         (0..WRITERS as i32).flat_map(|partition| once(partition, 0..commits as i64)).collect();
     assert_eq!(count(&table, &lake).await, all);
     let totals = table.totals().await.unwrap();
-    let covered: BTreeMap<u32, _> = totals.values().map(|totals| (totals.partition, totals.sum)).collect();
+    let covered: BTreeMap<u32, _> =
+        totals.values().map(|totals| (totals.place.partition, totals.sum)).collect();
     assert_eq!(covered, (0..WRITERS).map(|partition| (partition, sum(0, commits))).collect());
     assert_eq!(table.version(), u64::from(WRITERS) * commits, "one commit for each");
 }

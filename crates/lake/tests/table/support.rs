@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pinmill_lake::table::{CommitPlan, CoveredRange, Table, WriterOptions, system_columns};
-use pinmill_lake::{Lake, RangeSum};
+use pinmill_lake::{Lake, RangeSum, TopicPartition};
 
 pub(crate) fn schema() -> Schema {
     let mut fields = vec![
@@ -26,6 +26,11 @@ pub(crate) fn schema() -> Schema {
 
 /// A clean row for each offset.
 pub(crate) fn rows(partition: i32, offsets: std::ops::Range<i64>) -> RecordBatch {
+    rows_of(Some("a.pin"), partition, offsets)
+}
+
+/// The same of a topic; of none, as 0.1 wrote them.
+pub(crate) fn rows_of(topic: Option<&str>, partition: i32, offsets: std::ops::Range<i64>) -> RecordBatch {
     let mut coordinates = ListBuilder::new(Float64Builder::new());
     for offset in offsets.clone() {
         if offset % 7 == 3 {
@@ -42,8 +47,11 @@ pub(crate) fn rows(partition: i32, offsets: std::ops::Range<i64>) -> RecordBatch
         Arc::new(titles),
         Arc::new(offsets.clone().map(|offset| (offset % 3 != 0).then_some(offset)).collect::<Int64Array>()),
         Arc::new(coordinates.finish()),
+        Arc::new(offsets.clone().map(|_| topic).collect::<StringViewArray>()),
+        Arc::new(offsets.clone().map(|_| topic.map(|_| 0)).collect::<Int32Array>()),
         Arc::new(Int32Array::from_iter_values(offsets.clone().map(|_| partition))),
         Arc::new(Int64Array::from_iter_values(offsets.clone())),
+        Arc::new(offsets.clone().map(|_| topic.map(|_| 0)).collect::<Int32Array>()),
         Arc::new(times.with_timezone("UTC")),
     ];
     RecordBatch::try_new(Arc::new(schema()), columns).unwrap()
@@ -63,12 +71,23 @@ pub(crate) async fn plan(
     first: u64,
     end: u64,
 ) -> CommitPlan {
+    plan_rows(table, &rows(partition as i32, first as i64..end as i64), partition, after, first, end).await
+}
+
+/// The same with these rows.
+pub(crate) async fn plan_rows(
+    table: &Table,
+    rows: &RecordBatch,
+    partition: u32,
+    after: Option<u64>,
+    first: u64,
+    end: u64,
+) -> CommitPlan {
     let mut writer = table.writer(WriterOptions::default());
-    writer.write(&rows(partition as i32, first as i64..end as i64)).await.unwrap();
+    writer.write(rows).await.unwrap();
     let files = writer.finish().await.unwrap();
     let range = CoveredRange {
-        topic: "a.pin".into(),
-        partition,
+        place: TopicPartition::new("a.pin", partition),
         generation: Some("g1".into()),
         after,
         sum: sum(first, end),

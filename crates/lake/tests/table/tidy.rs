@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema};
 use object_store::ObjectStoreExt;
 use pinmill_lake::table::{CompactPolicy, CoveredRange, Table, TableOptions};
-use pinmill_lake::{Error, Lake};
+use pinmill_lake::{Error, Lake, TopicPartition};
 use rand::RngExt;
 
 use crate::common::{Fault, FaultyStore};
@@ -47,8 +47,8 @@ async fn files_put_together_hold_the_same_rows_and_move_no_position() {
     assert_eq!(table.files().unwrap().len(), 1);
     assert_eq!(table.sum_of(&COLUMNS).await.unwrap(), before, "bit for bit");
     assert_eq!(count(&table, &lake).await, once(0, 0..40));
-    assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(39));
-    assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, 40));
+    assert_eq!(table.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(39));
+    assert_eq!(table.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].sum, sum(0, 40));
     assert_eq!(
         table.compact(&CompactPolicy::default()).await.unwrap().commits,
         0,
@@ -292,7 +292,7 @@ fn allow_cleanup(commit: &std::path::Path) {
 
 async fn assert_totals(lake: &Lake, commits: u64) {
     let mut table = Table::open(lake, "stream/pin").await.unwrap().unwrap();
-    assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, commits));
+    assert_eq!(table.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].sum, sum(0, commits));
     assert_eq!(count(&table, lake).await, once(0, 0..commits as i64));
 }
 
@@ -363,7 +363,7 @@ async fn five_hundred_commits_leave_few_files_and_a_short_log() {
     table.vacuum(Duration::ZERO, false).await.unwrap();
     let mut table = Table::open(&lake, "stream/pin").await.unwrap().unwrap();
     assert_eq!(count(&table, &lake).await, once(0, 0..next as i64));
-    assert_eq!(table.totals().await.unwrap()[&("a.pin".to_owned(), 0)].sum, sum(0, next));
+    assert_eq!(table.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].sum, sum(0, next));
     let there = contents_of(&dir);
     let data = there.iter().filter(|path| path.contains("part-")).count();
     assert_eq!(data, table.files().unwrap().len(), "nothing is left that no version needs");
