@@ -105,7 +105,6 @@ impl Error {
             ),
             Self::Stopped { .. }
             | Self::LogShrank { .. }
-            | Self::OtherSource { .. }
             | Self::Unknown { .. }
             | Self::CrashPoint(_) => true,
             Self::Log { .. }

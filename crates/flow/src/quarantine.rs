@@ -95,7 +95,7 @@ pub async fn show(
 
 /// A record with the dataset that takes its topic now: the topic may have moved to another one since it was rejected.
 fn followed(pipeline: &Pipeline, half: Half, record: QuarantinedRecord) -> QuarantinedRecord {
-    let topic = &record.id.topic;
+    let topic = &record.id.place.topic;
     let taker = match half {
         Half::Batch => pipeline.dataset_for_topic(topic),
         // A streaming half may read topics too.

@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use pinmill_broker::{EventLog, OffsetRange, TopicDescription};
-use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, ReadOptions};
+use pinmill_lake::lineage::{Lineages, SourceId};
 use pinmill_lake::table::{PartitionTotals, Table};
+use pinmill_lake::{Lake, TopicPartition};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
@@ -74,10 +75,10 @@ pub async fn go_on_behind_readers(
         for name in source.log.topics().await? {
             let topic = source.log.describe(&name).await?;
             let mut archived = Consumed::new();
-            let directories = directories.iter().filter(|(archived, _)| *archived == name);
-            for (_, partition) in directories.filter(|_| source.kind == SourceKind::Topics) {
-                let next = archived_to(&*source.log, archive, &topic, *partition).await?;
-                archived.extend(next.map(|next| (*partition, next)));
+            let directories = directories.iter().filter(|place| place.topic == name);
+            for place in directories.filter(|_| source.kind == SourceKind::Topics) {
+                let next = archived_to(&*source.log, archive, &topic, place.partition).await?;
+                archived.extend(next.map(|next| (place.partition, next)));
             }
             let mut consumed = archived.clone();
             let closed = topic.partitions.iter().filter_map(|p| Some((p.partition, p.closed_at?)));
@@ -122,9 +123,9 @@ fn covered(
     };
     let of_topic = move |(half, totals): &&(Half, PartitionTotals)| {
         let same = totals.generation.as_ref().map_or(*half == own, |found| *found == topic.generation);
-        totals.topic == topic.name && same && !totals.sum.is_empty()
+        totals.place.topic == topic.name && same && !totals.sum.is_empty()
     };
-    tables.iter().filter(of_topic).map(|(_, totals)| (totals.partition, totals.sum.last.saturating_add(1)))
+    tables.iter().filter(of_topic).map(|(_, totals)| (totals.place.partition, totals.sum.last.saturating_add(1)))
 }
 
 /// How far the archive has come in a topic partition; `None` where that is not behind the archiver's own position.
@@ -145,9 +146,13 @@ async fn archived_to(
         false => (None, 0),
     };
     let from = noted.unwrap_or_default();
+    // Objects of a topic that no registry knows are 0.1's: their manifests say which life they are of.
+    let lineages = Lineages::new(archive.lake(), Half::Batch.name());
+    let lineage = lineages.find(name, &SourceId::log(&topic.generation)).await?.unwrap_or_default();
+    let place = &TopicPartition::new(name, partition).in_lineage(lineage);
     let mut next = None;
-    if let Some(first) = archive.manifests(name, partition, from).await?.last()
-        && let Some(manifest) = archive.manifest_at(name, partition, *first).await?
+    if let Some(first) = archive.manifests(place, from).await?.last()
+        && let Some(manifest) = archive.manifest_at(place, *first).await?
     {
         if manifest.generation.as_ref().is_some_and(|found| *found != topic.generation) {
             return Ok(None);
@@ -155,18 +160,18 @@ async fn archived_to(
         next = Some(manifest.sum.last.saturating_add(1));
     }
     // The archiver takes over an object without a manifest itself, as long as the log has all of its records.
-    let objects = archive.objects(name, partition, from).await?;
+    let objects = archive.objects(place, from).await?;
     let newest = objects.last().map(|object| object.first_offset);
     if let Some(first) = newest.filter(|first| noted.is_some() && *first >= next.unwrap_or(from)) {
-        let read = lines_to(archive, name, partition, first).await?;
+        let read = lines_to(archive, place, first).await?;
         next = read.filter(|read| *read > end).or(next);
     }
     Ok(next)
 }
 
 /// The offset after the last line of the archive's objects from this one on.
-async fn lines_to(archive: &Archive, topic: &str, partition: u32, first: u64) -> Result<Option<u64>> {
-    let mut reader = archive.read(topic, partition, first, ReadOptions::default()).await?;
+async fn lines_to(archive: &Archive, place: &TopicPartition, first: u64) -> Result<Option<u64>> {
+    let mut reader = archive.read(place, first, ReadOptions::default()).await?;
     let mut last = None;
     while let Some(chunk) = reader.next().await? {
         last = chunk.records.last().map(|record| record.offset).or(last);

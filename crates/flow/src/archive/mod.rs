@@ -407,7 +407,7 @@ impl Archiver {
         {
             let (first, last) = (slot.next, next - 1);
             tracing::error!(topic = %name, partition, first, last, "the log lost records before they were archived");
-            report.lost.push((name.clone(), partition, first, last));
+            report.lost.push((place.clone(), first, last));
             self.log.commit_position(ARCHIVE_READER, name, partition, next).await.map_err(failed)?;
             slot.next = next;
         }
@@ -441,7 +441,10 @@ impl Archiver {
     async fn begin(&self, topic: &TopicDescription, place: &TopicPartition, slot: &mut Slot) -> Result<()> {
         let lineage = match slot.lineage {
             Some(lineage) => lineage,
-            None => lineage::of_archived(&self.archive, &self.lineages, topic, slot.is_new).await?,
+            None => {
+                let Opened { archive, lineages } = self.opened().await?;
+                lineage::of_archived(archive, lineages, topic, slot.is_new).await?
+            }
         };
         slot.lineage = Some(lineage);
         slot.object = ObjectBuilder::new(&place.clone().in_lineage(lineage), Some(&slot.generation));

@@ -316,7 +316,7 @@ async fn a_topic_that_was_made_again_is_archived_beside_its_former_life() {
     let bench = Bench::new();
     let life = |lineage| TopicPartition::new("pin", 0).in_lineage(lineage);
     let mut firsts = Vec::new();
-    for lineage in 0..3 {
+    for lineage in 0..3_u32 {
         bench.log.create_topic("pin", 1).await.unwrap();
         let first = u64::from(lineage) * 10;
         bench.append("pin", 0, (first..first + 5).map(json).collect(), None).await;

@@ -449,13 +449,13 @@ mod tests {
         facts.gaps = vec![OffsetRange { beginning: 15, end: 20 }];
         facts.archived.ranges = vec![sum(0, 9), sum(10, 14), sum(15, 19)];
         facts.log = cut(&facts.archived.ranges, (0..15).chain(20..30));
-        let (audit, problems) = balance("pin", 0, &facts);
+        let (audit, problems) = balance(&TopicPartition::new("pin", 0), &facts);
         assert_eq!(problems, vec![]);
         assert_eq!((audit.accepted, audit.pending_archive), (sum(0, 29), 10));
         // The table was read from the log itself, and had come further than the archive.
         facts.gaps[0].end = 23;
         facts.log = cut(&facts.archived.ranges, (0..15).chain(23..30));
-        let (_, problems) = balance("pin", 0, &facts);
+        let (_, problems) = balance(&TopicPartition::new("pin", 0), &facts);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!((problems[0].first, problems[0].last), (Some(20), Some(22)));
     }

@@ -376,11 +376,11 @@ mod tests {
         let mut facts = facts();
         facts.gaps = vec![OffsetRange { beginning: 15, end: 20 }];
         facts.log = cut(&facts.committed, (0..15).chain(20..30));
-        let (audit, problems) = balance("s-pin", 0, &facts);
+        let (audit, problems) = balance(&TopicPartition::new("s-pin", 0), &facts);
         assert_eq!((audit.accepted, problems), (sum(0, 29), vec![]));
         facts.gaps[0].end = 23;
         facts.log = cut(&facts.committed, (0..15).chain(23..30));
-        let (_, problems) = balance("s-pin", 0, &facts);
+        let (_, problems) = balance(&TopicPartition::new("s-pin", 0), &facts);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!((problems[0].first, problems[0].last), (Some(20), Some(22)));
     }

@@ -117,9 +117,9 @@ impl Feed {
         if self.next >= end {
             return Ok(());
         }
-        let behind = behind_gap(&*self.log, &self.topic, self.partition, self.next).await;
+        let behind = behind_gap(&*self.log, &self.place.topic, self.place.partition, self.next).await;
         if let Some(end) = behind.map_err(|source| self.failed(source))? {
-            let (topic, partition, first, last) = (&self.topic, self.partition, self.next, end - 1);
+            let (topic, partition, first, last) = (&self.place.topic, self.place.partition, self.next, end - 1);
             tracing::error!(
                 topic,
                 partition,

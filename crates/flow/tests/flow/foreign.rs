@@ -87,10 +87,6 @@ fn old_bucket(dir: &Path, topic: &str, records: u64) -> CleanOptions {
     CleanOptions { archive: Some(archive), ..CleanOptions::default() }
 }
 
-async fn rows(world: &World) -> u64 {
-    world.sql("SELECT count(*) FROM user_all").await[0][0].as_u64().unwrap()
-}
-
 /// Lineage, offset and name of every row, in the order of the log.
 async fn rows(world: &World, topic: &str) -> Vec<Vec<Value>> {
     let of_topic = format!("SELECT _lineage, _offset, ind FROM user_all WHERE _topic = '{topic}'");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pinmill_broker::{EmbeddedLog, EventLog, Record};
 use pinmill_flow::{Half, STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
+use pinmill_lake::TopicPartition;
 use pinmill_lake::table::Table;
 use pinmill_log::{Log, LogConfig};
 use rand::RngExt;
@@ -41,7 +42,7 @@ fn streamer(world: &World, log: Arc<dyn EventLog>) -> Streamer {
 async fn covered(world: &World, shard: u32) -> u64 {
     let table = Table::open(&world.lake, &Half::Stream.table("user")).await.unwrap();
     let Some(mut table) = table else { return 0 };
-    table.position(STREAM, shard).await.unwrap().map_or(0, |last| last + 1)
+    table.position(&TopicPartition::new(STREAM, shard)).await.unwrap().map_or(0, |last| last + 1)
 }
 
 /// Asked in this order: the table only ever moves on.

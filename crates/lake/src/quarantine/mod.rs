@@ -65,7 +65,7 @@ impl QuarantinedRecord {
     pub fn memory(&self) -> usize {
         // What the allocator keeps beside each of the texts.
         const ALLOCATION: usize = 16;
-        let texts = [&self.dataset, &self.reason, &self.id.topic, &self.run];
+        let texts = [&self.dataset, &self.reason, &self.id.place.topic, &self.run];
         let texts: usize = texts.into_iter().map(|text| text.len() + ALLOCATION).sum();
         // The raw bytes are counted by a handle of their own.
         let raw = self.raw.as_ref().map_or(0, |raw| raw.len() + 3 * ALLOCATION);

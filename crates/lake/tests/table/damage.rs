@@ -119,7 +119,7 @@ async fn a_checkpoint_that_is_named_and_gone_is_made_up_for_where_all_commits_ar
     }
     let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
     assert_eq!(count(&table, &lake).await, once(0, 0..100));
-    assert_eq!(table.position("a.pin", 0).await.unwrap(), Some(99));
+    assert_eq!(table.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(99));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn a_view_that_comes_upon_a_commit_that_was_cut_at_the_end_of_a_line_refus
     }
     std::fs::write(&path, good).unwrap();
     one.refresh().await.unwrap();
-    assert_eq!(one.position("a.pin", 0).await.unwrap(), Some(2));
+    assert_eq!(one.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
