@@ -24,7 +24,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use pinmill_engine::{Cleaner, Decoder, Engine, Position, RawValue};
+use pinmill_engine::{Cleaner, Decoder, Engine, Position, RawValue, clean_parts};
 use pinmill_lake::Lake;
 use pinmill_lake::quarantine::Quarantine;
 pub use pinmill_lake::quarantine::{Filter, QuarantinedRecord};
@@ -292,20 +292,25 @@ impl<'a> Replay<'a> {
             self.decoder.push(value, position(record)?);
         }
         let decoded = self.decoder.finish()?;
-        let cleaned = self.cleaner.clean(&decoded.batch)?;
+        let (mut rows, mut rejected) = (0, decoded.rejected);
+        let mut writer = self.table.writer(WriterOptions::default());
+        for cleaned in clean_parts(&mut *self.cleaner, &decoded.batch) {
+            let cleaned = cleaned?;
+            rows += cleaned.rows.num_rows();
+            writer.write(&cleaned.rows).await?;
+            rejected.extend(cleaned.rejected);
+        }
         let mut failed = HashSet::new();
-        for rejected in decoded.rejected.into_iter().chain(cleaned.rejected) {
+        for rejected in rejected {
             failed.insert(rejected.row as usize);
             tried.failed.push(rejected.reason);
         }
         let passed = records.iter().enumerate().filter(|(row, _)| !failed.contains(row));
         tried.passed = passed.map(|(_, record)| record.id.clone()).collect();
-        if tried.passed.len() != cleaned.rows.num_rows() {
-            let (rows, passed) = (cleaned.rows.num_rows(), tried.passed.len());
+        if tried.passed.len() != rows {
+            let passed = tried.passed.len();
             return Err(Error::Internal(format!("{passed} replayed records became {rows} rows")));
         }
-        let mut writer = self.table.writer(WriterOptions::default());
-        writer.write(&cleaned.rows).await?;
         tried.files = writer.finish().await?;
         Ok(tried)
     }

@@ -8,7 +8,7 @@ use pinmill_lake::table::CoveredRange;
 use pinmill_pipeline::Dataset;
 
 use super::{CleanOptions, DatasetReport, PartitionReport};
-use crate::load::{Loaded, Loader, Shared, Source, Step};
+use crate::load::{Loaded, Loader, PIECE_RECORDS, Shared, Source, Step, pieces};
 use crate::{Error, Result};
 
 /// Cleans what is new of one dataset.
@@ -29,6 +29,10 @@ struct Partition {
     topic: String,
     partition: u32,
     reader: Option<ArchiveReader>,
+    /// What was read and waits for its step.
+    pending: VecDeque<Chunk>,
+    /// The object that holds this offset has been read to its end, and holds what its manifest says up to there.
+    checked: Option<u64>,
 }
 
 impl<'a> Run<'a> {
@@ -49,7 +53,8 @@ impl<'a> Run<'a> {
     pub(super) async fn run(mut self, partitions: Vec<(String, u32)>) -> Result<()> {
         for (topic, partition) in partitions {
             self.loader.add(&topic, partition, None).await?;
-            self.partitions.push(Partition { topic, partition, reader: None });
+            let (reader, pending, checked) = (None, VecDeque::new(), None);
+            self.partitions.push(Partition { topic, partition, reader, pending, checked });
         }
         let mut todo: VecDeque<usize> = (0..self.partitions.len()).collect();
         while !todo.is_empty() {
@@ -80,7 +85,7 @@ impl<'a> Run<'a> {
                 todo.pop_front();
                 continue;
             };
-            let ends_object = chunk.ends_object;
+            let (ends_object, last) = (chunk.ends_object, chunk.records.last().map(|record| record.offset));
             self.note(index, &chunk, step);
             if !chunk.records.is_empty() && !self.loader.give(step, index, chunk).await? {
                 return Ok(());
@@ -88,15 +93,46 @@ impl<'a> Run<'a> {
             if ends_object && self.loader.is_full(step, self.options.step) {
                 return Ok(());
             }
+            if let Some(last) = last
+                && self.loader.must_end(self.options.step)
+            {
+                return self.check_object(index, last).await;
+            }
         }
+        Ok(())
+    }
+
+    /// Reads the object that holds an offset to its end, so that nothing of it is committed that its manifest does not
+    /// vouch for (invariant I7). Read twice are only objects in which so much is rejected that they do not fit a step.
+    async fn check_object(&mut self, index: usize, offset: u64) -> Result<()> {
+        let Some(partition) = self.partitions.get_mut(index) else { return Ok(()) };
+        if partition.checked.is_some_and(|checked| offset <= checked) {
+            return Ok(());
+        }
+        let options = ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
+        let mut rest = self
+            .archive
+            .read(&partition.topic, partition.partition, offset.saturating_add(1), options)
+            .await?;
+        let mut checked = offset;
+        while let Some(chunk) = rest.next().await? {
+            checked = chunk.records.last().map_or(checked, |record| record.offset);
+            if chunk.ends_object {
+                break;
+            }
+        }
+        partition.checked = Some(checked);
         Ok(())
     }
 
     async fn next_chunk(&mut self, index: usize) -> Result<Option<Chunk>> {
         let from = self.loader.next(index);
-        let Some(Partition { topic, partition, reader }) = self.partitions.get_mut(index) else {
+        let Some(Partition { topic, partition, reader, pending, .. }) = self.partitions.get_mut(index) else {
             return Ok(None);
         };
+        if let Some(piece) = pending.pop_front() {
+            return Ok(Some(piece));
+        }
         let reader = match reader {
             Some(reader) => reader,
             None => {
@@ -112,7 +148,9 @@ impl<'a> Run<'a> {
                 reader.insert(opened)
             }
         };
-        Ok(reader.next().await?)
+        let Some(chunk) = reader.next().await? else { return Ok(None) };
+        *pending = pieces(chunk, PIECE_RECORDS);
+        Ok(pending.pop_front())
     }
 
     /// What a chunk tells beside its records goes into the report.

@@ -40,7 +40,7 @@ use tokio::task::JoinHandle;
 
 pub use self::plan::StepLimit;
 use self::plan::one_more_worker;
-pub(crate) use self::plan::skew;
+pub(crate) use self::plan::{PIECE_RECORDS, pieces, skew};
 pub(crate) use self::source::Source;
 use self::worker::{Failed, Job, Place, Share, Tally, Worker};
 use crate::crash::crash_point;
@@ -196,13 +196,23 @@ impl<'a> Loader<'a> {
             let worker = self.worker().await?;
             step.crew.add(worker, &self.table);
         }
-        step.bytes += chunk.data.len() as u64;
+        // Not the length of `data`: the pieces of a chunk share it.
+        step.bytes += chunk
+            .records
+            .iter()
+            .map(|record| u64::from(record.end.saturating_sub(record.start)) + 1)
+            .sum::<u64>();
         Ok(step.crew.send(place, chunk).await)
     }
 
     /// Whether the step is to be committed now.
     pub(crate) fn is_full(&self, step: &Step, limit: StepLimit) -> bool {
         limit.reached(step.bytes, step.records, self.rejected_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether the step is to be committed now, also in the middle of an archive object.
+    pub(crate) fn must_end(&self, limit: StepLimit) -> bool {
+        limit.rejects(self.rejected_bytes.load(Ordering::Relaxed))
     }
 
     /// Waits for the workers and makes the step durable; nothing is committed where nothing was read.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pinmill_engine::{Cleaner, Decoder, Position, RawValue, Rejected};
+use pinmill_engine::{Cleaner, Decoder, Position, RawValue, Rejected, clean_parts};
 use pinmill_lake::archive::{Chunk, RecordAt};
 use pinmill_lake::quarantine::QuarantinedRecord;
 use pinmill_lake::table::{RecordId, TableWriter, WrittenFile};
@@ -61,7 +61,7 @@ pub(super) struct Worker {
     run: String,
     decoder: Decoder,
     cleaner: Box<dyn Cleaner>,
-    /// Raw bytes of all records rejected in the step, by all its workers: they are in memory until the commit.
+    /// Memory of all records rejected in the step, by all its workers: they are held until the commit.
     rejected_bytes: Arc<AtomicU64>,
 }
 
@@ -137,8 +137,17 @@ impl Worker {
                 pushed.push(record);
             }
             let decoded = self.decoder.finish().map_err(|error| stopped(error, place))?;
-            let cleaned = self.cleaner.clean(&decoded.batch).map_err(|error| stopped(error, place))?;
-            let (clean, bad) = (cleaned.rows.num_rows(), decoded.rejected.len() + cleaned.rejected.len());
+            let (mut clean, mut rejected) = (0, decoded.rejected);
+            for cleaned in clean_parts(&mut *self.cleaner, &decoded.batch) {
+                let cleaned = cleaned.map_err(|error| stopped(error, place))?;
+                clean += cleaned.rows.num_rows();
+                handle.block_on(writer.write(&cleaned.rows))?;
+                rejected.extend(cleaned.rejected);
+                for (name, count) in cleaned.warned {
+                    share.warnings.add(Warning::Other(format!("expectation `{name}` is violated")), count);
+                }
+            }
+            let bad = rejected.len();
             if clean + bad != pushed.len() {
                 return Err(Error::Internal(format!(
                     "{}/{}: {} records became {clean} rows and {bad} rejections",
@@ -150,15 +159,11 @@ impl Worker {
             let tally = share.tallies.entry(place.index).or_default();
             tally.clean += clean as u64;
             tally.quarantined += bad as u64;
-            handle.block_on(writer.write(&cleaned.rows))?;
             for drift in decoded.drift {
                 let what = Warning::Member { name: drift.field, kind: drift.kind };
                 share.warnings.add(what, drift.count);
             }
-            for (name, count) in cleaned.warned {
-                share.warnings.add(Warning::Other(format!("expectation `{name}` is violated")), count);
-            }
-            for Rejected { row, reason } in decoded.rejected.into_iter().chain(cleaned.rejected) {
+            for Rejected { row, reason } in rejected {
                 let Some(record) = pushed.get(row as usize) else {
                     return Err(Error::Internal(format!("row {row} of {} was rejected", pushed.len())));
                 };
@@ -171,8 +176,7 @@ impl Worker {
     fn rejected(&self, place: &Place, chunk: &Chunk, record: &RecordAt, reason: String) -> QuarantinedRecord {
         // Copied, so that one bad record does not keep its whole chunk in memory.
         let raw = chunk.value(record).map(bytes::Bytes::copy_from_slice);
-        self.rejected_bytes.fetch_add(raw.as_ref().map_or(0, |raw| raw.len() as u64), Ordering::Relaxed);
-        QuarantinedRecord {
+        let rejected = QuarantinedRecord {
             dataset: self.dataset.clone(),
             reason,
             id: RecordId { topic: place.topic.clone(), partition: place.partition, offset: record.offset },
@@ -180,7 +184,9 @@ impl Worker {
             raw,
             run: self.run.clone(),
             quarantined_at_us: chrono::Utc::now().timestamp_micros(),
-        }
+        };
+        self.rejected_bytes.fetch_add(rejected.memory() as u64, Ordering::Relaxed);
+        rejected
     }
 }
 

@@ -13,6 +13,8 @@ use super::STREAM_READER;
 use crate::crash::crash_point;
 use crate::{Error, Result};
 
+/// Records that are read from one partition before the next one has its turn, however small they are.
+const MAX_RECORDS: usize = 32_768;
 /// The reader's position in the log follows that of the table no more often than this.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
@@ -117,7 +119,7 @@ impl Feed {
         if !quiet && !self.is_there().await? {
             return Ok(Found::Gone);
         }
-        let records = match read {
+        let mut records = match read {
             Ok(records) => records,
             Err(pinmill_broker::Error::UnknownTopic(_) | pinmill_broker::Error::UnknownPartition { .. }) => {
                 return Ok(Found::Gone);
@@ -128,10 +130,13 @@ impl Feed {
             }
             Err(source) => return Err(self.failed(source)),
         };
+        // Many small records may all be rejected, each with a reason: the others are read next time.
+        let many = records.len() > MAX_RECORDS;
+        records.truncate(MAX_RECORDS);
         let Some(last) = records.last() else { return Ok(Found::Nothing) };
         self.next = last.offset + 1;
         let chunk = chunk(&records);
-        let more = chunk.data.len() >= fetch_bytes / 2;
+        let more = many || chunk.data.len() >= fetch_bytes / 2;
         Ok(Found::Records(chunk, more))
     }
 

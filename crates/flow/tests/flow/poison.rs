@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pinmill_flow::quarantine::{self, Filter, QuarantinedRecord};
-use pinmill_flow::{CleanOptions, CleanReport, Error, Half, Logs, Result};
+use pinmill_flow::{CleanOptions, CleanReport, Error, Half, Logs, Result, StepLimit, StreamConfig};
 use pinmill_lake::table::Table;
 use serde_json::json;
 
@@ -154,4 +154,76 @@ async fn an_expectation_that_warns_keeps_the_row_and_says_so() {
     let report = world.clean().await;
     assert_eq!(report.datasets[0].clean, 2);
     assert_eq!(report.warnings(), ["user: expectation `age_is_positive` is violated (1)"]);
+}
+
+/// Records that were put aside by each commit of a table: so many were in memory at once.
+async fn put_aside_at_once(table: &Table) -> Vec<u64> {
+    let history = table.history(usize::MAX).await.unwrap();
+    let ranges =
+        |entry: &pinmill_lake::table::HistoryEntry| entry.ranges.iter().map(|range| range.quarantined).sum();
+    history.iter().map(ranges).filter(|quarantined| *quarantined > 0).collect()
+}
+
+/// A small record takes much more memory in quarantine than its bytes: its identity and its reason are held too.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_bad_records_of_one_object_are_committed_in_steps_of_bounded_memory() {
+    const RECORDS: u64 = 90_000;
+    const LIMIT: u64 = 1 << 20;
+    /// A piece of a chunk: what is under way to two workers comes on top of the limit.
+    const PIECE: u64 = 8192;
+    for half in Half::ALL {
+        let world = World::new(small());
+        world.topic("user", 1).await;
+        world.post("user", 0, (0..RECORDS).map(|_| Some(Bytes::from_static(b"x")))).await;
+        world.post("user", 0, [good(1)]).await;
+        let step = StepLimit { rejected_bytes: LIMIT, ..StepLimit::default() };
+        let report = match half {
+            Half::Batch => {
+                let archived = world.archive().await;
+                assert_eq!(archived.objects, 1, "no end of an object helps");
+                let options = CleanOptions { step, workers: Some(2), ..CleanOptions::default() };
+                world.clean_with(&options).await.unwrap()
+            }
+            Half::Stream => {
+                let config = StreamConfig { step, workers: Some(2), fetch_bytes: 4 << 10, ..quick() };
+                world.streamer(world.event_log(), config).run_once().await.unwrap()
+            }
+        };
+        assert_eq!((report.datasets[0].clean, report.datasets[0].quarantined), (1, RECORDS), "{half}");
+        let table = Table::open(&world.lake, &half.table("user")).await.unwrap().unwrap();
+        let at_once = put_aside_at_once(&table).await;
+        let held = quarantined(&world, half).await[0].memory() as u64;
+        assert!(held > 200, "identity and reason count: {held}");
+        let most = LIMIT / held + 6 * PIECE;
+        assert!(
+            at_once.len() > 1 && at_once.iter().all(|count| *count <= most),
+            "{half}: {at_once:?}, {most}"
+        );
+        assert_adds_up(&world, half).await;
+    }
+}
+
+/// Cut in its middle is only an object whose end was read: nothing is committed that its manifest does not vouch for.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_damaged_object_is_committed_however_much_of_it_is_rejected() {
+    let world = World::new(small());
+    world.topic("user", 1).await;
+    world.post("user", 0, (0..100_000).map(|n: u32| Some(Bytes::from(format!("bad {n:06}"))))).await;
+    world.archive().await;
+    let step = StepLimit { rejected_bytes: 1 << 20, ..StepLimit::default() };
+    let options = CleanOptions { step, ..CleanOptions::default() };
+    let object = world.dir.path().join("topics/user/partition=0/user+0+0000000000.json");
+    let whole = std::fs::read(&object).unwrap();
+    let mut damaged = whole.clone();
+    let last = damaged.len() - 3;
+    damaged[last] = b'7';
+    std::fs::write(&object, damaged).unwrap();
+    let error = world.clean_with(&options).await.unwrap_err();
+    assert!(matches!(error, Error::Lake(pinmill_lake::Error::Corrupt { .. })), "{error}");
+    assert_eq!(quarantined(&world, Half::Batch).await.len(), 0);
+    std::fs::write(&object, whole).unwrap();
+    let report = world.clean_with(&options).await.unwrap();
+    assert_eq!(report.datasets[0].quarantined, 100_000);
+    assert!(report.datasets[0].commits > 1);
+    world.assert_balanced().await;
 }

@@ -61,6 +61,19 @@ pub struct QuarantinedRecord {
     pub quarantined_at_us: i64,
 }
 
+impl QuarantinedRecord {
+    /// About how much memory it takes, in bytes: of small records the identity and the reason take most.
+    pub fn memory(&self) -> usize {
+        // What the allocator keeps beside each of the texts.
+        const ALLOCATION: usize = 16;
+        let texts = [&self.dataset, &self.reason, &self.id.topic, &self.run];
+        let texts: usize = texts.into_iter().map(|text| text.len() + ALLOCATION).sum();
+        // The raw bytes are counted by a handle of their own.
+        let raw = self.raw.as_ref().map_or(0, |raw| raw.len() + 3 * ALLOCATION);
+        size_of::<Self>() + texts + raw
+    }
+}
+
 /// Which records are meant; `None` means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
