@@ -12,8 +12,9 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::utils::memory::get_record_batch_memory_size;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
@@ -25,7 +26,7 @@ use crate::clean::{CleanPlan, SqlCleaner};
 use crate::current::CurrentView;
 use crate::error::{Error, Result};
 use crate::table::{Rows, Source, Table};
-use crate::{Cleaner, Engine, QueryResult, answers, session};
+use crate::{Cleaner, Engine, QueryResult, answers, limits, session};
 
 /// What an [`EmbeddedEngine`] may use.
 #[derive(Debug, Clone)]
@@ -101,8 +102,11 @@ impl EmbeddedEngine {
             sql::parse_statement(text).map_err(|error| failed(DataFusionError::Plan(error.message)))?;
         let state = self.context.state();
         let plan = session::plan(&state, statement).await.map_err(failed)?;
-        let frame = self.context.execute_logical_plan(plan).await.map_err(failed)?;
-        let stream = frame.execute_stream().await.map_err(failed)?;
+        let stream = limits::on_large_stack(async {
+            let frame = self.context.execute_logical_plan(plan).await?;
+            frame.execute_stream().await
+        });
+        let stream = stream.await.map_err(failed)?;
         let what = what.to_owned();
         let schema = stream.schema();
         let batches = stream.map_err(move |error| Error::query(what.clone(), error)).boxed();
@@ -141,11 +145,18 @@ impl Engine for EmbeddedEngine {
 
     async fn answer(&self, answer: &Answer) -> Result<RecordBatch> {
         let what = format!("answer {} failed", answer.name);
-        let QueryResult { schema, batches } = self.run(&answer.source.text, &what).await?;
+        let QueryResult { schema, mut batches } = self.run(&answer.source.text, &what).await?;
         let columns =
             answers::columns(&schema).map_err(|misfit| Error::Shape(format!("{what}: {misfit}")))?;
-        let batches: Vec<RecordBatch> = batches.try_collect().await?;
-        let rows = concat_batches(&schema, &batches)?;
+        // An answer is held as a whole, so it counts as memory of the query.
+        let held = MemoryConsumer::new("rows of an answer").register(&self.runtime.memory_pool);
+        let mut rows = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            held.try_grow(get_record_batch_memory_size(&batch))
+                .map_err(|error| Error::query(&what, error))?;
+            rows.push(batch);
+        }
+        let rows = concat_batches(&schema, &rows)?;
         answers::given(&rows, &columns).map_err(|error| Error::Shape(format!("{what}: {error}")))
     }
 
@@ -156,8 +167,12 @@ impl Engine for EmbeddedEngine {
             // An answer that cannot be planned says so when it is asked for.
             let Ok(statement) = sql::parse_statement(&answer.source.text) else { continue };
             let Ok(plan) = session::plan(&state, statement).await else { continue };
-            let Ok(plan) = state.optimize(&plan) else { continue };
-            columns_read(&plan, &mut wanted);
+            limits::on_large_stack(async {
+                if let Ok(plan) = state.optimize(&plan) {
+                    columns_read(&plan, &mut wanted);
+                }
+            })
+            .await;
         }
         let mut tasks = JoinSet::new();
         for (name, columns) in wanted {

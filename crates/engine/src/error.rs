@@ -59,6 +59,15 @@ pub enum Error {
         /// What could not be had.
         why: String,
     },
+    /// The clean rows of a batch would take too much memory together: it must be cleaned in parts, as [`clean_parts`]
+    /// does. One row alone never gives this.
+    ///
+    /// [`clean_parts`]: crate::clean_parts
+    #[error("the clean rows of a batch of dataset `{dataset}` are too large to be held together")]
+    TooLarge {
+        /// The dataset.
+        dataset: String,
+    },
     /// A batch did not have the shape that was agreed.
     #[error("{0}")]
     Shape(String),

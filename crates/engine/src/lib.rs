@@ -11,6 +11,7 @@ mod diagnose;
 mod embedded;
 mod error;
 mod functions;
+mod limits;
 mod rewrite;
 mod session;
 mod steps;
@@ -52,12 +53,38 @@ pub trait Cleaner: Send + Sync + Debug {
     /// Cleans a batch that a [`Decoder`] of the same dataset made. A raw row gives one clean row or is rejected.
     ///
     /// # Errors
-    /// [`Error::Stopped`] where an expectation says so, [`Error::Shape`] for a batch of another shape. A row that
-    /// fails, or panics, is not an error: it is rejected with the reason.
+    /// [`Error::Stopped`] where an expectation says so, [`Error::Shape`] for a batch of another shape,
+    /// [`Error::TooLarge`] for one to be cleaned in parts. A row that fails, or panics, is not an error: it is rejected
+    /// with the reason.
     fn clean(&mut self, raw: &RecordBatch) -> Result<Cleaned>;
 
     /// Schema of the clean rows.
     fn schema(&self) -> SchemaRef;
+}
+
+/// Cleans a batch in as many parts, from its first row to its last, as keep the clean rows of each within bounds: one
+/// where the SQL does not make rows much larger than they come.
+///
+/// # Errors
+/// As [`Cleaner::clean`], without [`Error::TooLarge`].
+pub fn clean_parts<'a>(
+    cleaner: &'a mut dyn Cleaner,
+    raw: &RecordBatch,
+) -> impl Iterator<Item = Result<Cleaned>> + 'a {
+    let mut todo = vec![raw.clone()];
+    std::iter::from_fn(move || {
+        loop {
+            let part = todo.pop()?;
+            let rows = part.num_rows();
+            match cleaner.clean(&part) {
+                Err(Error::TooLarge { .. }) if rows > 1 => {
+                    todo.push(part.slice(rows / 2, rows - rows / 2));
+                    todo.push(part.slice(0, rows / 2));
+                }
+                cleaned => return Some(cleaned),
+            }
+        }
+    })
 }
 
 /// What runs a pipeline's SQL.

@@ -14,6 +14,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use pinmill_pipeline::sql;
 
+use crate::limits::Rewritten;
+
 /// Calls that are replaced: name, number of arguments, and what by. `__1` is the first argument.
 const MACROS: &[(&str, usize, &str)] = &[
     // Aggregates. A FILTER or OVER clause of the call goes to the outermost call of the replacement.
@@ -91,7 +93,7 @@ pub(crate) fn macro_names() -> impl Iterator<Item = &'static str> {
 pub(crate) fn to_datafusion(statement: &mut Statement, names: Names) -> Result<()> {
     let mut aliases = Aliases(names);
     let _ = Visit::visit(statement, &mut aliases);
-    match VisitMut::visit(statement, &mut Rewrite { names: aliases.0 }) {
+    match VisitMut::visit(statement, &mut Rewrite { names: aliases.0, made: Rewritten::default() }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(message) => Err(plan_datafusion_err!("{message}")),
     }
@@ -156,6 +158,36 @@ impl Names {
 
 struct Rewrite {
     names: Names,
+    made: Rewritten,
+}
+
+impl Rewrite {
+    /// Puts a replacement in the place of an expression.
+    fn replace(&mut self, expr: &mut Expr, replacement: Result<Expr, String>) -> ControlFlow<String> {
+        match replacement.and_then(|made| self.made.add(size_of(&made)).map(|()| made)) {
+            Ok(made) => {
+                *expr = made;
+                ControlFlow::Continue(())
+            }
+            Err(message) => ControlFlow::Break(message),
+        }
+    }
+}
+
+/// How many expressions there are in one.
+fn size_of(expr: &Expr) -> usize {
+    struct Count(usize);
+    impl Visitor for Count {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+            self.0 += 1;
+            ControlFlow::Continue(())
+        }
+    }
+    let mut count = Count(0);
+    let _ = expr.visit(&mut count);
+    count.0
 }
 
 impl VisitorMut for Rewrite {
@@ -190,13 +222,11 @@ impl VisitorMut for Rewrite {
             Expr::RLike { negated, expr: text, pattern, .. } => {
                 let template = if *negated { "NOT rlike(__1, __2)" } else { "rlike(__1, __2)" };
                 let args = vec![text.as_ref().clone(), pattern.as_ref().clone()];
-                match expand(template, args) {
-                    Ok(replacement) => *expr = Expr::Nested(Box::new(replacement)),
-                    Err(message) => return ControlFlow::Break(message),
-                }
+                let replacement = expand(template, args).map(|call| Expr::Nested(Box::new(call)));
+                return self.replace(expr, replacement);
             }
             Expr::Function(function) => match call(function) {
-                Ok(Some(replacement)) => *expr = replacement,
+                Ok(Some(replacement)) => return self.replace(expr, Ok(replacement)),
                 Ok(None) => {}
                 Err(message) => return ControlFlow::Break(message),
             },

@@ -11,13 +11,14 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo, Statement};
 use datafusion_spark::SessionStateBuilderSpark;
 
 use crate::rewrite::Names;
-use crate::{decode, functions, rewrite};
+use crate::{decode, functions, limits, rewrite};
 
 /// A session state with Spark's functions, types and operators.
 pub(crate) fn spark_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> Result<SessionState> {
@@ -44,9 +45,19 @@ pub(crate) fn spark_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) ->
 }
 
 /// Plans a statement that was parsed as Spark SQL. The plan is not yet optimised.
-pub(crate) async fn plan(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
+pub(crate) async fn plan(state: &SessionState, statement: Statement) -> Result<LogicalPlan> {
+    limits::on_large_stack(plan_here(state, statement)).await
+}
+
+/// Plans for running.
+pub(crate) async fn physical(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    limits::on_large_stack(state.create_physical_plan(plan)).await
+}
+
+async fn plan_here(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
     rewrite::to_datafusion(&mut statement, names(state).await)?;
     let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+    limits::check_plan(&plan)?;
     // Nothing but questions: no CREATE, no INSERT, no SET.
     let only_questions =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -95,9 +106,24 @@ impl ExprPlanner for SparkOperators {
                 let divide = BinaryExpr::new(Box::new(left), Operator::Divide, Box::new(right));
                 Ok(PlannerResult::Planned(Expr::BinaryExpr(divide)))
             }
+            BinaryOperator::StringConcat if functions::is_text(&left) && functions::is_text(&right) => {
+                Ok(PlannerResult::Planned(concatenated(expr.left, expr.right)))
+            }
             _ => Ok(PlannerResult::Original(expr)),
         }
     }
+}
+
+/// `left || right`, with the parts of `left` where it is such a call: a chain of a hundred is one call of a hundred
+/// parts, whose length is limited, and no tree of a hundred levels.
+fn concatenated(left: Expr, right: Expr) -> Expr {
+    let concat = functions::concat();
+    let mut parts = match left {
+        Expr::ScalarFunction(call) if *call.func == concat => call.args,
+        other => vec![other],
+    };
+    parts.push(right);
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(concat), parts))
 }
 
 /// SQL type names where Spark and DataFusion differ.

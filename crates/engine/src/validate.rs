@@ -69,7 +69,7 @@ async fn check_answer(context: &SessionContext, answer: &Answer, broken: &BTreeS
     let known = tables_there(context);
     let planned = async {
         let plan = session::plan(&state, statement).await?;
-        state.create_physical_plan(&plan).await
+        session::physical(&state, &plan).await
     };
     match planned.await {
         Ok(plan) => misfit(&plan.schema(), place).into_iter().collect(),

@@ -64,9 +64,10 @@ fn values_of_every_type_are_read() {
 
 #[test]
 fn an_integer_is_what_the_digits_say_and_not_what_a_double_makes_of_them() {
-    let big = |value: &str| one(&format!(r#"{{"id": 1, "big": {value}}}"#)).map(|batch| {
-        batch.column(1).as_primitive::<Int64Type>().value(0)
-    });
+    let big = |value: &str| {
+        one(&format!(r#"{{"id": 1, "big": {value}}}"#))
+            .map(|batch| batch.column(1).as_primitive::<Int64Type>().value(0))
+    };
     for (value, expected) in [
         ("9007199254740993.0", 9_007_199_254_740_993),
         ("\"9007199254740993.0\"", 9_007_199_254_740_993),
@@ -79,21 +80,24 @@ fn an_integer_is_what_the_digits_say_and_not_what_a_double_makes_of_them() {
     ] {
         assert_eq!(big(value), Ok(expected), "{value}");
     }
-    for value in ["9223372036854775808.0", "1e400", "0.99999999999999999999", "1e-1", "\"1e400\"", "\"nan\""] {
+    for value in ["9223372036854775808.0", "1e400", "0.99999999999999999999", "1e-1", "\"1e400\"", "\"nan\""]
+    {
         assert!(big(value).is_err(), "{value}");
     }
-    let id = |value: &str| one(&format!(r#"{{"id": {value}}}"#)).map(|batch| {
-        batch.column(0).as_primitive::<Int32Type>().value(0)
-    });
+    let id = |value: &str| {
+        one(&format!(r#"{{"id": {value}}}"#))
+            .map(|batch| batch.column(0).as_primitive::<Int32Type>().value(0))
+    };
     assert_eq!(id("\"36.0\""), Ok(36));
     assert_eq!(id("-2147483648.0"), Ok(i32::MIN));
     for value in ["0.99999999999999999999", "2147483647.0000000001", "2147483648.0", "\"36.5\""] {
         assert!(id(value).is_err(), "{value}");
     }
     assert!(one(r#"{"id": 1, "flag": 0.99999999999999999999}"#).is_err());
-    let double = |value: &str| one(&format!(r#"{{"id": 1, "number": {value}}}"#)).map(|batch| {
-        batch.column(2).as_primitive::<Float64Type>().value(0).to_bits()
-    });
+    let double = |value: &str| {
+        one(&format!(r#"{{"id": 1, "number": {value}}}"#))
+            .map(|batch| batch.column(2).as_primitive::<Float64Type>().value(0).to_bits())
+    };
     assert_eq!(double("9007199254740993"), Ok(9_007_199_254_740_992.0_f64.to_bits()));
     assert_eq!(double("-0.0"), Ok((-0.0_f64).to_bits()));
     assert_eq!(double("1e-400"), Ok(0.0_f64.to_bits()));
@@ -109,8 +113,14 @@ fn a_row_inside_an_array_of_one_is_the_row() {
         assert_eq!(one(record).unwrap(), one(object).unwrap(), "{record}");
     }
     for (record, expected) in [
-        (r#"[{"id": 1}, {"id": 2}]"#, "expected one JSON object, got an array of 2 values; post each as a record"),
-        (r#""[{\"id\": 1}, 2, []]""#, "expected one JSON object, got an array of 3 values; post each as a record"),
+        (
+            r#"[{"id": 1}, {"id": 2}]"#,
+            "expected one JSON object, got an array of 2 values; post each as a record",
+        ),
+        (
+            r#""[{\"id\": 1}, 2, []]""#,
+            "expected one JSON object, got an array of 3 values; post each as a record",
+        ),
         ("[]", "expected a JSON object, got an empty array"),
         ("[null]", "expected a JSON object, got an array that holds only one null"),
         (r#"[[{"id": 1}]]"#, "expected a JSON object, got an array that holds only one array"),
@@ -346,7 +356,8 @@ fn number_near_an_integer() -> impl Strategy<Value = String> {
     let ends = vec![0_i128, 1, 1 << 31, 1 << 53, 1 << 63, 1 << 64, 10_i128.pow(18), 10_i128.pow(19)];
     let near = (prop::sample::select(ends), -3_i128..=3).prop_map(|(end, step)| (end + step).abs());
     let integer = prop_oneof![3 => near, 1 => any::<u64>().prop_map(i128::from)];
-    let tail = prop::sample::select(vec!["", "", "0", "000000000000000000000", "1", "00000000000000000000001"]);
+    let tail =
+        prop::sample::select(vec!["", "", "0", "000000000000000000000", "1", "00000000000000000000001"]);
     let off_by = prop::sample::select(vec![0_i64, 0, 0, 0, 1, -1, 400, -400]);
     (integer, tail, any::<prop::sample::Index>(), off_by, any::<(bool, bool)>()).prop_map(
         |(integer, tail, point, off_by, (negative, upper))| {

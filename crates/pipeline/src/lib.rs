@@ -11,6 +11,7 @@
 //! ```
 
 mod built_in;
+mod limits;
 mod load;
 mod manifest;
 pub mod model;

@@ -8,6 +8,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, Tokenizer, TokenizerError};
 
+use crate::limits;
 use crate::problem::line_and_column;
 
 /// Spark SQL with its string literals: backslash escapes, and `"…"` as a string.
@@ -101,8 +102,16 @@ impl SyntaxError {
 /// Parses one statement, a semicolon after it allowed.
 ///
 /// # Errors
-/// [`SyntaxError`] when the text is not one statement of Spark SQL.
+/// [`SyntaxError`] when the text is not one statement of Spark SQL, or is larger or deeper than a planner can take.
 pub fn parse_statement(text: &str) -> Result<Statement, SyntaxError> {
+    limits::on_large_stack(|| {
+        let statement = statement(text)?;
+        limits::check_tree(&statement)?;
+        limits::check_uses(&statement).map(|()| statement)
+    })
+}
+
+fn statement(text: &str) -> Result<Statement, SyntaxError> {
     let mut statements =
         parser(text)?.parse_statements().map_err(|error| syntax_error(&error).in_text(text))?;
     match (statements.pop(), statements.is_empty()) {
@@ -117,8 +126,15 @@ pub fn parse_statement(text: &str) -> Result<Statement, SyntaxError> {
 /// Parses a condition or any other expression, all of `text`.
 ///
 /// # Errors
-/// [`SyntaxError`] when the text is not one expression of Spark SQL.
+/// [`SyntaxError`] when the text is not one expression of Spark SQL, or is larger or deeper than a planner can take.
 pub fn parse_expression(text: &str) -> Result<Expr, SyntaxError> {
+    limits::on_large_stack(|| {
+        let expr = expression(text)?;
+        limits::check_tree(&expr).map(|()| expr)
+    })
+}
+
+fn expression(text: &str) -> Result<Expr, SyntaxError> {
     let mut parser = parser(text)?;
     let expr = parser.parse_expr().map_err(|error| syntax_error(&error).in_text(text))?;
     parser.expect_token(&Token::EOF).map_err(|error| syntax_error(&error).in_text(text))?;
@@ -130,6 +146,7 @@ const RECURSION_LIMIT: usize = 100;
 
 /// A parser of a text, its string literals read as Spark reads them.
 fn parser(text: &str) -> Result<Parser<'static>, SyntaxError> {
+    limits::check_text(text)?;
     let failed = |error: TokenizerError| syntax_error(&ParserError::from(error));
     let mut tokens =
         Tokenizer::new(&Spark, text).with_unescape(false).tokenize_with_location().map_err(failed)?;
@@ -138,6 +155,7 @@ fn parser(text: &str) -> Result<Parser<'static>, SyntaxError> {
             *literal = unescape(literal);
         }
     }
+    limits::check_tokens(&tokens)?;
     Ok(Parser::new(&Spark).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens))
 }
 
@@ -254,6 +272,77 @@ mod tests {
         assert!(parse_statement("SELECT 1; SELECT 2").is_err());
         assert!(parse_statement("-- nothing").is_err());
         assert!(parse_statement(&format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000))).is_err());
+    }
+
+    /// Each of these would overflow the stack of whoever walks through it, and end the process.
+    #[test]
+    fn sql_that_is_too_deep_or_too_large_is_an_error() {
+        let many = |before: &str, part: &str, count: usize| format!("{before}{}", part.repeat(count));
+        let nested = |open: &str, close: &str, count: usize| {
+            format!("SELECT {}1{}", open.repeat(count), close.repeat(count))
+        };
+        for count in [3000, 20_000, 200_000] {
+            for text in [
+                nested("(", ")", count),
+                nested("upper(", ")", count),
+                nested("(SELECT ", ")", count),
+                nested("NOT ", "", count),
+                nested("- ", "", count),
+                nested("CAST(1 AS ", ")", count),
+                nested("", "[0]::INT", count),
+                nested("", "::INT", count),
+                nested("", " IS NULL", count),
+                nested("", " || 'x'", count),
+                nested("", " + 1", count),
+                nested("", " OR a LIKE 'b'", count),
+                nested("", " UNION ALL SELECT 1", count),
+                many("SELECT * FROM a", " JOIN b ON true", count),
+                format!("SELECT CAST(NULL AS {}INT{})", "ARRAY<".repeat(count), ">".repeat(count)),
+                format!("SELECT CAST(NULL AS INT{})", "[]".repeat(count)),
+                format!("SELECT * FROM {}a{}", "(".repeat(count), ")".repeat(count)),
+            ] {
+                assert!(parse_statement(&text).is_err(), "{}", &text[..60]);
+            }
+            // The parser takes the CASEs that are too deep for names, which no column has.
+            let _ = parse_statement(&nested("CASE WHEN true THEN ", " END", count));
+        }
+        assert!(parse_expression(&many("'x'", " || 'x'", 3000)).is_err());
+        assert!(parse_expression(&"(".repeat(3000)).is_err());
+    }
+
+    #[test]
+    fn tables_of_a_with_clause_are_counted_as_often_as_they_are_used() {
+        let with = |levels: usize, body: &str| {
+            let tables: Vec<String> = (1..levels)
+                .map(|level| format!("a{level} AS ({})", body.replace('?', &format!("A{}", level - 1))))
+                .collect();
+            format!("WITH a0 AS (SELECT 1), {} SELECT * FROM a{}", tables.join(", "), levels - 1)
+        };
+        assert!(parse_statement(&with(8, "SELECT * FROM ? l JOIN ? r ON true")).is_ok());
+        assert!(parse_statement(&with(60, "SELECT * FROM ? l JOIN ? r ON true")).is_err());
+        assert!(
+            parse_statement(&with(60, "SELECT * FROM (SELECT * FROM ?) WHERE 1 IN (SELECT * FROM ?)"))
+                .is_err()
+        );
+        assert!(parse_statement(&with(40, "SELECT * FROM ?")).is_ok());
+        assert!(parse_statement(&with(3000, "SELECT * FROM ?")).is_err());
+    }
+
+    #[test]
+    fn sql_of_the_size_that_people_and_programs_write_is_read() {
+        let list: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+        for text in [
+            format!("SELECT 'x'{}", " || 'x'".repeat(400)),
+            format!("SELECT * FROM a WHERE b = 1{}", " OR b = 2".repeat(200)),
+            format!("SELECT a IN ({}) FROM b", list.join(", ")),
+            format!("SELECT CASE{} END FROM b", " WHEN a = 1 THEN 2".repeat(2000)),
+            format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(50)),
+            format!("SELECT {}1{}", "coalesce(".repeat(40), ", 2)".repeat(40)),
+            "SELECT a < 1, b > 2, CAST(c AS ARRAY<MAP<STRING, ARRAY<INT>>>) FROM d".to_owned(),
+            format!("SELECT {}", vec!["a < 1 AND array(b)[0] > 1"; 200].join(", ")),
+        ] {
+            parse_statement(&text).unwrap_or_else(|error| panic!("{}: {error:?}", &text[..40]));
+        }
     }
 
     #[test]

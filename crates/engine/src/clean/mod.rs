@@ -181,7 +181,7 @@ async fn row_wise(
     input: &SchemaRef,
     place: Place<'_>,
 ) -> Result<(Steps, SchemaRef), Problem> {
-    let physical = context.state().create_physical_plan(plan).await.map_err(|error| place.planner(&error))?;
+    let physical = session::physical(&context.state(), plan).await.map_err(|error| place.planner(&error))?;
     let steps = Steps::of_plan(&physical, input).map_err(|operator| {
         Problem::new(place.file, place.start, format!("it is not row-wise: it needs a {operator}"))
             .with_hint("use expressions over the columns of one row only")

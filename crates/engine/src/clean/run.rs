@@ -12,8 +12,13 @@ use pinmill_pipeline::Action;
 
 use super::CleanPlan;
 use crate::decode::{POSITION_COLUMNS, ROW_COLUMN, Rejected};
-use crate::error::{Error, Result};
-use crate::{Cleaned, Cleaner};
+use crate::error::{Error, Result, shown};
+use crate::{Cleaned, Cleaner, limits};
+
+/// How much of the reason of SQL that failed is kept.
+const REASON_CHARS: usize = 500;
+/// Text that the rows of a batch may be put together to, in bytes. A batch that gives more is cleaned in parts.
+const MAX_BYTES: usize = 256 << 20;
 
 /// Runs a plan.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ impl SqlCleaner {
 
     /// The full rows of a batch and the verdicts on them; one bad row fails them all.
     fn judge(&self, batch: &RecordBatch) -> Result<RecordBatch, String> {
-        let judged = catch_unwind(AssertUnwindSafe(|| {
+        let judge = || {
             let rows = self.plan.steps.run(batch)?;
             let mut columns = Vec::with_capacity(self.judged.fields().len());
             for (column, field) in rows.columns().iter().zip(self.plan.full.fields()) {
@@ -51,22 +56,33 @@ impl SqlCleaner {
                 columns.extend(verdict.steps.run(&full)?.columns().first().cloned());
             }
             Ok(RecordBatch::try_new(Arc::clone(&self.judged), columns)?)
-        }));
-        match judged {
+        };
+        match catch_unwind(AssertUnwindSafe(judge)) {
             Ok(result) => result.map_err(|error: datafusion::common::DataFusionError| {
-                format!("{} failed: {}", self.plan.clean_file, error.find_root().strip_backtrace())
+                // It may name a value of any length.
+                let why = shown(&error.find_root().strip_backtrace(), REASON_CHARS);
+                format!("{} failed: {why}", self.plan.clean_file)
             }),
-            Err(panic) => Err(format!("{} failed: {}", self.plan.clean_file, panic_message(panic.as_ref()))),
+            Err(panic) => {
+                let why = shown(&panic_message(panic.as_ref()), REASON_CHARS);
+                Err(format!("{} failed: {why}", self.plan.clean_file))
+            }
         }
     }
 
     /// Judges a batch; where that fails, its halves, down to the rows that fail by themselves (invariant I8).
     fn judge_all(&self, batch: &RecordBatch, rejected: &mut Vec<Rejected>) -> Result<RecordBatch> {
-        let mut good = Vec::new();
+        let (mut good, mut bytes) = (Vec::new(), 0);
         let mut todo = vec![batch.clone()];
         while let Some(part) = todo.pop() {
             match self.judge(&part) {
-                Ok(rows) => good.push(rows),
+                Ok(rows) => {
+                    bytes += text_bytes(&rows);
+                    if bytes > MAX_BYTES && batch.num_rows() > 1 {
+                        return Err(Error::TooLarge { dataset: self.plan.dataset.clone() });
+                    }
+                    good.push(rows);
+                }
                 Err(reason) if part.num_rows() <= 1 => {
                     rejected.extend(
                         rows_of(&part)?.into_iter().map(|row| Rejected { row, reason: reason.clone() }),
@@ -151,7 +167,7 @@ impl Cleaner for SqlCleaner {
             )));
         }
         let mut rejected = Vec::new();
-        let judged = self.judge_all(raw, &mut rejected)?;
+        let judged = limits::with_large_stack(|| self.judge_all(raw, &mut rejected))?;
         if judged.num_rows() + rejected.len() != raw.num_rows() {
             let reason = format!("left out by {}", self.plan.clean_file);
             let known: Vec<u32> =
@@ -169,6 +185,12 @@ impl Cleaner for SqlCleaner {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.plan.output)
     }
+}
+
+/// Bytes of the text in a batch's rows. What its views point into may be more: that is the raw batch's as well.
+fn text_bytes(rows: &RecordBatch) -> usize {
+    let texts = rows.columns().iter().filter_map(|column| column.as_string_view_opt());
+    texts.flat_map(|text| text.views().iter().map(|view| *view as u32 as usize)).sum()
 }
 
 /// Rows for which a condition is FALSE; NULL passes, as in a CHECK.

@@ -204,3 +204,45 @@ fn the_same_records_in_other_batches_give_the_same_rows() {
         assert_eq!((&rows, &reasons), (&*first_rows, &*first_reasons), "batches of {size}");
     }
 }
+
+#[test]
+fn a_row_that_would_be_too_large_is_put_aside_and_takes_no_other_with_it() {
+    let dataset =
+        dataset("SELECT ind, repeat('x', n) AS made, rpad('y', n * 10, 'z') AS padded FROM raw_pin");
+    let mut cleaner = cleaner(&dataset).unwrap();
+    let cleaned = cleaner.clean(&raw(&dataset, &[1, 100_000_000, 3, 20_000_000, 5])).unwrap();
+    assert_eq!(cleaned.rows.num_rows(), 3);
+    let rejected: Vec<u32> = cleaned.rejected.iter().map(|rejected| rejected.row).collect();
+    assert_eq!(rejected, [1, 3]);
+    assert!(
+        cleaned.rejected[0].reason.contains("repeat would make a value of 100000000 bytes"),
+        "{cleaned:?}"
+    );
+    assert!(cleaned.rejected[1].reason.contains("rpad would make"), "{cleaned:?}");
+}
+
+#[test]
+fn rows_that_are_too_large_together_are_cleaned_in_parts() {
+    let dataset = dataset("SELECT ind, repeat('x', n) AS made FROM raw_pin");
+    let mut cleaner = cleaner(&dataset).unwrap();
+    let batch = raw(&dataset, &[10_000_000; 40]);
+    assert!(matches!(cleaner.clean(&batch), Err(Error::TooLarge { .. })));
+    let (mut parts, mut found) = (0, Vec::new());
+    for part in crate::clean_parts(&mut cleaner, &batch) {
+        let Cleaned { rows, rejected, .. } = part.unwrap();
+        assert!(rejected.is_empty());
+        found.extend(rows.column_by_name("ind").unwrap().as_primitive::<Int32Type>().values().to_vec());
+        parts += 1;
+    }
+    assert!(parts > 1);
+    assert_eq!(found, (0..40).collect::<Vec<i32>>());
+}
+
+#[test]
+fn a_reason_does_not_hold_a_value_of_any_length() {
+    let dataset = dataset("SELECT ind, CAST(repeat('x', n) AS INT) AS made FROM raw_pin");
+    let mut cleaner = cleaner(&dataset).unwrap();
+    let cleaned = cleaner.clean(&raw(&dataset, &[1_000_000])).unwrap();
+    let reason = &cleaned.rejected[0].reason;
+    assert!(reason.contains("xxx") && reason.len() < 1000, "{} bytes", reason.len());
+}

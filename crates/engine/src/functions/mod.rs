@@ -5,6 +5,7 @@
 //! the `try_` forms give NULL. Times are UTC (`spark.sql.session.timeZone` = UTC). One difference stays: sums and
 //! products of integers wrap around where Spark reports an overflow.
 
+mod bounded;
 mod dates;
 mod divide;
 mod java_time;
@@ -14,6 +15,7 @@ mod udf;
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
@@ -25,10 +27,20 @@ pub(crate) fn register(state: &mut SessionState) -> Result<()> {
         state.register_udf(Arc::new(ScalarUDF::from(function)))?;
     }
     state.register_udaf(Arc::new(AggregateUDF::from(mode::Mode::new())))?;
-    Ok(())
+    bounded::register(state)
+}
+
+/// `||` between texts: NULL where one of them is.
+pub(crate) fn concat() -> ScalarUDF {
+    bounded::bounded(datafusion_spark::function::string::concat())
 }
 
 /// `/` between numbers.
 pub(crate) fn divide() -> ScalarUDF {
     ScalarUDF::from(divide::divide())
+}
+
+/// True for the types of text.
+pub(crate) fn is_text(data_type: &DataType) -> bool {
+    *data_type != DataType::Null && udf::is_text(data_type)
 }

@@ -1,17 +1,21 @@
 //! Regular expressions and splitting, with Spark's semantics.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, ListBuilder, StringBuilder, StringViewArray, StringViewBuilder,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, plan_datafusion_err};
 use datafusion::logical_expr::ColumnarValue;
 use parking_lot::Mutex;
 use regex::Regex;
+use regex_syntax::hir::{self, ClassUnicode, HirKind};
 
+use super::bounded::MAX_VALUE;
 use super::udf::{SparkFunction, constant_text, is_text};
 
 /// How much memory a compiled expression may take: hostile ones are refused.
@@ -75,6 +79,54 @@ fn compile(text: &str) -> Result<Regex, String> {
         }
         other => format!("'{text}' cannot be used: {other}"),
     })
+}
+
+/// A pattern that is one class of characters, such as the test for text that is not blank, and no more: whether a text
+/// has one of them is seen at its first character nearly always, without the machinery of regular expressions.
+#[derive(Debug)]
+struct Class {
+    /// Bit n is set where the class has the character n.
+    ascii: u128,
+    class: ClassUnicode,
+}
+
+impl Class {
+    fn of(pattern: &str) -> Option<Self> {
+        let parsed = regex_syntax::parse(pattern).ok()?;
+        let HirKind::Class(hir::Class::Unicode(class)) = parsed.into_kind() else { return None };
+        let bits = class.iter().flat_map(|range| range.start()..=range.end().min('\x7f'));
+        let ascii = bits.fold(0, |bits, c| bits | 1 << u32::from(c));
+        Some(Self { ascii, class })
+    }
+
+    fn has(&self, c: char) -> bool {
+        if c.is_ascii() {
+            return self.ascii >> u32::from(c) & 1 == 1;
+        }
+        let ranges = self.class.ranges();
+        let at = ranges.partition_point(|range| range.end() < c);
+        ranges.get(at).is_some_and(|range| range.start() <= c)
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        text.chars().any(|c| self.has(c))
+    }
+}
+
+/// The class that a pattern is; `None` where it is anything else. Reading it takes longer than a batch, so the latest
+/// are kept.
+fn class(pattern: &str) -> Option<Arc<Class>> {
+    static KEPT: LazyLock<Mutex<HashMap<String, Option<Arc<Class>>>>> = LazyLock::new(Mutex::default);
+    let mut kept = KEPT.lock();
+    if let Some(class) = kept.get(pattern) {
+        return class.clone();
+    }
+    if kept.len() >= REGEXES_KEPT {
+        kept.clear();
+    }
+    let class = Class::of(pattern).map(Arc::new);
+    kept.insert(pattern.to_owned(), class.clone());
+    class
 }
 
 fn check_regex(args: &[Option<&ScalarValue>]) -> Result<()> {
@@ -149,6 +201,14 @@ impl Rows {
 }
 
 fn rlike(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    if let [texts, ColumnarValue::Scalar(pattern)] = args
+        && let Some(class) = constant_text(pattern).and_then(class)
+    {
+        let texts = texts.clone().into_array(rows)?;
+        let texts = texts.as_string_view();
+        let found = BooleanBuffer::collect_bool(texts.len(), |row| class.is_in(texts.value(row)));
+        return Ok(Arc::new(BooleanArray::new(found, texts.nulls().cloned())));
+    }
     let rows = Rows::of(args, rows)?;
     let found: BooleanArray = rows.iter().map(|row| row.map(|(text, regex)| regex.is_match(text))).collect();
     Ok(Arc::new(found))
@@ -165,12 +225,35 @@ fn regexp_replace(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
             Some((text, regex)) if replacements.is_valid(index) => {
                 let replacement = replacements.value(index);
                 let replacement = known.entry(replacement).or_insert_with(|| java_replacement(replacement));
-                out.append_value(regex.replace_all(text, replacement.as_str()));
+                out.append_value(replace_all(regex, text, replacement)?);
             }
             _ => out.append_null(),
         }
     }
     Ok(Arc::new(out.finish()))
+}
+
+/// A text with each match replaced; an error where that becomes longer than a value may be: a replacement may name
+/// a group of any length any number of times.
+fn replace_all<'a>(regex: &Regex, text: &'a str, replacement: &str) -> Result<Cow<'a, str>> {
+    let mut matches = regex.captures_iter(text).peekable();
+    if matches.peek().is_none() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let most = usize::try_from(MAX_VALUE).unwrap_or(usize::MAX);
+    let groups = replacement.matches('$').count();
+    let (mut out, mut end) = (String::new(), 0);
+    for captures in matches {
+        let Some(found) = captures.get(0) else { continue };
+        out.push_str(text.get(end..found.start()).unwrap_or_default());
+        end = found.end();
+        if out.len() + replacement.len() + groups.saturating_mul(found.len()) > most {
+            return exec_err!("regexp_replace would make a value of more than {} MiB", most >> 20);
+        }
+        captures.expand(replacement, &mut out);
+    }
+    out.push_str(text.get(end..).unwrap_or_default());
+    Ok(Cow::Owned(out))
 }
 
 /// Java's `$1` and `\$` in the words of the regex crate: `${1}` and `$$`.
@@ -279,4 +362,59 @@ fn split(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
         out.append(true);
     }
     Ok(Arc::new(out.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The test for text that is not blank, as the built-in pipeline has it.
+    const NOT_BLANK: &str = r"[^\s\p{Z}]";
+
+    #[test]
+    fn a_class_of_characters_is_told_from_other_patterns() {
+        for pattern in [NOT_BLANK, r"\d", "[a-z]", r"[^a]", r"\p{L}"] {
+            assert!(Class::of(pattern).is_some(), "{pattern}");
+        }
+        for pattern in [r"[^\s\p{Z}]+", "^[a-z]", "ab", "[a-z]|^$", "(", ""] {
+            assert!(Class::of(pattern).is_none(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_replacement_that_repeats_what_it_matched_without_end_is_an_error() {
+        let regex = Regex::new("(?s)^(.*)$").unwrap();
+        let (text, many) = ("x".repeat(1 << 20), "${1}".repeat(1000));
+        assert!(replace_all(&regex, &text, &many).is_err());
+        assert_eq!(replace_all(&regex, "ab", "${1}-${1}").unwrap(), "ab-ab");
+    }
+
+    proptest! {
+        #![proptest_config(pinmill_testkit::property(512))]
+
+        /// Every white space that Unicode has is among these characters.
+        #[test]
+        fn a_class_finds_what_the_regular_expression_finds(
+            blanks in "[ \t\n\u{b}\u{c}\r\u{1c}-\u{1f}\u{85}\u{a0}\u{1680}\u{2000}-\u{200b}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}]{0,6}",
+            text in ".{0,2}",
+            pattern in prop::sample::select(vec![NOT_BLANK, r"\d", "[a-zé]", r"\S", r"\p{Z}"]),
+        ) {
+            let (class, regex) = (Class::of(pattern).unwrap(), Regex::new(pattern).unwrap());
+            for text in [blanks.clone(), text.clone(), blanks + &text] {
+                prop_assert_eq!(class.is_in(&text), regex.is_match(&text), "{:?} in {:?}", pattern, text);
+            }
+        }
+
+        #[test]
+        fn replacing_gives_what_the_regex_crate_gives(
+            text in "[ab1é]{0,12}",
+            pattern in prop::sample::select(vec!["a", "(a)(b)?", "", "[0-9]+", "(?i)B|é", "^|$"]),
+            replacement in prop::sample::select(vec!["", "x", "${1}", "<${0}>", "$$", "${2}é"]),
+        ) {
+            let regex = Regex::new(pattern).unwrap();
+            prop_assert_eq!(replace_all(&regex, &text, replacement).unwrap(), regex.replace_all(&text, replacement));
+        }
+    }
 }
