@@ -4,7 +4,6 @@ use bytes::Bytes;
 use pinmill_flow::quarantine::{self, Filter, QuarantinedRecord};
 use pinmill_flow::{CleanOptions, CleanReport, Error, Half, Logs, Result, StepLimit, StreamConfig};
 use pinmill_lake::table::Table;
-use pinmill_lake::{RecordId, TopicPartition};
 use serde_json::json;
 
 use crate::stream::quick;
@@ -93,14 +92,10 @@ async fn a_row_that_breaks_the_sql_is_isolated() {
     world.assert_balanced().await;
 }
 
-/// DataFusion reads the width in a format as an `i32`, and panics where it is none: in builds that look for overflow, such as
-/// those of tests. A record brings the format.
+/// A record brings a format whose width no formatting takes: DataFusion would panic at it. (That a function which does
+/// panic takes only its own row with it is tested beside the cleaner, with one that always can.)
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_panics_a_function_is_isolated_and_passed_in_both_halves() {
-    if !cfg!(debug_assertions) {
-        pinmill_testkit::left_out("a function that panics needs a build that looks for overflow");
-        return;
-    }
+async fn a_record_that_a_function_cannot_take_is_isolated_and_passed_in_both_halves() {
     let clean = "SELECT ind, format_string(name, age) AS name, age FROM raw_user\n";
     let world = World::new(pipeline(str::to_owned, clean));
     world.topic("user", 1).await;
@@ -113,14 +108,18 @@ async fn a_record_that_panics_a_function_is_isolated_and_passed_in_both_halves()
         assert_eq!((loaded.clean, loaded.quarantined, loaded.commits), (101, 1, 1), "{half}");
         let aside = quarantined(&world, half).await;
         let [aside] = &aside[..] else { panic!("{half}: {aside:?}") };
-        assert_eq!(aside.id, RecordId::new(TopicPartition::new("user", 0), 50), "{half}");
-        assert!(aside.reason.starts_with("clean/user.sql failed: panicked: "), "{half}: {}", aside.reason);
+        assert_eq!((aside.id.topic.as_str(), aside.id.partition, aside.id.offset), ("user", 0, 50), "{half}");
+        assert!(
+            aside.reason.contains("a width or precision may be 65535 at the most"),
+            "{half}: {}",
+            aside.reason
+        );
         assert_eq!(aside.raw, poison, "{half}");
         let last = world.sql_from(half, "SELECT name FROM user_all WHERE _offset = 101").await;
         assert_eq!(last, [[json!("30 years")]], "{half}: the function works on");
         // The position is behind it: it is not tried again, and what comes is cleaned.
         let mut table = Table::open(&world.lake, &half.table("user")).await.unwrap().unwrap();
-        assert_eq!(table.position(&TopicPartition::new("user", 0)).await.unwrap(), Some(101), "{half}");
+        assert_eq!(table.position("user", 0).await.unwrap(), Some(101), "{half}");
         assert_eq!(load(&world, half).await.unwrap().records(), 0, "{half}");
         assert_adds_up(&world, half).await;
     }
@@ -138,8 +137,8 @@ async fn an_expectation_that_stops_commits_nothing_and_names_the_first_offender(
     world.archive().await;
     let options = CleanOptions { chunk_bytes: 4000, workers: Some(3), ..CleanOptions::default() };
     let error = world.clean_with(&options).await.unwrap_err();
-    let Error::Stopped { id, reason, dataset } = &error else { panic!("{error}") };
-    assert_eq!((dataset.as_str(), id), ("user", &RecordId::new(TopicPartition::new("t.user", 0), 500)));
+    let Error::Stopped { topic, partition, offset, reason, dataset } = &error else { panic!("{error}") };
+    assert_eq!((dataset.as_str(), topic.as_str(), *partition, *offset), ("user", "t.user", 0, 500));
     assert!(reason.contains("age 0 is not positive"), "{reason}");
     assert!(error.hint().is_some());
     assert_eq!(world.sql("SELECT count(*) FROM user_all").await[0][0], 0);
@@ -170,6 +169,8 @@ async fn put_aside_at_once(table: &Table) -> Vec<u64> {
 async fn many_small_bad_records_of_one_object_are_committed_in_steps_of_bounded_memory() {
     const RECORDS: u64 = 90_000;
     const LIMIT: u64 = 1 << 20;
+    /// A piece of a chunk: what is under way to two workers comes on top of the limit.
+    const PIECE: u64 = 8192;
     for half in Half::ALL {
         let world = World::new(small());
         world.topic("user", 1).await;
@@ -193,10 +194,9 @@ async fn many_small_bad_records_of_one_object_are_committed_in_steps_of_bounded_
         let at_once = put_aside_at_once(&table).await;
         let held = quarantined(&world, half).await[0].memory() as u64;
         assert!(held > 200, "identity and reason count: {held}");
-        // What is under way to two workers comes on top.
-        let most = LIMIT / held + 6 * 32_768;
+        let most = LIMIT / held + 6 * PIECE;
         assert!(
-            at_once.len() > 3 && at_once.iter().all(|count| *count <= most),
+            at_once.len() > 1 && at_once.iter().all(|count| *count <= most),
             "{half}: {at_once:?}, {most}"
         );
         assert_adds_up(&world, half).await;
