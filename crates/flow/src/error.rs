@@ -103,10 +103,9 @@ impl Error {
                     | Lake::ArchiveConflict { .. }
                     | Lake::Schema { .. }
             ),
-            Self::Stopped { .. }
-            | Self::LogShrank { .. }
-            | Self::Unknown { .. }
-            | Self::CrashPoint(_) => true,
+            Self::Stopped { .. } | Self::LogShrank { .. } | Self::Unknown { .. } | Self::CrashPoint(_) => {
+                true
+            }
             Self::Log { .. }
             | Self::Topics(_)
             | Self::Engine(_)

@@ -125,7 +125,10 @@ fn covered(
         let same = totals.generation.as_ref().map_or(*half == own, |found| *found == topic.generation);
         totals.place.topic == topic.name && same && !totals.sum.is_empty()
     };
-    tables.iter().filter(of_topic).map(|(_, totals)| (totals.place.partition, totals.sum.last.saturating_add(1)))
+    tables
+        .iter()
+        .filter(of_topic)
+        .map(|(_, totals)| (totals.place.partition, totals.sum.last.saturating_add(1)))
 }
 
 /// How far the archive has come in a topic partition; `None` where that is not behind the archiver's own position.

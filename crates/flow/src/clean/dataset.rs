@@ -100,10 +100,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let options = ReadOptions { chunk_bytes: self.options.chunk_bytes, ..ReadOptions::default() };
-        let mut rest = self
-            .archive
-            .read(&partition.place, offset.saturating_add(1), options)
-            .await?;
+        let mut rest = self.archive.read(&partition.place, offset.saturating_add(1), options).await?;
         let mut checked = offset;
         while let Some(chunk) = rest.next().await? {
             checked = chunk.records.last().map_or(checked, |record| record.offset);

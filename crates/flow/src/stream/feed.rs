@@ -119,7 +119,8 @@ impl Feed {
         }
         let behind = behind_gap(&*self.log, &self.place.topic, self.place.partition, self.next).await;
         if let Some(end) = behind.map_err(|source| self.failed(source))? {
-            let (topic, partition, first, last) = (&self.place.topic, self.place.partition, self.next, end - 1);
+            let (topic, partition, first, last) =
+                (&self.place.topic, self.place.partition, self.next, end - 1);
             tracing::error!(
                 topic,
                 partition,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use pinmill_flow::quarantine::{self, Filter, QuarantinedRecord};
 use pinmill_flow::{CleanOptions, CleanReport, Error, Half, Logs, Result, StepLimit, StreamConfig};
 use pinmill_lake::table::Table;
+use pinmill_lake::{RecordId, TopicPartition};
 use serde_json::json;
 
 use crate::stream::quick;
@@ -108,7 +109,7 @@ async fn a_record_that_a_function_cannot_take_is_isolated_and_passed_in_both_hal
         assert_eq!((loaded.clean, loaded.quarantined, loaded.commits), (101, 1, 1), "{half}");
         let aside = quarantined(&world, half).await;
         let [aside] = &aside[..] else { panic!("{half}: {aside:?}") };
-        assert_eq!((aside.id.topic.as_str(), aside.id.partition, aside.id.offset), ("user", 0, 50), "{half}");
+        assert_eq!(aside.id, RecordId::new(TopicPartition::new("user", 0), 50), "{half}");
         assert!(
             aside.reason.contains("a width or precision may be 65535 at the most"),
             "{half}: {}",
@@ -119,7 +120,7 @@ async fn a_record_that_a_function_cannot_take_is_isolated_and_passed_in_both_hal
         assert_eq!(last, [[json!("30 years")]], "{half}: the function works on");
         // The position is behind it: it is not tried again, and what comes is cleaned.
         let mut table = Table::open(&world.lake, &half.table("user")).await.unwrap().unwrap();
-        assert_eq!(table.position("user", 0).await.unwrap(), Some(101), "{half}");
+        assert_eq!(table.position(&TopicPartition::new("user", 0)).await.unwrap(), Some(101), "{half}");
         assert_eq!(load(&world, half).await.unwrap().records(), 0, "{half}");
         assert_adds_up(&world, half).await;
     }
@@ -137,8 +138,8 @@ async fn an_expectation_that_stops_commits_nothing_and_names_the_first_offender(
     world.archive().await;
     let options = CleanOptions { chunk_bytes: 4000, workers: Some(3), ..CleanOptions::default() };
     let error = world.clean_with(&options).await.unwrap_err();
-    let Error::Stopped { topic, partition, offset, reason, dataset } = &error else { panic!("{error}") };
-    assert_eq!((dataset.as_str(), topic.as_str(), *partition, *offset), ("user", "t.user", 0, 500));
+    let Error::Stopped { id, reason, dataset } = &error else { panic!("{error}") };
+    assert_eq!((dataset.as_str(), id), ("user", &RecordId::new(TopicPartition::new("t.user", 0), 500)));
     assert!(reason.contains("age 0 is not positive"), "{reason}");
     assert!(error.hint().is_some());
     assert_eq!(world.sql("SELECT count(*) FROM user_all").await[0][0], 0);
