@@ -289,7 +289,6 @@ impl Context {
                 answer_memory: self.answer_memory(),
                 ..defaults.limits
             },
-            ..defaults
         }
     }
 

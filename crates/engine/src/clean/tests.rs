@@ -158,8 +158,11 @@ fn columns_have_types_that_a_table_can_hold() {
             "Decimal128(10, 2)",
             "Boolean",
             "Int8",
+            "Dictionary(Int32, Utf8)",
+            "Int32",
             "Int32",
             "Int64",
+            "Int32",
             "Timestamp(µs, \"UTC\")",
         ]
     );
