@@ -3,9 +3,10 @@
 
     duckdb_batch.py ARCHIVE_DIR WORK_DIR [--memory 2GiB]
 
-What pinmill is measured against: the same files, the same cleaning, tables on disk that keep every record, quarantine
-counted, answers from the newest record of each key. Written as one would write it for speed: typed columns, no
-detection of types, the newest record chosen once for each dataset.
+This is what pinmill is measured against, so it is written as someone who knows DuckDB would write it for speed: typed
+columns instead of detection, plain expressions instead of macros, one regexp_replace, the newest record of each key by
+QUALIFY over narrow columns, tables on disk that keep every record. It gives the same answers. It does less: text that is
+only white space stays, a bad record ends the script, and there are no offsets, no transaction log and no quarantine.
 """
 
 import argparse
@@ -28,36 +29,38 @@ FIELDS = {
     "user": {"ind": "INT", "first_name": "VARCHAR", "last_name": "VARCHAR", "age": "INT", "date_joined": "VARCHAR"},
 }
 
+
+def text(column, *no_information):
+    """A text column whose empty and "no information" values are NULL."""
+    values = ", ".join(f"'{value}'" for value in ("", *no_information))
+    return f"CASE WHEN {column} NOT IN ({values}) THEN {column} END AS {column}"
+
+
+# A date in neither form, or a count that is not a number, ends the script.
+MOMENT = "coalesce(try_strptime({0}, '%m/%d/%Y, %H:%M:%S'), CAST({0} AS TIMESTAMP))"
+
 CLEAN = {
-    "pin": """
-SELECT row_number() OVER () AS position, "index" AS ind, filled(unique_id) AS unique_id,
-       nullif(filled(title), 'No Title Data Available') AS title,
-       CASE WHEN description IN ('No description available Story format', 'No description available', 'Untitled')
-            THEN NULL ELSE filled(description) END AS description,
-       nullif(filled(follower_count), 'User Info Error') AS followers,
-       CASE WHEN countable(followers) THEN counted(followers) END AS follower_count,
-       nullif(filled(poster_name), 'User Info Error') AS poster_name,
-       nullif(filled(tag_list), 'N,o, ,T,a,g,s, ,A,v,a,i,l,a,b,l,e') AS tag_list,
-       filled(is_image_or_video) AS is_image_or_video, nullif(filled(image_src), 'Image src error.') AS image_src,
-       filled(CASE WHEN starts_with(save_location, 'Local save in ') THEN save_location[15:] ELSE save_location END)
-         AS save_location,
-       filled(category) AS category, ind IS NOT NULL AND countable(followers) AS usable
-FROM raw""",
-    "geo": """
-SELECT row_number() OVER () AS position, ind, filled(country) AS country, [latitude, longitude] AS coordinates,
-       parsed(raw.timestamp) AS timestamp,
-       ind IS NOT NULL AND coalesce(abs(latitude) <= 90, true)
-         AND (filled(raw.timestamp) IS NULL OR parsed(raw.timestamp) IS NOT NULL) AS usable
-FROM raw""",
-    "user": """
-SELECT row_number() OVER () AS position, ind,
-       filled(concat_ws(' ', filled(first_name), filled(last_name))) AS user_name, age,
-       parsed(raw.date_joined) AS date_joined,
-       ind IS NOT NULL AND (filled(raw.date_joined) IS NULL OR parsed(raw.date_joined) IS NOT NULL) AS usable
-FROM raw""",
+    "pin": f"""
+SELECT "index" AS ind, {text("unique_id")}, {text("title", "No Title Data Available")},
+       {text("description", "No description available Story format", "No description available", "Untitled")},
+       CAST(CAST(nullif(regexp_replace(follower_count, '[kKmMbB]$|^User Info Error$', ''), '') AS DOUBLE)
+         * CASE right(follower_count, 1) WHEN 'k' THEN 1e3 WHEN 'K' THEN 1e3 WHEN 'm' THEN 1e6 WHEN 'M' THEN 1e6
+             WHEN 'b' THEN 1e9 WHEN 'B' THEN 1e9 ELSE 1 END AS BIGINT) AS follower_count,
+       {text("poster_name", "User Info Error")}, {text("tag_list", "N,o, ,T,a,g,s, ,A,v,a,i,l,a,b,l,e")},
+       {text("is_image_or_video")}, {text("image_src", "Image src error.")},
+       nullif(replace(save_location, 'Local save in ', ''), '') AS save_location, {text("category")}
+FROM raw WHERE "index" IS NOT NULL""",
+    "geo": f"""
+SELECT ind, {text("country")}, [latitude, longitude] AS coordinates, {MOMENT.format("raw.timestamp")} AS timestamp
+FROM raw WHERE ind IS NOT NULL AND abs(latitude) <= 90""",
+    "user": f"""
+SELECT ind, nullif(concat_ws(' ', nullif(first_name, ''), nullif(last_name, '')), '') AS user_name, age,
+       {MOMENT.format("raw.date_joined")} AS date_joined
+FROM raw WHERE ind IS NOT NULL""",
 }
 
-HIDDEN = {"pin": "usable, followers", "geo": "usable", "user": "usable"}
+# What the answers read of each table.
+ANSWERED = {"pin": "category, poster_name, follower_count", "geo": "country, timestamp", "user": "user_name, age, date_joined"}
 
 
 def objects(archive, dataset):
@@ -69,15 +72,14 @@ def objects(archive, dataset):
 
 
 def clean(connection, archive, work, dataset):
-    """Reads the raw objects of one dataset and writes its table; answers how many records were not usable."""
+    """Reads the raw objects of one dataset and writes its table; returns the table's path."""
     columns = json.dumps(FIELDS[dataset]).replace('"', "'")
     table = work / f"{dataset}.parquet"
     connection.execute(
         f"""CREATE OR REPLACE TEMP VIEW raw AS
             SELECT * FROM read_json({objects(archive, dataset)}, format = 'newline_delimited', columns = {columns})"""
     )
-    kept = f"SELECT * EXCLUDE ({HIDDEN[dataset]}) FROM ({CLEAN[dataset]}) WHERE usable"
-    connection.execute(f"COPY ({kept}) TO '{table}' (FORMAT parquet, COMPRESSION snappy)")
+    connection.execute(f"COPY ({CLEAN[dataset]}) TO '{table}' (FORMAT parquet, COMPRESSION snappy)")
     return table
 
 
@@ -93,8 +95,12 @@ def main():
     connection.execute(definition.MACROS)
     for dataset in CLEAN:
         table = clean(connection, arguments.archive, arguments.work, dataset)
-        connection.execute(f"CREATE VIEW {dataset}_all AS SELECT *, true AS usable FROM '{table}'")
-        connection.execute(f'CREATE TEMP TABLE "{dataset}" AS {definition.CURRENT.format(table=f"{dataset}_all")}')
+        # The file keeps the records in their order, so that its row number is the order in which they were accepted.
+        connection.execute(
+            f"""CREATE TEMP TABLE "{dataset}" AS
+                SELECT ind, {ANSWERED[dataset]} FROM read_parquet('{table}', file_row_number = true)
+                QUALIFY row_number() OVER (PARTITION BY ind ORDER BY file_row_number DESC) = 1"""
+        )
     connection.execute(definition.VIEWS)
     answers = {}
     for name, query in definition.ANSWERS.items():

@@ -19,7 +19,7 @@ use super::micro::{example, report};
 use super::report::{Report, Target};
 use super::{Context, text};
 use crate::Result;
-use crate::command::{cache, cannot_start, run as run_command};
+use crate::command::{cache, cannot_start, root, run as run_command};
 
 /// The version that numbers are comparable for.
 const VERSION: &str = "0.6.2";
@@ -123,6 +123,7 @@ impl Emulator {
         let errors = out.try_clone().map_err(cannot)?;
         let [plain, tls] = free_ports()?;
         let mut node = Command::new("node");
+        node.arg("--require").arg(root().join("testing/kinesis-local/loopback.cjs"));
         // It looks for its certificate in the folder it is started in.
         node.arg("main.js").current_dir(folder).stdin(Stdio::null()).stdout(out).stderr(errors);
         for (name, value) in [
@@ -138,6 +139,7 @@ impl Emulator {
         let process = node.spawn().map_err(|e| cannot_start(&node, &e))?;
         let mut emulator = Self { process, address: SocketAddr::from((Ipv4Addr::LOCALHOST, plain)) };
         emulator.wait(&said)?;
+        emulator.check_loopback()?;
         Ok(emulator)
     }
 
@@ -156,6 +158,16 @@ impl Emulator {
             sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// Refuses an emulator that listens on more than 127.0.0.1: it has no setting for its address, and a later version may
+    /// get round loopback.cjs.
+    fn check_loopback(&self) -> Result {
+        let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), self.address.port()));
+        match TcpStream::connect(elsewhere) {
+            Ok(_) => Err(format!("kinesis-local listens on more than {}", self.address)),
+            Err(_) => Ok(()),
+        }
     }
 
     fn url(&self) -> String {

@@ -168,7 +168,10 @@ fn target_directory() -> Result<PathBuf> {
 /// What one process cost.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
+    /// Wall clock.
     seconds: f64,
+    /// Time on all cores, in user space and in the kernel.
+    cpu_seconds: f64,
     max_rss_bytes: f64,
 }
 
@@ -177,6 +180,7 @@ impl Cost {
     fn then(self, next: Self) -> Self {
         Self {
             seconds: self.seconds + next.seconds,
+            cpu_seconds: self.cpu_seconds + next.cpu_seconds,
             max_rss_bytes: self.max_rss_bytes.max(next.max_rss_bytes),
         }
     }
@@ -192,7 +196,8 @@ fn measure(command: &[&str], out: &Path) -> Result<Cost> {
     if number("exit") != 0.0 {
         return Err(format!("`{}` ended with {}; see {}", command.join(" "), number("exit"), out.display()));
     }
-    Ok(Cost { seconds: number("seconds"), max_rss_bytes: number("max_rss_bytes") })
+    let (seconds, cpu_seconds) = (number("seconds"), number("cpu_seconds"));
+    Ok(Cost { seconds, cpu_seconds, max_rss_bytes: number("max_rss_bytes") })
 }
 
 /// A path as text, which is what commands and JSON take.
