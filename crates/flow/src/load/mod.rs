@@ -44,7 +44,7 @@ use self::plan::one_more_worker;
 pub(crate) use self::plan::{PIECE_RECORDS, pieces, skew};
 use self::worker::{Failed, Job, Place, Share, Tally, Worker};
 use crate::crash::crash_point;
-use crate::lineage::lineage_in;
+use crate::lineage::{lineage_in, noted_as};
 use crate::warnings::{Warning, Warnings};
 use crate::{Error, Half, Result};
 
@@ -129,6 +129,11 @@ impl<'a> Loader<'a> {
             idle: vec![worker],
             rejected_bytes,
         })
+    }
+
+    /// Whether the table has covered records of a source of this name.
+    pub(crate) async fn has_of(&mut self, topic: &str, source: &SourceId) -> Result<bool> {
+        Ok(noted_as(&self.table.totals().await?, topic, source).is_some())
     }
 
     /// Takes a partition of a topic on that comes from `source`, and gives its number here; the first is 0.

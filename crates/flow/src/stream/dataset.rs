@@ -1,7 +1,7 @@
 //! One dataset's loop: find its partitions, gather a step, commit it, go on.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pinmill_broker::TopicDescription;
@@ -107,8 +107,20 @@ impl<'a> Follow<'a> {
     /// Takes on partitions that are new, with what has changed of those that are known, and lets go of deleted ones.
     async fn discover(&mut self) -> Result<()> {
         let mut claims = claims(self.pipeline, self.sources, self.dataset).await?;
-        // Of two of one name the one that is read already goes on.
-        claims.sort_by_key(|claim| !self.reads(&claim.topic));
+        // Of two of one name the one that is read already goes on, else the one that the table has records of.
+        let mut names = BTreeSet::new();
+        let namesakes: BTreeSet<String> = claims
+            .iter()
+            .filter(|claim| !names.insert(claim.topic.name.clone()))
+            .map(|claim| claim.topic.name.clone())
+            .collect();
+        let mut known = BTreeSet::new();
+        for Claim { topic, .. } in claims.iter().filter(|claim| namesakes.contains(&claim.topic.name)) {
+            if self.loader.has_of(&topic.name, &SourceId::log(&topic.generation)).await? {
+                known.insert(topic.generation.clone());
+            }
+        }
+        claims.sort_by_key(|claim| (!self.reads(&claim.topic), !known.contains(&claim.topic.generation)));
         let mut topics: BTreeMap<String, String> = BTreeMap::new();
         for claim in claims {
             if self.refused.has(&claim) {
