@@ -89,7 +89,15 @@ async fn a_log_that_refuses_is_a_503_with_retry_after_and_not_ready_until_it_rec
         assert_eq!((refused.status, refused.error_code()), (503, 50302));
         assert_eq!(refused.header("retry-after"), Some("1"));
         let ready = served.ask(get("/readyz")).await;
-        assert_eq!((ready.status, ready.error_code()), (503, 503));
+        let told = ready.json();
+        assert_eq!(
+            (ready.status, &told["error_code"], &told["status"]),
+            (503, &503.into(), &"not ready".into())
+        );
+        assert_eq!(
+            (&told["parts"][0]["part"], &told["parts"][0]["works"]),
+            (&"gateway".into(), &false.into())
+        );
         assert_eq!(served.ask(get("/healthz")).await.status, 200);
         assert_eq!(served.ask(get("/topics")).await.status, 200, "reading goes on");
     }
