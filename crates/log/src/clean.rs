@@ -78,7 +78,8 @@ pub(crate) fn write(disk: &dyn Disk, dir: &Path, ends: Ends) -> Result<()> {
 pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let path = path(dir);
     match disk.remove_file(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // An open before this one may have removed it and failed to flush that: a power cut would bring it back.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => disk.sync_dir(dir).during("flush", dir),
         removed => removed.and_then(|()| disk.sync_dir(dir)).during("remove", &path),
     }
 }
