@@ -141,6 +141,18 @@ pub enum Error {
         /// The generation given.
         given: String,
     },
+    /// The directories of a topic are of another archive.
+    #[error(
+        "the directories of topic `{topic}` were loaded from the archive at {found}; those at {given} are not loaded too"
+    )]
+    OtherArchive {
+        /// The topic.
+        topic: String,
+        /// The archive that was loaded.
+        found: String,
+        /// The archive that was named now.
+        given: String,
+    },
     /// A commit lost against others again and again.
     #[error("table {table}: gave up a commit after {attempts} attempts; last: {last}")]
     Contention {
@@ -190,6 +202,9 @@ impl Error {
             Self::TornCommit { .. } => Some(
                 "bring the file back from a backup; where it is the table's newest commit, it may be moved away instead: \
                  what it was to cover is loaded again",
+            ),
+            Self::OtherArchive { .. } => Some(
+                "an archive may grow but not move; load another one into a data folder of its own (--data)",
             ),
             Self::Contention { .. } => Some("many writers share the table; commit less often"),
             _ => None,
