@@ -194,7 +194,7 @@ async fn the_log_reads_as_plain_delta_without_features() {
         fields["fields"].as_array().unwrap().iter().map(|field| field["type"].clone()).collect();
     assert_eq!(types[0], "integer");
     assert_eq!(types[3]["elementType"], "double");
-    assert_eq!(types[4..], ["integer", "long", "timestamp"]);
+    assert_eq!(types[4..], ["string", "integer", "integer", "long", "integer", "timestamp"]);
     let committed = lines(1);
     let txn = committed.iter().find_map(|action| action.get("txn")).unwrap();
     assert_eq!(txn, &serde_json::json!({"appId": "pinmill/a.pin/2", "version": 2}));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, Float64Builder, Int32Array, Int64Array, ListBuilder, RecordBatch, StringViewArray,
-    TimestampMicrosecondArray,
+    ArrayRef, AsArray, Float64Builder, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
+    StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use object_store::ObjectStoreExt;
@@ -47,7 +47,7 @@ pub(crate) fn rows_of(topic: Option<&str>, partition: i32, offsets: std::ops::Ra
         Arc::new(titles),
         Arc::new(offsets.clone().map(|offset| (offset % 3 != 0).then_some(offset)).collect::<Int64Array>()),
         Arc::new(coordinates.finish()),
-        Arc::new(offsets.clone().map(|_| topic).collect::<StringViewArray>()),
+        Arc::new(offsets.clone().map(|_| topic).collect::<StringArray>()),
         Arc::new(offsets.clone().map(|_| topic.map(|_| 0)).collect::<Int32Array>()),
         Arc::new(Int32Array::from_iter_values(offsets.clone().map(|_| partition))),
         Arc::new(Int64Array::from_iter_values(offsets.clone())),
@@ -93,6 +93,9 @@ pub(crate) async fn plan_rows(
         sum: sum(first, end),
         clean: end - first,
         quarantined: 0,
+        rows: None,
+        lost: Vec::new(),
+        sequence: None,
     };
     CommitPlan { files, ranges: vec![range], run: Some("test".into()), ..Default::default() }
 }
