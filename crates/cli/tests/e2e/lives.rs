@@ -42,7 +42,7 @@ fn delete(world: &World, half: &str, name: &str) {
         block_on(client.kinesis("DeleteStream", &json!({"StreamName": name}))).unwrap();
         return server.stop();
     }
-    let (log, _) = Log::open(&world.data().join("log"), LogConfig::default()).unwrap();
+    let (log, _) = Log::open(world.data().join("log"), LogConfig::default()).unwrap();
     let log = Arc::new(log);
     block_on(EmbeddedLog::new(Arc::clone(&log)).delete_topic(name)).unwrap();
     log.close().unwrap();
