@@ -54,7 +54,7 @@ section! {
     Values {
         /// folder of the embedded parts: log/, streams/, lake/
         data: Folder = Folder("pinmill-data".to_owned()),
-        /// folder or URL of archive and tables; empty: <data>/lake
+        /// folder or URL of archive and tables; empty: lake/ in the data folder
         lake: Location = Location::new(""),
         /// what keeps the topics
         topics: Topics = Topics::Embedded,
