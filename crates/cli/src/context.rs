@@ -176,12 +176,12 @@ impl Context {
         Ok(Arc::new(EmbeddedLog::new(Arc::new(log))))
     }
 
-    /// The embedded log as it is now, beside whoever owns it; `None` where there is none.
+    /// The embedded log as it is now, without taking it from the process that owns it; `None` when there is none.
     pub(crate) fn log_to_read(&self) -> Result<Option<Arc<EmbeddedLog>>, Failure> {
         self.view(&self.log_dir())
     }
 
-    /// A log as it is now, beside whoever owns it; `None` where there is none.
+    /// A log as it is now, without taking it from the process that owns it; `None` when there is none.
     pub(crate) fn view(&self, dir: &Path) -> Result<Option<Arc<EmbeddedLog>>, Failure> {
         if !is_there(dir)? {
             return Ok(None);

@@ -20,7 +20,7 @@ pub(crate) struct Drain {
     /// Cancelled when no more records come, or when there is just enough time left for those that are there: archiver and
     /// streamer then bring in what is left, and end.
     pub(crate) wind_up: CancellationToken,
-    /// Cancelled when there is no time left.
+    /// Cancelled when the drain time-out has passed.
     overdue: CancellationToken,
 }
 

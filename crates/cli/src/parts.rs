@@ -1,8 +1,8 @@
-//! How the parts of a running server are: what `/readyz` shows, and how other commands come to know it.
+//! The state of a running server's parts: what `/readyz` shows, and how other commands read it.
 //!
-//! A server writes `serve.json` into its data folder: the address at which it listens, and a name that no other process
-//! has. `status` asks there. The file stays behind when the server is killed; whoever listens at the address then has
-//! another name, so that no other server's parts are taken for those of this data folder.
+//! A server writes `serve.json` into its data folder: its address, and a name that no other process has. `status` asks
+//! that address. A killed server leaves the file behind. A server that listens there later has another name, so its parts
+//! are not mistaken for those of this data folder.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};

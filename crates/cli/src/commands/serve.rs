@@ -40,7 +40,7 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
     let parts = Parts::default();
     let shown = Arc::new(Shown::new(&parts));
     let mut gateway = listening.over(Arc::<EmbeddedLog>::clone(&log)).with_parts(Arc::<Shown>::clone(&shown));
-    // What the halves count is told by the gateway's /metrics.
+    // The gateway's /metrics shows what both halves count.
     metrics::set_global_recorder(gateway.recorder()).or_fail()?;
     stderr::publish_dropped();
     if let Some(Streams { kinesis, log }) = &streams {
@@ -134,7 +134,7 @@ impl Loops {
         Ok(Self { archiving, streaming, batches })
     }
 
-    /// Waits until each has done what is left, or until there is no time left.
+    /// Waits for each part to finish its work, or for the drain time-out.
     ///
     /// # Errors
     /// The first one's error.

@@ -92,7 +92,7 @@ impl Viewed {
         Ok(Some(viewed))
     }
 
-    /// Which streams and shards there are is told by records of the log.
+    /// The log's own records say which streams and shards exist.
     async fn read_catalog(&mut self) -> Result<(), Failure> {
         if self.plane == Plane::Streams {
             let below = Arc::<EmbeddedLog>::clone(&self.below);

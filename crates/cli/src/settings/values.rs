@@ -258,7 +258,7 @@ words! {
     Streams {
         /// The log in the data folder.
         Embedded,
-        /// Nothing: there is no streaming half.
+        /// Nothing. The streaming half is off.
         Off,
     }
 }

@@ -14,7 +14,7 @@ use crate::world::{Client, Server, World, await_some, block_on};
 const TOPIC: &str = "load.user";
 const QUICK: &[&str] = &["--batch-every", "100ms", "--commit-every", "50ms"];
 
-/// Posts a row to both halves; it must be accepted. Its id is no multiple of 7, so it is clean.
+/// Posts a row to both halves; it must be accepted. Multiples of 7 cannot be cleaned, so its id is not one.
 fn post(server: &Server, n: u64) {
     let client = Client::new(&server.url);
     let row = user(7 * n + 1);

@@ -116,8 +116,8 @@ pub struct AuditReport {
     pub pending_stream: u64,
     /// Topics and streams that no dataset takes.
     pub unclaimed: Vec<String>,
-    /// Records that a log lost after they were read. That is no problem by itself: where no later stage has them, there
-    /// is one in `problems`.
+    /// Records that a log lost after they were read. A gap alone is not a problem; `problems` has one where no later
+    /// stage has the records either.
     pub gaps: Vec<LogGap>,
 }
 

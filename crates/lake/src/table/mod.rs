@@ -46,7 +46,6 @@ mod ledger;
 mod overwrite;
 mod plan;
 mod read;
-mod rowhash;
 mod schema;
 mod stats;
 mod vacuum;
@@ -76,7 +75,6 @@ pub use plan::{
     CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, Totals, decide,
 };
 pub use read::RowsSum;
-pub use rowhash::{row_hashes, rows_hash};
 pub use schema::{system_columns, table_schema, timestamp};
 pub use vacuum::Vacuumed;
 pub use writer::{TableWriter, WriterOptions, WrittenFile};
