@@ -21,7 +21,7 @@ pub(crate) struct Drain {
     /// streamer then bring in what is left, and end.
     pub(crate) wind_up: CancellationToken,
     /// Cancelled when the drain time-out has passed.
-    overdue: CancellationToken,
+    pub(crate) overdue: CancellationToken,
 }
 
 impl Drain {

@@ -72,7 +72,8 @@ impl Rewritten {
         match self.0 <= MAX_REWRITTEN {
             true => Ok(()),
             false => {
-                Err("the query is too large: functions that use an argument twice stand in each other".into())
+                Err("the query is too large: functions that use an argument twice are nested too deeply"
+                    .into())
             }
         }
     }

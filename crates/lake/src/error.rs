@@ -97,7 +97,7 @@ pub enum Error {
         reason: String,
     },
     /// A commit of the table's log is there in part only.
-    #[error("table {table}: commit {version} (_delta_log/{version:020}.json) is not whole: {reason}")]
+    #[error("table {table}: commit {version} (_delta_log/{version:020}.json) is incomplete: {reason}")]
     TornCommit {
         /// The table.
         table: String,
@@ -188,8 +188,7 @@ impl Error {
                 "columns can be added; to change or remove one, clean into another table or remove this one",
             ),
             Self::TornCommit { .. } => Some(
-                "bring the file back from a backup; where it is the table's newest commit, it may be moved away instead: \
-                 what it was to cover is loaded again",
+                "restore the file from a backup; do not delete it, since the commit may hold rows that exist nowhere else",
             ),
             Self::Contention { .. } => Some("many writers share the table; commit less often"),
             _ => None,

@@ -62,9 +62,8 @@ impl FaultyStore {
     ) -> BoxStream<'static, Result<T>> {
         match (self.plan)(name) {
             None => stream,
-            Some(Fault::Refused | Fault::AnswerLost) => {
-                futures::stream::once(async move { Err(refused(name)) }).boxed()
-            }
+            Some(Fault::Refused) => futures::stream::once(async move { Err(refused(name)) }).boxed(),
+            Some(Fault::AnswerLost) => stream.map(move |done| done.and(Err(refused(name)))).boxed(),
             Some(Fault::Hangs) => futures::stream::pending().boxed(),
         }
     }

@@ -10,11 +10,11 @@
 //!
 //! ```text
 //! {"version":1,"source":{"kind":"log","generation":"<the topic's generation>"}}
-//! {"version":1,"source":{"kind":"archive","place":"<URL without secrets>","directory":"year=…/month=…"?}}
+//! {"version":1,"source":{"kind":"archive","place":"<URL without secrets>"}}
 //! ```
 //!
-//! `_pinmill/lineages/<half>.json`, `{"version":1}`, says that what the half's tables note of their sources is here too: 0.1
-//! noted it there alone.
+//! `_pinmill/lineages/<half>.json`, `{"version":1}`, says that what the half's tables note of their sources is here too:
+//! 0.1 noted it there alone.
 //!
 //! A topic's generation is a UUID that is made with the topic and copied with its data folder. The lake's own archive
 //! has the name of its directory (`topics`) as its place, so that a data folder may be moved. Numbers have no gaps.
@@ -56,9 +56,6 @@ pub enum SourceId {
     Archive {
         /// Where the archive is: see the module's description.
         place: String,
-        /// Which of its directories; `None` for `partition=<n>`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        directory: Option<String>,
     },
 }
 
@@ -70,15 +67,14 @@ impl SourceId {
 
     /// An archive, by its place.
     pub fn archive(place: &str) -> Self {
-        Self::Archive { place: place.to_owned(), directory: None }
+        Self::Archive { place: place.to_owned() }
     }
 
     /// The form in which a commit notes it (`generation` of a range): the generation itself, or `archive <place>`.
     pub fn noted(&self) -> String {
         match self {
             Self::Log { generation } => generation.clone(),
-            Self::Archive { place, directory: None } => format!("{ARCHIVE}{place}"),
-            Self::Archive { place, directory: Some(directory) } => format!("{ARCHIVE}{place}/{directory}"),
+            Self::Archive { place } => format!("{ARCHIVE}{place}"),
         }
     }
 
@@ -134,7 +130,11 @@ impl Lineages {
             if let Some(number) = self.number_of(&mut known, topic, source, &numbers).await? {
                 return Ok(number);
             }
-            let next = numbers.last().map_or(0, |last| last + 1);
+            let used_up = || Error::corrupt(self.dir(topic), "its lineage numbers are used up");
+            let next = match numbers.last() {
+                None => 0,
+                Some(last) => last.checked_add(1).ok_or_else(used_up)?,
+            };
             if self.put(topic, next, source).await? {
                 known.entry(topic.to_owned()).or_default().insert(next, source.clone());
                 return Ok(next);
@@ -284,7 +284,7 @@ fn among(known: &Known, topic: &str, source: &SourceId) -> Option<u32> {
 /// The number in the name of a lineage's file.
 fn number(file_name: &str) -> Option<u32> {
     let digits = file_name.strip_suffix(".json")?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    digits.parse().ok().filter(|number: &u32| number.to_string() == digits)
 }
 
 #[cfg(test)]
@@ -322,6 +322,21 @@ mod tests {
         let of = |topic: &str, numbers: &[u32]| (topic.to_owned(), numbers.iter().copied().collect());
         assert_eq!(all, [of("a.geo", &[0, 1, 2]), of("b.geo", &[0])].into());
         assert_eq!(fresh.source("a.geo", 3).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn files_that_no_claim_has_written_are_no_lineages_and_the_last_number_is_the_last() {
+        let (dir, lake) = lake();
+        let lineages = Lineages::new(&lake, "batch");
+        lineages.claim("t", &SourceId::log("g1")).await.unwrap();
+        let file = |name: &str| dir.path().join("_pinmill/lineages/batch/t").join(name);
+        for stray in ["007.json", "+3.json", "x.json", "4294967296.json"] {
+            std::fs::copy(file("0.json"), file(stray)).unwrap();
+        }
+        assert_eq!(lineages.numbers("t").await.unwrap(), [0]);
+        std::fs::copy(file("0.json"), file("4294967295.json")).unwrap();
+        let error = lineages.claim("t", &SourceId::log("g2")).await.unwrap_err();
+        assert!(error.to_string().contains("used up"), "{error}");
     }
 
     #[tokio::test]

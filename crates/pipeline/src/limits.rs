@@ -40,7 +40,7 @@ pub(crate) fn on_large_stack<T>(parse: impl FnOnce() -> T) -> T {
 pub(crate) fn check_text(text: &str) -> Result<(), SyntaxError> {
     match text.len() <= MAX_BYTES {
         true => Ok(()),
-        false => Err(too("long", &format!("{} bytes, {MAX_BYTES} are the most", text.len()), None)),
+        false => Err(too("long", &format!("{} bytes; the limit is {MAX_BYTES}", text.len()), None)),
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), SyntaxError> 
             return Err(too("large", &what, place));
         }
         if count > MAX_TOKENS {
-            return Err(too("long", &format!("more than {MAX_TOKENS} words and signs"), place));
+            return Err(too("long", &format!("more than {MAX_TOKENS} tokens"), place));
         }
     }
     Ok(())
@@ -160,7 +160,9 @@ impl Visitor for Uses {
         let size = self.open.pop().unwrap_or_default();
         match self.defined.remove(&std::ptr::from_ref(query)) {
             Some(name) => {
-                self.known.insert(name, Size { chain: size.chain + 1, ..size });
+                // Another table of the name may be in use further out: the larger of both counts.
+                let known = self.known.entry(name).or_default();
+                *known = Size { uses: known.uses.max(size.uses), chain: known.chain.max(size.chain + 1) };
                 ControlFlow::Continue(())
             }
             None => self.add(size),

@@ -72,7 +72,7 @@ pub(crate) async fn serve(context: &Context) -> Result<(), Failure> {
         context.data().display(),
         context.settings.durability
     );
-    let served = front.run(gateway.serve(stop.clone())).await;
+    let served = front.run(gateway.serve_until(stop.clone(), drain.overdue.clone())).await;
     // Where the gateway has ended by itself, so does the process.
     stop.cancel();
     drain.requests_done();

@@ -17,7 +17,7 @@ use crate::{Cleaned, Cleaner, limits};
 
 /// How much of the reason of SQL that failed is kept.
 const REASON_CHARS: usize = 500;
-/// Text that the rows of a batch may be put together to, in bytes. A batch that gives more is cleaned in parts.
+/// Bytes that the rows of a batch may have together. A batch that gives more is cleaned in parts.
 const MAX_BYTES: usize = 256 << 20;
 
 /// Runs a plan.
@@ -77,7 +77,7 @@ impl SqlCleaner {
         while let Some(part) = todo.pop() {
             match self.judge(&part) {
                 Ok(rows) => {
-                    bytes += text_bytes(&rows);
+                    bytes += made_bytes(&rows);
                     if bytes > MAX_BYTES && batch.num_rows() > 1 {
                         return Err(Error::TooLarge { dataset: self.plan.dataset.clone() });
                     }
@@ -185,10 +185,14 @@ impl Cleaner for SqlCleaner {
     }
 }
 
-/// Bytes of the text in a batch's rows. What its views point into may be more: that is the raw batch's as well.
-fn text_bytes(rows: &RecordBatch) -> usize {
-    let texts = rows.columns().iter().filter_map(|column| column.as_string_view_opt());
-    texts.flat_map(|text| text.views().iter().map(|view| *view as u32 as usize)).sum()
+/// Bytes of a batch's rows. What views of text point into may be more: that is the raw batch's as well.
+fn made_bytes(rows: &RecordBatch) -> usize {
+    let of_column = |column: &ArrayRef| match column.as_string_view_opt() {
+        Some(text) => text.views().iter().map(|view| *view as u32 as usize).sum(),
+        // An array whose size cannot be told has no buffers of its own.
+        None => column.to_data().get_slice_memory_size().unwrap_or_default(),
+    };
+    rows.columns().iter().map(of_column).sum()
 }
 
 /// Rows for which a condition is FALSE; NULL passes, as in a CHECK.

@@ -228,9 +228,16 @@ fn a_row_that_would_be_too_large_is_put_aside_and_takes_no_other_with_it() {
 
 #[test]
 fn rows_that_are_too_large_together_are_cleaned_in_parts() {
-    let dataset = dataset("SELECT ind, repeat('x', n) AS made FROM raw_pin");
-    let mut cleaner = cleaner(&dataset).unwrap();
-    let batch = raw(&dataset, &[10_000_000; 40]);
+    // Text, and lists of numbers of eight bytes.
+    for (made, n) in [("repeat('x', n)", 10_000_000), ("array_repeat(CAST(n AS BIGINT), n)", 1_250_000)] {
+        are_cleaned_in_parts(&dataset(&format!("SELECT ind, {made} AS made FROM raw_pin")), n);
+    }
+}
+
+/// Forty rows of 10 MB each.
+fn are_cleaned_in_parts(dataset: &Dataset, n: i32) {
+    let mut cleaner = cleaner(dataset).unwrap();
+    let batch = raw(dataset, &[n; 40]);
     assert!(matches!(cleaner.clean(&batch), Err(Error::TooLarge { .. })));
     let (mut parts, mut found) = (0, Vec::new());
     for part in crate::clean_parts(&mut cleaner, &batch) {

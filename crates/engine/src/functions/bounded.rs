@@ -170,7 +170,7 @@ impl Bounded {
             let size = (self.size)(args, row).map_err(|reason| format!("{name}: {reason}"))?;
             if size > MAX_VALUE {
                 return Err(format!(
-                    "{name} would make a value of {} bytes; {} MiB is the most",
+                    "{name} would make a value of {} bytes; the limit is {} MiB",
                     shown(size),
                     MAX_VALUE >> 20
                 ));
@@ -181,7 +181,7 @@ impl Bounded {
         let most = given.clamp(MAX_CALL, MAX_LARGE_CALL);
         if made > most {
             return Err(format!(
-                "{name} would make {} bytes for {rows} rows; {} MiB is the most",
+                "{name} would make {} bytes for {rows} rows; the limit is {} MiB",
                 shown(made),
                 most >> 20
             ));
@@ -341,7 +341,7 @@ fn formatted(args: &[Column], row: usize) -> Result<u128, String> {
             // Too many digits for a number are too many for a width.
             let number: u128 = number.parse().unwrap_or(u128::MAX);
             if number > MAX_WIDTH {
-                return Err(format!("a width or precision may be {MAX_WIDTH} at the most"));
+                return Err(format!("a width or precision may be at most {MAX_WIDTH}"));
             }
             size += number;
         }

@@ -111,7 +111,7 @@ async fn a_record_that_a_function_cannot_take_is_isolated_and_passed_in_both_hal
         let [aside] = &aside[..] else { panic!("{half}: {aside:?}") };
         assert_eq!(aside.id, RecordId::new(TopicPartition::new("user", 0), 50), "{half}");
         assert!(
-            aside.reason.contains("a width or precision may be 65535 at the most"),
+            aside.reason.contains("a width or precision may be at most 65535"),
             "{half}: {}",
             aside.reason
         );

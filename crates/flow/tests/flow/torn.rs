@@ -47,20 +47,20 @@ async fn a_commit_that_was_cut_is_named_by_the_audit_whichever_it_is() {
         std::fs::write(&path, format!("{first}\n")).unwrap();
         let words = told(&world).await;
         assert!(words.contains(&format!("{version:020}.json")), "commit {version}: {words}");
-        assert!(words.contains("is not whole: it has 0 of its 2 actions"), "commit {version}: {words}");
+        assert!(words.contains("is incomplete: it contains 0 of 2 actions"), "commit {version}: {words}");
         std::fs::write(&path, whole).unwrap();
         world.assert_balanced().await;
     }
 }
 
-/// The newest takes its position along: moved away, it is made again.
+/// The newest commit takes its position along. What a load put into it is loaded again from the archive.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_without_a_byte_is_named_by_the_audit_and_the_newest_can_be_made_again() {
     for version in [2, 4] {
         let (world, path, _) = world(version).await;
         std::fs::write(&path, "").unwrap();
         let words = told(&world).await;
-        assert!(words.contains("is not whole: it is empty"), "commit {version}: {words}");
+        assert!(words.contains("is incomplete: it is empty"), "commit {version}: {words}");
     }
 
     let (newest, path, _) = world(4).await;

@@ -10,7 +10,10 @@ use crate::RecordId;
 
 /// The key in `commitInfo`.
 pub(super) const KEY: &str = "pinmill";
-const VERSION: u32 = 1;
+/// What 0.1 writes and reads. It knows one life of a topic's name.
+const OF_ONE_LIFE: u32 = 1;
+/// Written where a place has a lineage or a part: 0.1 would take it for another one, and refuses it by this number.
+const VERSION: u32 = 2;
 
 /// One commit's entry: who made it, what it covers, and the totals with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,15 +58,26 @@ impl Ledger {
         };
         let settled: HashSet<&RecordId> = plan.settled.iter().collect();
         let replayed = replayed.into_iter().filter(|id| !settled.contains(id)).collect();
-        Self {
-            version: VERSION,
+        let mut entry = Self {
+            version: OF_ONE_LIFE,
             commit,
             run: plan.run.clone(),
             ranges: plan.ranges.clone(),
             totals: totals.into_values().collect(),
             replayed,
             vacuum: vacuum.map(|before| VacuumNote { before }),
+        };
+        if entry.has_later_lives() {
+            entry.version = VERSION;
         }
+        entry
+    }
+
+    /// Whether 0.1 would misread it.
+    fn has_later_lives(&self) -> bool {
+        self.totals.iter().any(|totals| totals.place.lineage > 0)
+            || self.ranges.iter().any(|range| range.place.lineage > 0)
+            || self.replayed.iter().any(|record| record.place.lineage > 0 || record.sub > 0)
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -77,8 +91,39 @@ impl Ledger {
     pub(super) fn from_value(value: &Value) -> Result<Self, String> {
         let ledger = Self::deserialize(value).map_err(|e| format!("commitInfo.{KEY}: {e}"))?;
         match ledger.version {
-            VERSION => Ok(ledger),
+            OF_ONE_LIFE | VERSION => Ok(ledger),
             other => Err(format!("commitInfo.{KEY} has version {other}; this pinmill knows {VERSION}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RangeSum, TopicPartition};
+
+    fn entry(lineage: u32) -> Ledger {
+        let sum = RangeSum { first: 0, last: 0, count: 1, hash: 1 };
+        let place = TopicPartition::new("t", 0).in_lineage(lineage);
+        let range = CoveredRange { place, generation: None, after: None, sum, clean: 1, quarantined: 0 };
+        let plan = CommitPlan { ranges: vec![range], ..CommitPlan::default() };
+        Ledger::next(None, &plan, None, "c".to_owned())
+    }
+
+    #[test]
+    fn a_version_that_knows_one_life_of_a_name_refuses_an_entry_with_another() {
+        for (lineage, version) in [(0, OF_ONE_LIFE), (1, VERSION)] {
+            let value = entry(lineage).to_value().unwrap();
+            assert_eq!(value["version"], version);
+            assert_eq!(Ledger::from_value(&value).unwrap(), entry(lineage));
+        }
+        // Once there is a second life, every later entry has its totals.
+        let plan = CommitPlan { ranges: entry(0).ranges, ..CommitPlan::default() };
+        let next = Ledger::next(Some(&entry(1)), &plan, None, "d".to_owned());
+        assert_eq!(next.version, VERSION);
+        let mut newer = entry(0).to_value().unwrap();
+        newer["version"] = 3.into();
+        let refused = Ledger::from_value(&newer).unwrap_err();
+        assert!(refused.contains("has version 3; this pinmill knows 2"), "{refused}");
     }
 }

@@ -6,7 +6,7 @@
 //! `pinmill/<topic>/<partition>`, with `/lineage/<n>` behind it from lineage 1 on; version = last offset covered), and in its `commitInfo` under the key `pinmill`:
 //!
 //! ```text
-//! {"version":1, "commit":"<uuid>", "actions":N, "run":"…"?,
+//! {"version":1|2, "commit":"<uuid>", "actions":N, "run":"…"?,
 //!  "ranges":[{"topic","lineage"?,"partition","generation"?,"after","first","last","count","hash","clean","quarantined"}],
 //!  "totals":[{"topic","lineage"?,"partition","generation"?,"first","last","count","hash","clean","quarantined","latest":{…}}],
 //!  "replayed":[{"topic","lineage"?,"partition","offset","sub"?}]?, "vacuum":{"before"}?}
@@ -191,7 +191,7 @@ impl Table {
     /// Opens a table; `None` when there is none.
     ///
     /// # Errors
-    /// [`Error::Delta`] when its log cannot be read, [`Error::TornCommit`] when a commit is not whole.
+    /// [`Error::Delta`] when its log cannot be read, [`Error::TornCommit`] when a commit is incomplete.
     pub async fn open(lake: &Lake, name: &str) -> Result<Option<Self>> {
         let Some(delta) = whole::load(lake, name).await? else { return Ok(None) };
         let table = Self::of(lake, name, delta)?;

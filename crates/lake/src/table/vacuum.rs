@@ -12,8 +12,8 @@
 //!
 //! A commit that lands before 2 is seen in 3. One that comes later sees 2: a data file knows the version that its writer
 //! saw ([`super::WrittenFile`]), and if a vacuum came after that version and the file is not younger than its `before`,
-//! the commit is refused ([`Error::Stale`]) and the work is done again. Nobody's clock is trusted: both sides compare what
-//! the store says of the file with one number in the log.
+//! the commit is refused ([`Error::Stale`]) and the work is done again. The order does not depend on a clock:
+//! both sides compare what the store says of the file with one number in the log.
 //!
 //! | the process dies | then |
 //! | --- | --- |
@@ -21,12 +21,13 @@
 //! | between 2 and 4 | some files are gone, which no version names; the next vacuum takes the others |
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use deltalake_core::TableProperty;
 use deltalake_core::kernel::{Action, CommitInfo, MetadataExt, Version};
-use deltalake_core::operations::vacuum::VacuumMode;
+use deltalake_core::operations::vacuum::{Clock, VacuumMode};
 use deltalake_core::protocol::DeltaOperation;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
@@ -42,6 +43,16 @@ const UNCOMMITTED_RETENTION: Duration = Duration::from_secs(600);
 
 /// How long Delta keeps replaced files where a table does not say.
 const DEFAULT_RETENTION_MS: i64 = 7 * 24 * 3600 * 1000;
+
+/// The time of a vacuum, in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy)]
+struct Now(i64);
+
+impl Clock for Now {
+    fn current_timestamp_millis(&self) -> i64 {
+        self.0
+    }
+}
 
 /// What a vacuum took away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,18 +124,19 @@ impl Table {
             self.forbid_others_cleanup().await?;
         }
         let seen = self.version();
+        // Read once, for the list and for the bound: however the clock goes, nothing on the list is younger than the bound.
+        let now = Now(chrono::Utc::now().timestamp_millis());
         let mut files = BTreeSet::new();
         if retention < UNCOMMITTED_RETENTION {
-            files.extend(self.removable(VacuumMode::Lite, retention).await?);
+            files.extend(self.removable(VacuumMode::Lite, retention, now).await?);
         }
         let of_orphans = retention.max(UNCOMMITTED_RETENTION);
-        files.extend(self.removable(VacuumMode::Full, of_orphans).await?);
+        files.extend(self.removable(VacuumMode::Full, of_orphans, now).await?);
         if dry_run || files.is_empty() {
             return Ok(Vacuumed { files: files.into_iter().collect() });
         }
-        // Taken after the look, so that nothing is on the list that is younger.
         let age = i64::try_from(of_orphans.as_millis()).unwrap_or(i64::MAX);
-        let before_ms = chrono::Utc::now().timestamp_millis().saturating_sub(age);
+        let before_ms = now.0.saturating_sub(age);
         let started = self.start_vacuum(retention, before_ms).await?;
         let Some(named) = self.named_between(seen, started).await? else {
             tracing::warn!(
@@ -142,10 +154,11 @@ impl Table {
 
     /// What one vacuum of Delta's would take: the files that commits have removed (`Lite`), or also those that no commit
     /// names.
-    async fn removable(&self, mode: VacuumMode, retention: Duration) -> Result<Vec<String>> {
+    async fn removable(&self, mode: VacuumMode, retention: Duration, now: Now) -> Result<Vec<String>> {
         let retention = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
         let vacuum = self.delta.clone().vacuum().with_retention_period(retention).with_mode(mode);
         let vacuum = vacuum.with_enforce_retention_duration(false).with_dry_run(true);
+        let vacuum = vacuum.with_clock(Arc::new(now));
         let (_, metrics) = vacuum.await.map_err(|e| self.delta_error("vacuum", e))?;
         Ok(metrics.files_deleted)
     }

@@ -43,24 +43,28 @@ pub(super) async fn load(lake: &Lake, name: &str) -> Result<Option<DeltaTable>> 
     let mut delta = DeltaTable::new(log);
     let Err(error) = delta.load().await else { return Ok(Some(delta)) };
     let files = LogFiles::list(lake, name).await?;
-    if files.reach_the_beginning() && hint_is_wrong(lake, name, &files).await? {
+    let missing = missing_checkpoint(lake, name, &files).await?;
+    if files.reach_the_beginning()
+        && let Some(hinted) = missing
+    {
         let unhinted: Arc<dyn ObjectStore> = Arc::new(Unhinted(Arc::clone(lake.store())));
         let unhinted = Lake::on(unhinted, lake.url())?;
         let mut delta = DeltaTable::new(log_store(&unhinted, name)?);
-        if delta.load().await.is_ok() {
-            tracing::warn!(table = name, "{HINT} names a checkpoint that is not there, and is not used");
+        // A log that ends before the hint has lost commits too: what is left would pass for an older table.
+        if delta.load().await.is_ok() && delta.version() >= Some(hinted) {
+            tracing::warn!(table = name, "{HINT} names a checkpoint that does not exist, and is not used");
             return Ok(Some(delta));
         }
     }
     Err(explain(lake, name, &files, error).await)
 }
 
-/// Whether the hint names a checkpoint that is not there.
-async fn hint_is_wrong(lake: &Lake, name: &str, files: &LogFiles) -> Result<bool> {
+/// The version of the checkpoint that the hint names, where there is none of that version or later.
+async fn missing_checkpoint(lake: &Lake, name: &str, files: &LogFiles) -> Result<Option<Version>> {
     let hint = lake.get(&lake.path(&format!("{name}/_delta_log/{HINT}"))).await?;
     let hint: Option<Value> = hint.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let version = hint.and_then(|hint| hint.get("version")?.as_u64());
-    Ok(version.is_some_and(|version| files.checkpoint != Some(version)))
+    Ok(version.filter(|&version| files.checkpoint.is_none_or(|checkpoint| checkpoint < version)))
 }
 
 /// Why a log cannot be read: the first commit that is not whole, else what Delta says.
@@ -100,12 +104,12 @@ fn missing(actions: &[Action]) -> Option<String> {
     })?;
     let has = actions.iter().filter(|action| !matches!(action, Action::CommitInfo(_))).count() as u64;
     if let Some(wanted) = entry.get(ACTIONS).and_then(Value::as_u64) {
-        return (has != wanted).then(|| format!("it has {has} of its {wanted} actions"));
+        return (has != wanted).then(|| format!("it contains {has} of {wanted} actions"));
     }
     // Commits of 0.1 do not say. Their positions come last.
     let positions = actions.iter().filter(|action| matches!(action, Action::Txn(_))).count();
     let ranges = entry.get("ranges").and_then(Value::as_array).map_or(0, Vec::len);
-    (positions < ranges).then(|| format!("it has {positions} of its {ranges} positions"))
+    (positions < ranges).then(|| format!("it contains {positions} of {ranges} positions"))
 }
 
 /// Writes into a commit's entry how many actions the commit has.

@@ -122,6 +122,18 @@ async fn a_checkpoint_that_is_named_and_gone_is_made_up_for_where_all_commits_ar
     assert_eq!(table.position(&TopicPartition::new("a.pin", 0)).await.unwrap(), Some(99));
 }
 
+/// The log that is left is one that a table once had: taken as it is, it would be the table of an earlier day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_is_gone_with_the_commits_around_it_is_an_error_and_never_fewer_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lake, log) = table_of_sixty(&dir).await;
+    std::fs::remove_file(checkpoint(&log)).unwrap();
+    for version in 40..=60 {
+        std::fs::remove_file(commit(&log, version)).unwrap();
+    }
+    assert_refused(&lake, &dir, "without its checkpoint and its last commits").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_is_gone_with_the_commits_before_it_is_an_error_and_never_fewer_rows() {
     let dir = tempfile::tempdir().unwrap();
