@@ -272,6 +272,7 @@ impl Context {
             auto_create_topics: gateway.auto_create_topics.0,
             default_partitions: gateway.default_partitions.get(),
             max_topics: gateway.max_topics.get(),
+            max_topic_name: pinmill_lake::archive::max_topic_name(),
             drain_timeout: gateway.drain_timeout.0,
             cors: gateway.cors.0.clone(),
             hosts: gateway.hosts.0.clone(),

@@ -10,6 +10,8 @@ use crate::Result;
 /// Every crash point on the way from the log to the answers, in the order in which a run passes them.
 pub const CRASH_POINTS: &[&str] = &[
     "lake::archive::before_data",
+    "lake::store::before_name",
+    "lake::store::after_name",
     "lake::archive::before_manifest",
     "lake::archive::after_manifest",
     "flow::archive::before_position",

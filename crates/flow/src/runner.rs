@@ -164,8 +164,8 @@ impl Runner {
             }
             let mut report = self.once().await;
             if let Some(cleaned) = &mut report.cleaned {
-                // A server says once, and not in every run, which topics no dataset takes.
-                cleaned.unclaimed.clear();
+                // A server says once, and not in every run, what stays the same.
+                cleaned.leave_out_old_news();
                 for warning in cleaned.warnings() {
                     tracing::warn!("{warning}");
                 }

@@ -25,6 +25,9 @@ pub struct GatewayConfig {
     pub default_partitions: u32,
     /// How many topics there may be before no more are made on first use.
     pub max_topics: usize,
+    /// Most characters of a topic's name, below what the log itself allows: what stands behind the log (an archive of
+    /// files) must have room for it.
+    pub max_topic_name: usize,
     /// Which web pages may call, and what they may do.
     pub cors: Cors,
     /// Names besides `localhost` under which a gateway on a loopback address may be called; `*` is every name.
@@ -43,6 +46,7 @@ impl Default for GatewayConfig {
             auto_create_topics: true,
             default_partitions: 1,
             max_topics: 1_000,
+            max_topic_name: pinmill_broker::MAX_TOPIC_NAME,
             cors: Cors::Records,
             hosts: Vec::new(),
             limits: Limits::default(),

@@ -47,6 +47,7 @@ pub(crate) struct Topics {
     auto_create: bool,
     default_partitions: u32,
     max_topics: usize,
+    max_topic_name: usize,
 }
 
 impl Topics {
@@ -58,6 +59,7 @@ impl Topics {
             auto_create: config.auto_create_topics,
             default_partitions: config.default_partitions,
             max_topics: config.max_topics,
+            max_topic_name: config.max_topic_name,
         }
     }
 
@@ -71,11 +73,22 @@ impl Topics {
     }
 
     async fn look_up(&self, name: &str) -> Result<Arc<Topic>, ApiError> {
-        check_topic_name(name)?;
+        self.check_name(name)?;
         match self.describe(name).await {
             Err(Error::UnknownTopic(_)) if self.auto_create => self.make(name).await,
             described => Ok(described?),
         }
+    }
+
+    /// What the log takes and nobody behind it could keep is refused too, before anything is made or stored.
+    fn check_name(&self, name: &str) -> Result<(), ApiError> {
+        check_topic_name(name)?;
+        if name.len() > self.max_topic_name {
+            let (is, most) = (name.len(), self.max_topic_name);
+            let message = format!("the topic's name has {is} characters; the archive has room for {most}");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, 40002, message));
+        }
+        Ok(())
     }
 
     /// Forgets a topic that turned out to be another than was known.
@@ -175,6 +188,21 @@ mod tests {
         let error = topics(&log, &config).for_produce("t").await.unwrap_err();
         assert_eq!(error, ApiError::topic_not_found());
         assert!(log.topics().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_for_which_the_archive_has_no_room_is_refused_and_nothing_is_made() {
+        let log = Arc::new(MemoryLog::new());
+        let config = GatewayConfig { max_topic_name: 188, ..GatewayConfig::default() };
+        let topics = topics(&log, &config);
+        topics.for_produce(&"x".repeat(188)).await.unwrap();
+        // Also to one that was made before there was a limit.
+        log.create_topic(&"y".repeat(189), 1).await.unwrap();
+        for name in ["x".repeat(189), "y".repeat(189), "x".repeat(249)] {
+            let error = topics.for_produce(&name).await.unwrap_err();
+            assert_eq!((error.status.as_u16(), error.code), (400, 40002), "{}", error.message);
+        }
+        assert_eq!(log.topics().await.unwrap().len(), 2);
     }
 
     #[tokio::test]

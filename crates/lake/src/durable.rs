@@ -4,17 +4,26 @@
 //! a power loss a name may stand for a file that is empty or torn. That would break both of our promises: the
 //! log forgets records once they are archived, and a Delta commit names data files that must be whole.
 //!
-//! A put here: write `<name>#<digits>` (a name that listings hide), fsync it, link or rename it to `<name>`,
-//! fsync the directory. Crash points: before the link nothing is visible (a hidden leftover stays, harmless);
-//! after it the object is whole, and at worst its name is lost again, as if the put had not happened. A put that finds
-//! the name there has it kept too: whoever made it may have died before that, and the caller takes the object over.
-//! An object that comes in parts (Delta's large checkpoints) is gathered in memory and put as one.
+//! A put here: write a file in the lake's staging folder (`staging.rs`), flush it, link or rename it to its name, flush
+//! the folder of that name. Readers of the archive and of tables see whole files only, each once.
+//!
+//! | the process dies | then |
+//! | --- | --- |
+//! | before the link or rename | nothing is visible; the staged file is removed by the next process that puts one |
+//! | after it, before the folder is flushed | the object is there and whole. A power loss may take its name away again, as if the put had not happened |
+//!
+//! A put that finds the name there has it kept too: whoever made it may have died before that, and the caller takes the
+//! object over. An object that comes in parts (Delta's large checkpoints) is gathered in memory and put as one.
+//!
+//! Where the destination lies on another file system (a mount within the lake), the file is staged beside it, under a
+//! name that begins with a dot: Spark, Hive and `*` pass over those.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -28,15 +37,33 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-/// `LocalFileSystem`, with puts that are on disk when they return.
+use crate::staging::Staging;
+
+/// `LocalFileSystem`, with puts that are staged out of sight, and are on disk when they return.
 #[derive(Debug)]
 pub(crate) struct DurableLocal {
     inner: LocalFileSystem,
+    puts: Arc<Puts>,
+}
+
+/// How files are put.
+#[derive(Debug)]
+struct Puts {
+    staging: Arc<Staging>,
+    /// False for tests and benches: a put does not wait for the disk.
+    fsync: bool,
 }
 
 impl DurableLocal {
-    pub(crate) fn new() -> Self {
-        Self { inner: LocalFileSystem::new() }
+    /// A store for the lake in the folder `lake`.
+    pub(crate) fn new(lake: &FsPath, fsync: bool) -> Self {
+        let puts = Arc::new(Puts { staging: Arc::new(Staging::new(lake)), fsync });
+        Self { inner: LocalFileSystem::new(), puts }
+    }
+
+    /// Where files are written before they get their names.
+    pub(crate) fn staging(&self) -> Arc<Staging> {
+        Arc::clone(&self.puts.staging)
     }
 }
 
@@ -57,7 +84,7 @@ impl ObjectStore for DurableLocal {
         if !opts.attributes.is_empty() {
             return self.inner.put_opts(location, payload, opts).await;
         }
-        put(self.inner.path_to_filesystem(location)?, payload, create).await
+        put(&self.puts, self.inner.path_to_filesystem(location)?, payload, create).await
     }
 
     async fn put_multipart_opts(
@@ -69,7 +96,7 @@ impl ObjectStore for DurableLocal {
             return self.inner.put_multipart_opts(location, opts).await;
         }
         let path = self.inner.path_to_filesystem(location)?;
-        Ok(Box::new(InParts { path, gathered: Vec::new() }))
+        Ok(Box::new(InParts { puts: Arc::clone(&self.puts), path, gathered: Vec::new() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -112,6 +139,7 @@ impl ObjectStore for DurableLocal {
 /// An object that comes in parts.
 #[derive(Debug)]
 struct InParts {
+    puts: Arc<Puts>,
     path: PathBuf,
     gathered: Vec<Bytes>,
 }
@@ -125,7 +153,7 @@ impl MultipartUpload for InParts {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let payload: PutPayload = std::mem::take(&mut self.gathered).into_iter().collect();
-        put(self.path.clone(), payload, false).await
+        put(&self.puts, self.path.clone(), payload, false).await
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -134,8 +162,9 @@ impl MultipartUpload for InParts {
     }
 }
 
-async fn put(path: PathBuf, payload: PutPayload, create: bool) -> Result<PutResult> {
-    let put = move || put_durably(&path, &payload, create).map_err(|error| store_error(&path, error));
+async fn put(puts: &Arc<Puts>, path: PathBuf, payload: PutPayload, create: bool) -> Result<PutResult> {
+    let puts = Arc::clone(puts);
+    let put = move || puts.put(&path, &payload, create).map_err(|error| store_error(&path, error));
     tokio::task::spawn_blocking(put).await??;
     Ok(PutResult { e_tag: None, version: None })
 }
@@ -152,39 +181,75 @@ fn store_error(path: &FsPath, source: io::Error) -> object_store::Error {
     }
 }
 
-fn put_durably(path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<()> {
-    let parent =
-        path.parent().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "no parent directory"))?;
-    create_dirs_durably(parent)?;
-    let (mut file, staged) = stage(path)?;
-    let written = payload.iter().try_for_each(|part| file.write_all(part)).and_then(|()| file.sync_all());
-    let placed = written.and_then(|()| match create {
-        true => std::fs::hard_link(&staged, path),
-        false => std::fs::rename(&staged, path),
-    });
-    if create || placed.is_err() {
-        // A leftover is hidden from listings and does no harm; the put's own outcome matters more.
-        let _ = std::fs::remove_file(&staged);
+impl Puts {
+    fn put(&self, path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<()> {
+        let parent =
+            path.parent().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "no parent directory"))?;
+        match self.fsync {
+            true => create_dirs_durably(parent)?,
+            false => std::fs::create_dir_all(parent)?,
+        }
+        let mut placed = self.place(self.staging.file()?, path, payload, create);
+        if matches!(&placed, Err(error) if error.kind() == ErrorKind::CrossesDevices) {
+            placed = self.place(beside(path)?, path, payload, create);
+        }
+        let is_there = matches!(&placed, Err(error) if error.kind() == ErrorKind::AlreadyExists);
+        if self.fsync && (placed.is_ok() || is_there) {
+            sync_dir(parent)?;
+        }
+        placed
     }
-    let is_there = matches!(&placed, Err(error) if error.kind() == ErrorKind::AlreadyExists);
-    if placed.is_ok() || is_there {
-        sync_dir(parent)?;
+
+    /// Fills a staged file and gives it its name.
+    fn place(
+        &self,
+        (mut file, staged): (File, PathBuf),
+        path: &FsPath,
+        payload: &PutPayload,
+        create: bool,
+    ) -> io::Result<()> {
+        let written =
+            payload.iter().try_for_each(|part| file.write_all(part)).and_then(|()| match self.fsync {
+                true => file.sync_all(),
+                false => Ok(()),
+            });
+        let placed = written.and_then(|()| {
+            fail::fail_point!("lake::store::before_name", |_| Err(injected()));
+            match create {
+                true => std::fs::hard_link(&staged, path),
+                false => std::fs::rename(&staged, path),
+            }
+        });
+        let placed = placed.and_then(|()| {
+            fail::fail_point!("lake::store::after_name", |_| Err(injected()));
+            Ok(())
+        });
+        if create || placed.is_err() {
+            // A leftover is out of sight and does no harm; the put's own outcome matters more.
+            let _ = std::fs::remove_file(&staged);
+        }
+        placed
     }
-    placed
 }
 
-fn stage(path: &FsPath) -> io::Result<(File, PathBuf)> {
+/// A staged file in the destination's own folder.
+fn beside(path: &FsPath) -> io::Result<(File, PathBuf)> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!("#{}{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        let staged = PathBuf::from(name);
+        let name = format!(".staged#{}{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let staged = path.with_file_name(name);
         match OpenOptions::new().write(true).create_new(true).open(&staged) {
             Ok(file) => return Ok((file, staged)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What a failpoint returns: an error that stands for the process's end.
+#[cfg(feature = "failpoints")]
+fn injected() -> io::Error {
+    io::Error::other("failpoint")
 }
 
 /// Makes the directories that are missing and has each new name kept by its parent.
@@ -221,7 +286,7 @@ mod tests {
     #[tokio::test]
     async fn a_put_if_absent_never_replaces_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
-        let store = DurableLocal::new();
+        let store = DurableLocal::new(dir.path(), true);
         let path = at(&dir, "a/b/c.json");
         let create = PutOptions { mode: PutMode::Create, ..Default::default() };
         store.put_opts(&path, "first".into(), create.clone()).await.unwrap();
@@ -236,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn a_plain_put_replaces() {
         let dir = tempfile::tempdir().unwrap();
-        let store = DurableLocal::new();
+        let store = DurableLocal::new(dir.path(), true);
         let path = at(&dir, "x");
         store.put(&path, "first".into()).await.unwrap();
         store.put(&path, "second".into()).await.unwrap();
@@ -246,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn an_object_in_parts_is_put_as_one_when_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
-        let store = DurableLocal::new();
+        let store = DurableLocal::new(dir.path(), true);
         let path = at(&dir, "a/large");
         let mut upload = store.put_multipart(&path).await.unwrap();
         for part in ["one, ", "two, ", "three"] {
@@ -266,7 +331,8 @@ mod tests {
     async fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
-        let error = DurableLocal::new().put(&at(&dir, "file/x"), "".into()).await.unwrap_err();
+        let error =
+            DurableLocal::new(dir.path(), true).put(&at(&dir, "file/x"), "".into()).await.unwrap_err();
         assert!(error.to_string().contains("file/x"), "{error}");
     }
 }

@@ -141,6 +141,18 @@ pub enum Error {
         /// The generation given.
         given: String,
     },
+    /// The directories of a topic are of another archive.
+    #[error(
+        "the directories of topic `{topic}` were loaded from the archive at {found}; those at {given} are not loaded too"
+    )]
+    OtherArchive {
+        /// The topic.
+        topic: String,
+        /// The archive that was loaded.
+        found: String,
+        /// The archive that was named now.
+        given: String,
+    },
     /// A commit lost against others again and again.
     #[error("table {table}: gave up a commit after {attempts} attempts; last: {last}")]
     Contention {
@@ -189,6 +201,9 @@ impl Error {
             ),
             Self::TornCommit { .. } => Some(
                 "restore the file from a backup; do not delete it, since the commit may hold rows that exist nowhere else",
+            ),
+            Self::OtherArchive { .. } => Some(
+                "an archive may grow but not move; load another one into a data folder of its own (--data)",
             ),
             Self::Contention { .. } => Some("many writers share the table; commit less often"),
             _ => None,

@@ -19,6 +19,7 @@ mod identity;
 mod late;
 pub mod lineage;
 pub mod quarantine;
+mod staging;
 mod store;
 mod sum;
 pub mod table;

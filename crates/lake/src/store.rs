@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
+use crate::archive::{MAX_FILE_NAME, MAX_KEY};
 use crate::durable::{DurableLocal, create_dirs_durably};
+use crate::staging::Staging;
 use crate::{Error, Result};
 
 /// How a lake is opened.
@@ -35,6 +36,8 @@ pub struct Lake {
     local: Option<PathBuf>,
     /// True where files may be read past the store: it is our own and local.
     direct: bool,
+    /// Where files are written before they get their names; of a local store of our own.
+    staging: Option<Arc<Staging>>,
 }
 
 impl Lake {
@@ -78,15 +81,14 @@ impl Lake {
         }
         let dir = std::fs::canonicalize(&dir).map_err(|e| wrong(e.to_string()))?;
         let url = Url::from_directory_path(&dir).map_err(|()| wrong("not an absolute path".into()))?;
-        let store: Arc<dyn ObjectStore> = match options.fsync {
-            true => Arc::new(DurableLocal::new()),
-            false => Arc::new(LocalFileSystem::new()),
-        };
+        let durable = DurableLocal::new(&dir, options.fsync);
+        let staging = Some(durable.staging());
+        let store: Arc<dyn ObjectStore> = Arc::new(durable);
         #[cfg(feature = "failpoints")]
         if let Some(faulty) = crate::faults::from_environment(Arc::clone(&store)) {
-            return Self::on(faulty, &url);
+            return Ok(Self { staging, ..Self::on(faulty, &url)? });
         }
-        Ok(Self { direct: true, ..Self::on(store, &url)? })
+        Ok(Self { direct: true, staging, ..Self::on(store, &url)? })
     }
 
     /// A lake on a store of the caller's, at the path of `url` within it. The store is rooted at the root of its
@@ -106,7 +108,7 @@ impl Lake {
             "file" => Some(url.to_file_path().map_err(|()| wrong("not a local path".into()))?),
             _ => None,
         };
-        Ok(Self { store, prefix, url, local, direct: false })
+        Ok(Self { store, prefix, url, local, direct: false, staging: None })
     }
 
     /// Refuses a location whose path Delta's kernel, which takes paths for URLs, would take for another one. Looks at the
@@ -172,6 +174,28 @@ impl Lake {
     /// True where [`Lake::local_file`] may be read instead of the store.
     pub(crate) fn direct(&self) -> bool {
         self.direct
+    }
+
+    /// Whether the store can have something of this name.
+    pub(crate) fn has_room_for(&self, path: &Path) -> bool {
+        match self.local {
+            Some(_) => path.parts().all(|part| part.as_ref().len() <= MAX_FILE_NAME),
+            None => path.as_ref().len() <= MAX_KEY,
+        }
+    }
+
+    /// Removes what processes that were killed have left where a local lake stages its files. The first put does it too.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the staging folder cannot be made; nothing depends on it before the first put.
+    pub async fn sweep(&self) -> Result<()> {
+        let Some(staging) = self.staging.clone() else { return Ok(()) };
+        let swept = tokio::task::spawn_blocking(move || staging.claim()).await;
+        let failed = |source: std::io::Error| {
+            let source = object_store::Error::Generic { store: "local directory", source: source.into() };
+            Error::store("make", "_pinmill/staging", source)
+        };
+        swept.map_err(|error| Error::task("sweep the lake", &error))?.map_err(failed)
     }
 
     /// Path relative to the lake, for messages and manifests.

@@ -53,7 +53,7 @@ async fn read(
     partition: u32,
     from: u64,
 ) -> Result<(Vec<LogRecord>, ReadReport), Error> {
-    let options = ReadOptions { chunk_bytes: 512, concurrency: 4 };
+    let options = ReadOptions { chunk_bytes: 512, concurrency: 4, until: None };
     let mut reader = archive.read(&TopicPartition::new(topic, partition), from, options).await?;
     let mut records = Vec::new();
     let mut sum = RangeSum::default();
@@ -106,7 +106,11 @@ async fn an_object_larger_than_a_chunk_is_read_in_blocks() {
             let archive = archive(&lake, compression);
             archive.put(&build(&records)).await.unwrap();
             let mut reader = archive
-                .read(&TopicPartition::new("a.pin", 3), 0, ReadOptions { chunk_bytes: 1024, concurrency: 1 })
+                .read(
+                    &TopicPartition::new("a.pin", 3),
+                    0,
+                    ReadOptions { chunk_bytes: 1024, concurrency: 1, until: None },
+                )
                 .await
                 .unwrap();
             let (mut chunks, mut ended) = (0, false);

@@ -16,13 +16,15 @@ use crate::render::{Format, Rows, SCHEMA_VERSION, words_beside_rows, write_json}
 /// Compares what every stage holds.
 pub(crate) async fn audit(context: &Context, args: &Audit) -> Result<(), Failure> {
     let lake = context.lake_there()?;
-    let options = AuditOptions {
+    let mut options = AuditOptions {
         deep: args.deep,
         allow_pending: args.allow_pending,
         same_rows: args.same_rows,
-        archive: clean::archive(args.archive.as_deref()).await?,
         ..AuditOptions::default()
     };
+    if let Some((archive, prefix)) = clean::archive(args.archive.as_deref()).await? {
+        options = AuditOptions { archive: Some(archive), prefix, ..options };
+    }
     let (pipeline, engine) = (context.pipeline()?, context.engine()?);
     let stages = Stages::now(&pipeline, &*engine, &lake, &options).await?;
     // Not before: a view does not see what a server takes after it was opened.

@@ -21,6 +21,7 @@ pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure
         Half::Stream => from_streams(context).await?,
     };
     tell(&report);
+    let damaged = report.damaged().count();
     let mut stdout = std::io::stdout().lock();
     match args.output.format.unwrap_or_default() {
         Format::Json => write_json(&mut stdout, &to_json(&report))?,
@@ -30,21 +31,32 @@ pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure
         }
         format => rows(&report).write(&mut stdout, format)?,
     }
-    Ok(())
+    match damaged {
+        0 => Ok(()),
+        count => Err(Failure::expected(format!("{count} objects of the archive cannot be read"))
+            .hint("mend them, or move them away: `clean` then goes on behind them")),
+    }
 }
 
 async fn from_archive(context: &Context, args: &Clean) -> Result<CleanReport, Failure> {
-    let archive = archive(args.archive.as_deref()).await?;
+    let mut options = clean_options(context);
     // Only what is brought along may be the beginning of a data folder.
-    let lake = if archive.is_some() { context.lake()? } else { context.lake_there()? };
-    let options = pinmill_flow::CleanOptions { archive, ..clean_options(context) };
+    let lake = match archive(args.archive.as_deref()).await? {
+        None => context.lake_there()?,
+        Some((archive, prefix)) => {
+            options = pinmill_flow::CleanOptions { archive: Some(archive), prefix, ..options };
+            context.lake()?
+        }
+    };
     let (pipeline, engine) = (context.pipeline()?, context.engine()?);
     Ok(pinmill_flow::clean(&pipeline, &*engine, &lake, &options).await?)
 }
 
-/// The archive that `--archive` names. It must be there; that there is nothing in it is told.
-pub(crate) async fn archive(location: Option<&str>) -> Result<Option<Lake>, Failure> {
-    const WANTED: &str = "--archive wants the folder in which `topics/` is";
+/// The archive that `--archive` names, and the directory of the topics in it: `topics`, or none where the folder of the
+/// topics was named itself (`topics.dir` of a sink may be anything). It must be there; that there is nothing in it is told.
+pub(crate) async fn archive(location: Option<&str>) -> Result<Option<(Lake, String)>, Failure> {
+    const WANTED: &str =
+        "--archive wants the folder in which the topics are, or the one in which `topics/` is";
     let Some(location) = location else { return Ok(None) };
     let lake = Lake::open_existing(location).map_err(|error| match error {
         pinmill_lake::Error::Missing { location, reason } => {
@@ -52,11 +64,14 @@ pub(crate) async fn archive(location: Option<&str>) -> Result<Option<Lake>, Fail
         }
         error => error.into(),
     })?;
-    let archive = Archive::new(&lake, ArchiveConfig::default());
-    if archive.partitions().await?.is_empty() {
-        tracing::warn!("no topic is in {}, so nothing is read: {WANTED}", archive.place());
+    for topics_dir in ["topics", ""].map(str::to_owned) {
+        let config = ArchiveConfig { topics_dir: topics_dir.clone(), ..ArchiveConfig::default() };
+        if Archive::new(&lake, config).has_topics().await? {
+            return Ok(Some((lake, topics_dir)));
+        }
     }
-    Ok(Some(lake))
+    tracing::warn!("no topic is in {}, so nothing is read: {WANTED}", lake.url());
+    Ok(Some((lake, "topics".to_owned())))
 }
 
 /// What `serve` does all the time, once.

@@ -6,6 +6,7 @@ use std::io::Write;
 use pinmill_broker::EventLog;
 use pinmill_flow::{Half, Logs, TableStatus, TopicStatus};
 use pinmill_lake::Lake;
+use pinmill_lake::archive::Unread;
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -38,6 +39,8 @@ struct Found {
     lake: Lake,
     of_log: [BTreeMap<String, TopicStatus>; 2],
     tables: Vec<TableStatus>,
+    /// What the latest clean of each archive did not read, by the archive's place.
+    unread: BTreeMap<String, Vec<Unread>>,
 }
 
 impl Found {
@@ -59,7 +62,8 @@ impl Found {
                 *found = pinmill_flow::topics(&pipeline, half, log).await?;
             }
         }
-        Ok(Self { lake, of_log, tables })
+        let unread = Unread::noted(&lake).await?;
+        Ok(Self { lake, of_log, tables, unread })
     }
 
     fn write(
@@ -69,7 +73,7 @@ impl Found {
         context: &Context,
         server: Option<&Value>,
     ) -> Result<(), Failure> {
-        let Self { lake, of_log, tables } = self;
+        let Self { lake, of_log, tables, unread } = self;
         match format {
             Format::Json => {
                 let [topics, streams] = of_log;
@@ -81,6 +85,7 @@ impl Found {
                     "topics": topics,
                     "streams": streams,
                     "tables": tables,
+                    "unread": unread,
                 });
                 write_json(out, &document)
             }
@@ -91,7 +96,14 @@ impl Found {
                 for gap in of_log.iter().flat_map(BTreeMap::values).flat_map(|topic| &topic.gaps) {
                     writeln!(out, "{gap}")?;
                 }
-                rows(&tables, format).write(out, format)
+                rows(&tables, format).write(out, format)?;
+                for (archive, unread) in &unread {
+                    writeln!(out, "the latest clean did not read, of {archive}:")?;
+                    for Unread { path, why, .. } in unread.iter().filter(|unread| unread.may_hold_records) {
+                        writeln!(out, "  {path}: {why}")?;
+                    }
+                }
+                Ok(())
             }
             Format::Markdown => {
                 write_parts(out, format, server)?;

@@ -31,6 +31,28 @@ async fn write(client: Client, next: Arc<AtomicU64>, stop: Arc<AtomicBool>, size
     acknowledged
 }
 
+/// Readers of the archive find objects there and nothing else, and no file waits for its name.
+fn assert_nothing_is_left_of_killed_puts(world: &World) {
+    for (folder, is_right) in [
+        ("topics", (|name| name.ends_with(".json")) as fn(&str) -> bool),
+        ("_pinmill/staging", |name| name == "lock"),
+        ("batch", |name| [".json", ".parquet", "_last_checkpoint"].iter().any(|end| name.ends_with(end))),
+    ] {
+        let mut folders = vec![world.data().join("lake").join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+                match entry.file_type().unwrap().is_dir() {
+                    true => folders.push(entry.path()),
+                    false => {
+                        let name = entry.file_name().into_string().unwrap();
+                        assert!(is_right(&name), "{} is left", entry.path().display());
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn fifty_kills_under_load_lose_nothing_and_double_nothing() {
     let rounds = pinmill_testkit::count("PINMILL_ROUNDS", 50);
@@ -74,6 +96,7 @@ fn fifty_kills_under_load_lose_nothing_and_double_nothing() {
     world.serve(&["--batch-every", "off"]).stop();
     world.ok(&["clean"]);
     world.assert_balanced();
+    assert_nothing_is_left_of_killed_puts(&world);
 
     let mut found: HashMap<i64, u64> = HashMap::new();
     for rows in [world.sql("SELECT _offset, ind FROM user_all"), world.quarantined("batch")] {
@@ -125,6 +148,7 @@ fn a_death_at_any_named_crash_point_changes_no_answer() {
         world.ok(&["clean"]);
         world.ok(&["answer"]);
         world.assert_balanced();
+        assert_nothing_is_left_of_killed_puts(&world);
         let counts = world.sql("SELECT count(*), count(DISTINCT _offset) FROM user_all");
         assert_eq!(counts, [[json!(172), json!(172)]], "rows after a death at {point}");
     }

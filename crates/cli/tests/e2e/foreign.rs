@@ -65,3 +65,77 @@ fn posts_to_a_topic_that_an_old_bucket_has_filled_are_loaded_beside_it() {
     let audit = world.assert_balanced_with(&["--archive", bucket]);
     assert_eq!(audit["topics"]["124d.geo"]["archived"], json!(8), "{audit:#}");
 }
+
+/// One topic for each layout that the sink can write, in one bucket.
+#[test]
+fn an_old_bucket_in_any_layout_is_loaded_and_balances() {
+    let layouts = [
+        ("plain.user", "partition=0/plain.user+0+{:010}.json"),
+        ("_hidden.user", "partition=0/_hidden.user+0+{:010}.json"),
+        ("unpadded.user", "partition=0/unpadded.user+0+{}.json"),
+        ("wide.user", "partition=0/wide.user+0+{:020}.json"),
+        ("dash.user", "partition=0/dash.user-0-{:010}.json"),
+        ("upper.user", "partition=0/upper.user+0+{:010}.JSON"),
+        ("url.user", "partition=0/url.user%2B0%2B{:010}.json"),
+        ("bytes.user", "partition=0/bytes.user+0+{:010}.bin"),
+        ("hours.user", "year=2022/month=11/day=30/hour=09/hours.user+0+{:010}.json"),
+        ("field.user", "country=Peru/field.user+0+{:010}.json"),
+        ("affix.user", "schema_name=user/partition=0/affix.user+0+{:010}.json"),
+        ("tombstone.user", "tombstone/tombstone.user+0+{:010}.json"),
+    ];
+    for topics_dir in ["topics", "", "raw/kafka"] {
+        let world = World::new();
+        let bucket = world.path("bucket");
+        for (n, (topic, layout)) in layouts.iter().enumerate() {
+            for first in [0, 20] {
+                let offset = |width: usize| format!("{first:0width$}");
+                let file = layout
+                    .replace("{:010}", &offset(10))
+                    .replace("{:020}", &offset(20))
+                    .replace("{}", &offset(1));
+                let id = 100 * n as u64 + first + 1;
+                let lines = [row("user", id), row("user", id + 1)].map(|row| format!("{row}\n")).concat();
+                write(&bucket.join(topics_dir).join(topic).join(file), lines);
+            }
+        }
+        let archive = if topics_dir == "topics" { bucket } else { bucket.join(topics_dir) };
+        let archive = archive.to_str().unwrap();
+        let report = world.json(&["clean", "--archive", archive]);
+        assert_eq!(report["records"], json!(4 * layouts.len()), "{topics_dir}: {report}");
+        world.assert_balanced_with(&["--archive", archive]);
+        assert_eq!(world.json(&["clean", "--archive", archive])["records"], json!(0));
+        let rows = world.sql("SELECT count(*), count(DISTINCT ind) FROM user_all");
+        assert_eq!(rows, [[json!(4 * layouts.len()), json!(4 * layouts.len())]], "{topics_dir}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_by_every_command_and_stops_nothing_else() {
+    let world = World::new();
+    let bucket = world.path("bucket");
+    let line = |id| format!("{}\n", row("user", id));
+    write(&bucket.join("topics/a.user/partition=0/a.user+0+0000000000.json"), line(1));
+    write(&bucket.join("topics/a.user/partition=0/a.user+0+0000000001.json.gz"), "torn");
+    write(&bucket.join("topics/b.user/year=2022/b.user+0+0000000000.json"), line(2));
+    write(&bucket.join("topics/b.user/year=2022/b.user+0+0000000001.avro"), "Obj");
+    let archive = bucket.to_str().unwrap();
+
+    let cleaned = world.output(&["clean", "--archive", archive]);
+    assert_eq!(cleaned.status.code(), Some(1));
+    let audited = world.output(&["audit", "--archive", archive]);
+    assert_eq!(audited.status.code(), Some(4));
+    let said = String::from_utf8(cleaned.stderr).unwrap();
+    let found = String::from_utf8(audited.stdout).unwrap();
+    let status = world.ok(&["status"]);
+    for name in ["a.user+0+0000000001.json.gz", "b.user+0+0000000001.avro"] {
+        assert!(said.contains(name), "{said}");
+        assert!(found.contains(name), "{found}");
+        assert!(status.contains(name), "{status}");
+    }
+    assert_eq!(world.sql("SELECT count(*) FROM user_all"), [[json!(2)]]);
+    std::fs::remove_file(bucket.join("topics/a.user/partition=0/a.user+0+0000000001.json.gz")).unwrap();
+    std::fs::remove_file(bucket.join("topics/b.user/year=2022/b.user+0+0000000001.avro")).unwrap();
+    world.ok(&["clean", "--archive", archive]);
+    world.assert_balanced_with(&["--archive", archive]);
+    assert!(!world.ok(&["status"]).contains("did not read"));
+}

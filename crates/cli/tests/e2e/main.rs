@@ -15,6 +15,7 @@ mod golden;
 mod kept;
 mod lives;
 mod metrics;
+mod names;
 mod paused;
 mod read_only;
 mod readers;

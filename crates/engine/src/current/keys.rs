@@ -16,7 +16,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
-use super::winners::{Candidate, Winners};
+use super::winners::{Candidate, Winners, life};
 use crate::decode::{INGESTED_AT, LINEAGE, OFFSET, PARTITION, SUB, TOPIC};
 use crate::table::Source;
 
@@ -188,19 +188,21 @@ fn add<K: std::hash::Hash + Eq>(
         u32::try_from(first_row + batch.num_rows()).map_err(|_| too_large())? as usize - batch.num_rows();
     let positions = partitions.iter().zip(offsets).zip(times);
     // Rows of one place mostly stand together.
-    let mut last: Option<(Option<&str>, i32, u32)> = None;
+    let mut last: Option<(Option<&str>, i32, bool, u32)> = None;
     for (row, (found, ((partition, offset), time))) in keys(key)?.into_iter().zip(positions).enumerate() {
         // A record without a key is about nothing.
         if key.is_null(row) {
             continue;
         }
         let topic = topics.name(row).or(wanted.unnamed.as_deref());
+        let ((directory, lineage), sub) = (life(or_zero(lineages, row)), or_zero(subs, row));
         let place = match last {
-            Some((known, of, place)) if known == topic && of == *partition => place,
-            _ => winners.places.number(topic, *partition),
+            Some((known, of, beside, place)) if (known, of, beside) == (topic, *partition, directory) => {
+                place
+            }
+            _ => winners.places.number(topic, *partition, directory),
         };
-        last = Some((topic, *partition, place));
-        let (lineage, sub) = (or_zero(lineages, row), or_zero(subs, row));
+        last = Some((topic, *partition, directory, place));
         #[allow(clippy::cast_possible_truncation, reason = "first_row and the batch's rows fit together")]
         let row = (first_row + row) as u32;
         winners.add(found, place, Candidate { lineage, offset: *offset, sub, ingested_at: *time, part, row });

@@ -33,17 +33,32 @@ impl Candidate {
     }
 }
 
+/// Lineages from here on are directories of an archive that another sink left. They stand beside each other, and their
+/// offsets are counted in common.
+const FIRST_DIRECTORY: i32 = 1_000_000;
+
+/// Whether a lineage is a directory, and how it ranks among the lives of its topic: directories rank alike.
+pub(super) fn life(lineage: i32) -> (bool, i32) {
+    match lineage >= FIRST_DIRECTORY {
+        true => (true, 0),
+        false => (false, lineage),
+    }
+}
+
+/// A topic (`None` is the one without a name), a partition, and whether it lies in directories of another sink.
+type Place = (Option<String>, i32, bool);
+
 /// The partitions of topics that were met, each with a small number.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    places: Vec<(Option<String>, i32)>,
-    numbers: HashMap<(Option<String>, i32), u32>,
+    places: Vec<Place>,
+    numbers: HashMap<Place, u32>,
 }
 
 impl Places {
-    /// The number of a place; `None` is the topic that has no name.
-    pub(super) fn number(&mut self, topic: Option<&str>, partition: i32) -> u32 {
-        let place = (topic.map(str::to_owned), partition);
+    /// The number of a place.
+    pub(super) fn number(&mut self, topic: Option<&str>, partition: i32, in_directories: bool) -> u32 {
+        let place = (topic.map(str::to_owned), partition, in_directories);
         if let Some(&number) = self.numbers.get(&place) {
             return number;
         }
@@ -56,7 +71,7 @@ impl Places {
 
     /// Of each place, by its number, how many are less than it by topic and partition.
     fn ranks(&self) -> Vec<u32> {
-        let mut sorted: Vec<(&(Option<String>, i32), usize)> = self.places.iter().zip(0..).collect();
+        let mut sorted: Vec<(&Place, usize)> = self.places.iter().zip(0..).collect();
         sorted.sort_unstable();
         let mut ranks = vec![0; sorted.len()];
         for (rank, (_, number)) in (0..).zip(sorted) {
@@ -103,7 +118,9 @@ impl<K: Hash + Eq> Winners<K> {
             .places
             .places
             .iter()
-            .map(|(topic, partition)| self.places.number(topic.as_deref(), *partition))
+            .map(|(topic, partition, directories)| {
+                self.places.number(topic.as_deref(), *partition, *directories)
+            })
             .collect();
         for ((key, place), candidate) in other.best {
             if let Some(&place) = here.get(place as usize) {
@@ -188,7 +205,8 @@ mod tests {
             let mut winners = Winners::new();
             for row in range {
                 let (key, topic, lineage, partition, offset, sub, ingested_at) = records[row];
-                let place = winners.places.number(topic, partition);
+                let (directory, lineage) = life(lineage);
+                let place = winners.places.number(topic, partition, directory);
                 let candidate = Candidate { lineage, offset, sub, ingested_at, part: 0, row: row as u32 };
                 winners.add(key, place, candidate);
             }
@@ -238,6 +256,16 @@ mod tests {
             selected(&[(1, A, 0, 0, 7, 0, 900), (1, A, 0, 0, 8, 0, 100), (1, A, 0, 1, 1, 0, 500)]),
             [2]
         );
+    }
+
+    #[test]
+    fn directories_of_another_sink_rank_by_offset_whatever_their_numbers() {
+        let directory = |number| FIRST_DIRECTORY + number;
+        let rows = [(1, A, directory(9), 0, 3, 0, 900), (1, A, directory(0), 0, 50, 0, 100)];
+        assert_eq!(selected(&rows), [1]);
+        // Beside the lives of the topic, which they neither follow nor precede.
+        assert_eq!(selected(&[rows[1], (1, A, 2, 0, 0, 0, 200)]), [1]);
+        assert_eq!(selected(&[rows[1], (1, A, 2, 0, 0, 0, 50)]), [0]);
     }
 
     #[test]

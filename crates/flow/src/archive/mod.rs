@@ -21,9 +21,9 @@
 mod rest;
 mod roll;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
@@ -120,6 +120,8 @@ pub struct Archiver {
     part: Part,
     config: ArchiveConfig,
     started: Instant,
+    /// Topics whose names are too long for the archive, as far as that was told.
+    without_room: std::sync::Mutex<BTreeSet<String>>,
     /// One at a time gathers and puts, so that [`Archiver::run_once`] may be called beside [`Archiver::run`].
     slots: Mutex<Slots>,
     /// The latest [`Archiver::run_once`] could not archive everything.
@@ -157,7 +159,8 @@ impl Archiver {
     pub fn new(log: Arc<dyn EventLog>, lake: impl Into<LateLake>, config: ArchiveConfig) -> Self {
         let (lake, part) = (lake.into(), Part::unwatched("archive"));
         let (opened, slots, flush_failed) = (OnceCell::new(), Mutex::default(), AtomicBool::new(false));
-        Self { log, lake, opened, part, config, started: Instant::now(), slots, flush_failed }
+        let (without_room, started) = (std::sync::Mutex::default(), Instant::now());
+        Self { log, lake, opened, part, config, started, without_room, slots, flush_failed }
     }
 
     /// Shows how it is as the part `archive`.
@@ -226,7 +229,11 @@ impl Archiver {
     /// Those of the log or the lake as a whole, and those of the last round, after `stop`.
     pub async fn run(&self, stop: CancellationToken) -> Result<ArchiveReport> {
         let (mut report, mut rests) = (ArchiveReport::default(), Rests::default());
-        self.archive().await?;
+        let archive = self.archive().await?;
+        if let Err(error) = archive.lake().sweep().await {
+            // The first put does it again.
+            tracing::warn!(error = %Error::from(error).chain(), "leftovers of killed processes were not removed");
+        }
         // What an earlier attempt gathered before it ended is read again.
         self.slots.lock().await.clear();
         while !stop.is_cancelled() {
@@ -324,6 +331,7 @@ impl Archiver {
 
     /// All partitions of the log. Slots of topics that are gone are dropped.
     async fn partitions(&self, slots: &mut Slots) -> Result<Vec<(Arc<TopicDescription>, TopicPartition)>> {
+        let archive = self.archive().await?;
         let mut all = Vec::new();
         for name in self.log.topics().await? {
             let topic = match self.log.describe(&name).await {
@@ -332,13 +340,32 @@ impl Archiver {
                 Err(pinmill_broker::Error::UnknownTopic(_)) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let place = |partition| TopicPartition::new(&topic.name, partition);
-            all.extend(topic.partitions.iter().map(|p| (Arc::clone(&topic), place(p.partition))));
+            let partitions = topic.partitions.iter().map(|p| TopicPartition::new(&topic.name, p.partition));
+            // Made by a version that took every name. The log keeps its records, and an audit names them.
+            let (fit, without_room): (Vec<_>, Vec<_>) = partitions.partition(|place| archive.can_hold(place));
+            if !without_room.is_empty() {
+                self.tell_of_no_room(&topic.name);
+            }
+            all.extend(fit.into_iter().map(|place| (Arc::clone(&topic), place)));
         }
         slots.retain(|key, slot| {
             all.iter().any(|(topic, _)| topic.name == key.topic && topic.generation == slot.generation)
         });
         Ok(all)
+    }
+
+    /// Once in the life of an archiver.
+    fn tell_of_no_room(&self, topic: &str) {
+        let mut told = self.without_room.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(topic.to_owned()) {
+            let (length, most) = (topic.len(), pinmill_lake::archive::max_topic_name());
+            tracing::error!(
+                topic,
+                length,
+                most,
+                "the topic's name is too long for the archive's files: its records stay in the log"
+            );
+        }
     }
 
     /// Where this partition goes on: its slot, made from the committed position where there is none.

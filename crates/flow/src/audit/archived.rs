@@ -4,11 +4,13 @@ use pinmill_lake::archive::{Archive, ArchivedObject, Manifest, ReadOptions};
 use pinmill_lake::{RangeSum, TopicPartition};
 
 use super::balance::Archived;
-use crate::Result;
+use crate::clean::Feeds;
+use crate::{Error, Result};
 
 /// Sums up the archive's objects range by range.
 struct Survey<'a> {
     archive: &'a Archive,
+    feeds: &'a Feeds,
     place: &'a TopicPartition,
     /// No range runs across one of these offsets.
     cuts: Vec<u64>,
@@ -19,53 +21,64 @@ struct Survey<'a> {
     ranges: Vec<RangeSum>,
     /// Records that were read a second time.
     repeated: u64,
+    /// Objects that cannot be read: where they begin, and why.
+    damaged: Vec<(Option<u64>, String)>,
 }
 
 /// What the archive holds of a topic partition: by the manifests where they say enough, and with `deep` by every line
 /// of every object, in both cases before the offset `until`. `generation` is that of the log's topic, where there is one.
 pub(super) async fn archived(
-    archive: &Archive,
+    (archive, feeds): (&Archive, &Feeds),
     place: &TopicPartition,
     generation: Option<&str>,
     cuts: Vec<u64>,
     (until, deep): (u64, bool),
 ) -> Result<Archived> {
     // An object is put before its manifest: what is listed here has its object when those are listed.
-    let manifests = archive.manifests(place, 0).await?;
-    let objects = archive.objects(place, 0).await?;
-    let ranges = Vec::new();
-    let mut survey = Survey { archive, place, cuts, manifests, objects, ranges, repeated: 0 };
+    let (manifests, objects) = match feeds.directories.get(place) {
+        Some(directory) => (Vec::new(), directory.objects.clone()),
+        None => (archive.manifests(place, 0).await?, archive.objects(place, 0).await?),
+    };
+    let (ranges, damaged) = (Vec::new(), Vec::new());
+    let mut survey = Survey { archive, feeds, place, cuts, manifests, objects, ranges, repeated: 0, damaged };
     match deep {
         true => survey.read(0, until).await?,
         false => survey.sum_up(until).await?,
     }
-    let (own, gone) = (survey.is_own(generation).await?, survey.gone().await?);
+    let (own, gone) = (survey.is_own(generation).await, survey.gone().await);
     let until = Some(until).filter(|until| *until > 0);
-    let Survey { ranges, repeated, .. } = survey;
-    Ok(Archived { own, until, ranges, repeated, gone, elsewhere: false })
+    let Survey { ranges, repeated, damaged, .. } = survey;
+    Ok(Archived { own, until, ranges, repeated, gone, damaged, elsewhere: false })
 }
 
 impl Survey<'_> {
     /// pinmill's objects have manifests, which name the topic's generation; those of another sink have none.
-    async fn is_own(&self, generation: Option<&str>) -> Result<bool> {
-        let Some(&first) = self.manifests.first() else { return Ok(false) };
-        let Some(manifest) = self.manifest_at(first).await? else { return Ok(false) };
-        Ok(manifest.generation.as_deref().zip(generation).is_none_or(|(archived, given)| archived == given))
+    async fn is_own(&mut self, generation: Option<&str>) -> bool {
+        let Some(&first) = self.manifests.first() else { return false };
+        let Some(manifest) = self.manifest_at(first).await else { return false };
+        manifest.generation.as_deref().zip(generation).is_none_or(|(archived, given)| archived == given)
     }
 
     /// What objects held that are gone, by the manifests that they have left.
-    async fn gone(&self) -> Result<Vec<RangeSum>> {
+    async fn gone(&mut self) -> Vec<RangeSum> {
         let mut gone = Vec::new();
-        for &first in &self.manifests {
+        for first in self.manifests.clone() {
             if !self.begins_object(first) {
-                gone.extend(self.manifest_at(first).await?.map(|manifest| manifest.sum));
+                gone.extend(self.manifest_at(first).await.map(|manifest| manifest.sum));
             }
         }
-        Ok(gone)
+        gone
     }
 
-    async fn manifest_at(&self, first_offset: u64) -> Result<Option<Manifest>> {
-        Ok(self.archive.manifest_at(self.place, first_offset).await?)
+    /// `None` also where it cannot be read, which is noted.
+    async fn manifest_at(&mut self, first_offset: u64) -> Option<Manifest> {
+        match self.archive.manifest_at(self.place, first_offset).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.damaged.push((Some(first_offset), Error::from(error).chain()));
+                None
+            }
+        }
     }
 
     fn begins_object(&self, offset: u64) -> bool {
@@ -78,10 +91,17 @@ impl Survey<'_> {
         // Runs of objects without a manifest are read together: there may be tens of thousands of them.
         let mut unread: Option<u64> = None;
         for index in 0..self.objects.partition_point(|object| object.first_offset < until) {
-            let object = self.objects[index];
+            let object = self.objects[index].clone();
             let manifest = match self.manifests.binary_search(&object.first_offset) {
-                Ok(_) => self.archive.manifest(&object.name(self.place)).await?,
-                Err(_) => None,
+                Ok(_) if object.is_ours() => self.archive.manifest(&object.name(self.place)).await,
+                _ => Ok(None),
+            };
+            let manifest = match manifest {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    self.damaged.push((Some(object.first_offset), Error::from(error).chain()));
+                    continue;
+                }
             };
             match manifest.filter(|manifest| !self.is_cut(&manifest.sum)) {
                 None => {
@@ -108,9 +128,18 @@ impl Survey<'_> {
     /// Reads the archive's records from one offset to another (exclusive) and sums them up between the cuts.
     async fn read(&mut self, from: u64, to: u64) -> Result<()> {
         let options = ReadOptions::default();
-        let mut reader = self.archive.read(self.place, from, options).await?;
+        let mut reader = self.feeds.read(self.archive, self.place, from, options).await?;
         let mut begin_anew = true;
-        while let Some(chunk) = reader.next().await? {
+        loop {
+            let chunk = match reader.next().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(()),
+                // What is behind it is no more cleaned than it is.
+                Err(error) => {
+                    self.damaged.push((reader.stopped_at(), Error::from(error).chain()));
+                    return Ok(());
+                }
+            };
             self.repeated += chunk.repeated;
             let wanted = chunk.records.partition_point(|record| record.offset < to);
             for record in &chunk.records[..wanted] {
@@ -128,7 +157,6 @@ impl Survey<'_> {
             // A range of its own for each object, or run of small ones: what is off can be said more precisely.
             begin_anew |= chunk.ends_object;
         }
-        Ok(())
     }
 
     /// Whether a new range begins with a record that is read: behind a cut, or in a run of small objects where one is

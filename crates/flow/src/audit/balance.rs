@@ -65,6 +65,15 @@ impl std::fmt::Display for Problem {
     }
 }
 
+/// A topic that was made before there was a limit to its name.
+pub(super) fn no_room(place: &TopicPartition) -> Problem {
+    let length = place.topic.len();
+    let what = format!(
+        "its name of {length} characters is too long for the archive's files: its records stay in the log"
+    );
+    Problem::at(place, None, what)
+}
+
 /// What a table and its quarantine say they hold of one topic partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TableFacts {
@@ -113,6 +122,8 @@ pub(crate) struct Archived {
     pub(crate) gone: Vec<RangeSum>,
     /// The table has the partition from an archive that was not looked at: it vouches for itself.
     pub(crate) elsewhere: bool,
+    /// Objects that cannot be read: where they begin, and why. Nothing behind them was looked at.
+    pub(crate) damaged: Vec<(Option<u64>, String)>,
 }
 
 /// The log's records of one partition, summed by the ranges of the archive.
@@ -213,6 +224,9 @@ fn archive_itself(archived: &Archived, problems: &mut Problems<'_>) {
     }
     if archived.own && archived.repeated > 0 {
         problems.add_anywhere(format!("{} stand in two archive objects", records(archived.repeated)));
+    }
+    for (first, why) in &archived.damaged {
+        problems.add_from(*first, format!("an archive object cannot be read: {why}"));
     }
     for gone in &archived.gone {
         let what = format!("the archive object of {} is gone, its manifest is there", records(gone.count));
@@ -365,6 +379,11 @@ impl<'a> Problems<'a> {
 
     pub(super) fn add(&mut self, first: u64, last: u64, what: String) {
         self.found.push(Problem::at(self.place, (first, last), what));
+    }
+
+    /// A problem that lies from an offset on, where that is known.
+    fn add_from(&mut self, first: Option<u64>, what: String) {
+        self.found.push(Problem { first, ..Problem::at(self.place, None, what) });
     }
 
     /// A problem of which it is not known where it lies.

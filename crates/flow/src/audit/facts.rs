@@ -15,6 +15,7 @@ use super::archived::archived;
 use super::balance::{Archived, Facts, LogCut, Problem, TableFacts, Tally};
 use super::rows;
 use crate::answer::register_rows;
+use crate::clean::Feeds;
 use crate::lineage::{Sources, noted_as};
 use crate::{Error, Half, Result};
 
@@ -153,13 +154,21 @@ async fn ends_of(
         let end = match newest {
             None => u64::MAX,
             Some(first) => {
-                let manifest = archive.manifest_at(&place, first).await?;
+                // One that cannot be read is a problem of its partition, and found there.
+                let manifest = archive.manifest_at(&place, first).await.ok().flatten();
                 manifest.map_or(u64::MAX, |manifest| manifest.sum.last.saturating_add(1))
             }
         };
         ends.insert((number, place), end);
     }
     Ok(())
+}
+
+/// An archive, and what there is to be read of it.
+pub(super) struct Looked<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) sources: Sources<'a>,
+    pub(super) feeds: Feeds,
 }
 
 /// Where the records of a partition are besides tables and quarantine.
@@ -179,17 +188,23 @@ pub(super) type Archiving = (usize, TopicPartition);
 /// All partitions that any stage knows, ascending, in the lineages of the tables.
 pub(super) async fn partitions(
     log: Option<&dyn EventLog>,
-    archives: &[Sources<'_>],
+    looked: &[Looked<'_>],
     tables: &Tables,
 ) -> Result<BTreeMap<TopicPartition, Holders>> {
     let mut all: BTreeMap<TopicPartition, Holders> = tables.partitions();
     for (place, holders) in &mut all {
         holders.elsewhere = tables.is_of_an_archive(place);
     }
-    for (number, archive) in archives.iter().enumerate() {
-        for archived in archive.partitions().await? {
-            let source = archive.source(&archived).await?;
-            let lineage = tables.lineage(&archived.topic, &source).await?;
+    for (number, Looked { sources, feeds, .. }) in looked.iter().enumerate() {
+        for place in feeds.directories.keys() {
+            all.entry(place.clone()).or_default().archived.get_or_insert((number, place.clone()));
+        }
+        for archived in sources.partitions().await? {
+            let lineage = match sources.source(&archived).await {
+                Ok(source) => tables.lineage(&archived.topic, &source).await?,
+                // A manifest that cannot be read is a problem of its partition, and found there.
+                Err(_) => archived.lineage,
+            };
             let holders = all.entry(archived.clone().in_lineage(lineage)).or_default();
             holders.archived.get_or_insert((number, archived));
         }
@@ -239,7 +254,7 @@ fn log_error(place: &TopicPartition, source: pinmill_broker::Error) -> Error {
 /// Everything that is known of one topic partition. Of the archive, what lies before `until` or has been cleaned.
 pub(super) async fn partition(
     log: Option<&dyn EventLog>,
-    archives: &[Archive],
+    looked: &[Looked<'_>],
     tables: &Tables,
     dataset: Option<&str>,
     (place, holders): (&TopicPartition, &Holders),
@@ -262,10 +277,10 @@ pub(super) async fn partition(
     };
     let mut cuts = vec![log_beginning.unwrap_or(0), table.map_or(0, |table| table.next)];
     cuts.extend(gaps.iter().flat_map(|gap| [gap.beginning, gap.end]));
-    let archive = holders.archived.as_ref().and_then(|(number, place)| Some((archives.get(*number)?, place)));
+    let archive = holders.archived.as_ref().and_then(|(number, place)| Some((looked.get(*number)?, place)));
     let archived = match archive {
-        Some((archive, place)) => {
-            archived(archive, place, generation.as_deref(), cuts, (until, deep)).await?
+        Some((Looked { archive, feeds, .. }, place)) => {
+            archived((archive, feeds), place, generation.as_deref(), cuts, (until, deep)).await?
         }
         None => Archived { elsewhere: holders.elsewhere, ..Archived::default() },
     };

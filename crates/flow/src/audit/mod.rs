@@ -21,21 +21,22 @@ mod facts;
 mod halves;
 mod rows;
 mod stream;
+mod unread;
 
 use std::collections::BTreeMap;
 
 use pinmill_broker::EventLog;
 use pinmill_engine::Engine;
 use pinmill_lake::Lake;
-use pinmill_lake::archive::Archive;
+use pinmill_lake::archive::{Archive, Unread};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 pub use self::balance::{PartitionAudit, Problem};
-use self::facts::{Archiving, Tables};
+use self::facts::{Archiving, Looked, Tables};
 pub use self::halves::{HalvesAudit, given_alike};
 pub use self::stream::{ShardAudit, StreamAudit};
-use crate::clean::CleanOptions;
+use crate::clean::{CleanOptions, Feeds, Look, is_directory};
 use crate::lineage::Sources;
 use crate::shrunk::{self, LogGap};
 use crate::stream::SourceKind;
@@ -119,6 +120,8 @@ pub struct AuditReport {
     /// Records that a log lost after they were read. A gap alone is not a problem; `problems` has one where no later
     /// stage has the records either.
     pub gaps: Vec<LogGap>,
+    /// What lies among the topics of the archive and is not read.
+    pub unread: Vec<Unread>,
 }
 
 impl AuditReport {
@@ -240,16 +243,23 @@ async fn batch_half(
     report: &mut AuditReport,
 ) -> Result<()> {
     let archives = options.archives_of(lake);
-    let sources: Vec<Sources<'_>> = archives.iter().map(|archive| Sources::new(archive, lake)).collect();
-    for (place, holders) in facts::partitions(log, &sources, &tables).await? {
-        let until = holders.archived.as_ref().and_then(|archived| archive_ends.get(archived));
-        let until = until.copied().unwrap_or_default();
+    let mut looked = Vec::with_capacity(archives.len());
+    for archive in &archives {
+        let (sources, feeds) = (Sources::new(archive, lake), Feeds::of(archive, lake, Look::See).await?);
+        looked.push(Looked { archive, sources, feeds });
+    }
+    for (place, holders) in facts::partitions(log, &looked, &tables).await? {
+        let end = holders.archived.as_ref().and_then(|archived| archive_ends.get(archived)).copied();
+        let until = if is_directory(&place) { u64::MAX } else { end.unwrap_or_default() };
         let dataset = pipeline.dataset_for_topic(&place.topic).map(|dataset| dataset.name.clone());
         let extent = (until, options.deep);
         let at = (&place, &holders);
-        let facts = facts::partition(log, &archives, &tables, dataset.as_deref(), at, extent).await?;
+        let facts = facts::partition(log, &looked, &tables, dataset.as_deref(), at, extent).await?;
         let (audit, problems) = balance::balance(&place, &facts);
         report.problems.extend(problems);
+        if facts.log_beginning.is_some() && archives.iter().any(|archive| !archive.can_hold(&place)) {
+            report.problems.push(balance::no_room(&place));
+        }
         report
             .topics
             .entry(place.topic)
@@ -263,6 +273,21 @@ async fn batch_half(
     report.unclaimed =
         report.topics.iter().filter(|(_, t)| t.dataset.is_none()).map(|(name, _)| name.clone()).collect();
     report.problems.extend(tables.problems);
+    for Looked { archive, feeds, .. } in looked {
+        not_read(lake, archive, feeds, report).await?;
+    }
+    Ok(())
+}
+
+/// Names what lies in an archive and is not read.
+async fn not_read(lake: &Lake, archive: &Archive, feeds: Feeds, report: &mut AuditReport) -> Result<()> {
+    report.problems.extend(feeds.refused.iter().map(|error| Problem::of("archive", error.chain())));
+    report.problems.extend(unread::problems(&feeds.unread));
+    // What the latest clean could not read: manifests alone do not show it.
+    let mut noted = Unread::noted(lake).await?.remove(&archive.place()).unwrap_or_default();
+    noted.retain(|noted| !feeds.unread.iter().any(|unread| unread.path == noted.path));
+    report.problems.extend(unread::problems(&noted));
+    report.unread.extend(feeds.unread);
     Ok(())
 }
 

@@ -7,13 +7,14 @@
 //! [`StepLimit`] is several batches.
 
 mod dataset;
+mod feeds;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use futures::{FutureExt, StreamExt, stream};
 use pinmill_engine::Engine;
-use pinmill_lake::archive::{Archive, ArchiveConfig, Compression};
+use pinmill_lake::archive::{Archive, ArchiveConfig, Compression, Unread};
 use pinmill_lake::lineage::Lineages;
 use pinmill_lake::quarantine::Quarantine;
 use pinmill_lake::table::TableOptions;
@@ -21,7 +22,8 @@ use pinmill_lake::{Lake, RangeSum, TopicPartition};
 use pinmill_pipeline::{Dataset, Pipeline};
 use serde::Serialize;
 
-use self::dataset::Run;
+use self::dataset::{ReadFrom, Run};
+pub(crate) use self::feeds::{Feeds, Look, is_directory};
 use crate::lineage::{Sources, adopt};
 use crate::load::{Shared, StepLimit, skew};
 use crate::warnings::{Warning, Warnings};
@@ -77,6 +79,11 @@ pub struct CleanReport {
     pub datasets: Vec<DatasetReport>,
     /// Topics of the archive that no dataset takes.
     pub unclaimed: Vec<String>,
+    /// What lies among the topics and is not read, such as Avro.
+    pub unread: Vec<Unread>,
+    /// What is not read, or cannot be, is something else than at the clean before.
+    #[serde(skip)]
+    pub unread_is_news: bool,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -85,6 +92,20 @@ impl CleanReport {
     /// Records read, over all datasets.
     pub fn records(&self) -> u64 {
         self.datasets.iter().map(|dataset| dataset.records).sum()
+    }
+
+    /// Objects that could not be read. What lies behind them in the same partition waits for them.
+    pub fn damaged(&self) -> impl Iterator<Item = &Unread> {
+        self.datasets.iter().flat_map(|dataset| &dataset.damaged)
+    }
+
+    /// Leaves out of the warnings what the run before has told.
+    pub fn leave_out_old_news(&mut self) {
+        self.unclaimed.clear();
+        if !self.unread_is_news {
+            self.unread.clear();
+            self.datasets.iter_mut().for_each(|dataset| dataset.damaged.clear());
+        }
     }
 
     /// Everything that was odd and passed all the same, a sentence each.
@@ -96,7 +117,11 @@ impl CleanReport {
         };
         let unclaimed =
             |topic: &String| format!("no dataset takes topic `{topic}`: its records stay in the archive");
-        self.datasets.iter().flat_map(of).chain(self.unclaimed.iter().map(unclaimed)).collect()
+        let damaged: Vec<&Unread> = self.damaged().collect();
+        let unread: Vec<&Unread> = self.unread.iter().filter(|unread| unread.may_hold_records).collect();
+        let waits = "cannot be read; what lies behind it in its partition waits";
+        let odd = self.datasets.iter().flat_map(of).chain(self.unclaimed.iter().map(unclaimed));
+        odd.chain(named(&damaged, waits)).chain(named(&unread, "is not read")).collect()
     }
 }
 
@@ -121,8 +146,13 @@ pub struct DatasetReport {
     pub version: u64,
     /// What was odd and passed all the same.
     pub warnings: Warnings,
+    /// Objects that could not be read.
+    pub damaged: Vec<Unread>,
     /// What was read of each topic partition.
     pub partitions: Vec<PartitionReport>,
+    /// Where each of them stands there.
+    #[serde(skip)]
+    pub(crate) index: HashMap<TopicPartition, usize>,
 }
 
 /// What a clean did with one partition.
@@ -144,8 +174,8 @@ pub struct PartitionReport {
 ///
 /// # Errors
 /// [`crate::Error::Stopped`] where a rule says stop, [`crate::Error::Lake`] with
-/// [`pinmill_lake::Error::Fenced`] when another clean is at work, [`pinmill_lake::Error::Corrupt`] when an object
-/// does not hold what its manifest says. The datasets without an error are cleaned all the same.
+/// [`pinmill_lake::Error::Fenced`] when another clean is at work. The datasets without an error are cleaned all the same.
+/// Objects that cannot be read are no error: they are in the report.
 pub async fn clean(
     pipeline: &Pipeline,
     engine: &dyn Engine,
@@ -163,18 +193,24 @@ pub async fn clean(
     let table = TableOptions::default();
     let shared = &Shared { engine, lake, half, quarantine, lineages, workers, run, options: table };
     let sources = &Sources::new(archive, lake);
-    let (mut of_dataset, unclaimed) = claims(pipeline, sources.partitions().await?);
+    let mut feeds = Feeds::of(archive, lake, Look::Claim).await?;
+    let mut failure = None;
+    for error in std::mem::take(&mut feeds.refused) {
+        tracing::error!(error = %error.chain(), hint = error.hint(), "directories were not cleaned");
+        failure.get_or_insert(error);
+    }
+    let places = sources.partitions().await?.into_iter().chain(feeds.directories.keys().cloned());
+    let (mut of_dataset, unclaimed) = claims(pipeline, places);
+    let read = &ReadFrom { archive, sources, feeds: &feeds };
     // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
     let mut runs = Vec::with_capacity(pipeline.datasets.len());
     for dataset in &pipeline.datasets {
         let partitions = of_dataset.remove(&dataset.name).unwrap_or_default();
-        let from = (archive, sources);
-        runs.push(async move { clean_dataset(shared, from, options, dataset, partitions).await }.boxed());
+        runs.push(async move { clean_dataset(shared, read, options, dataset, partitions).await }.boxed());
     }
     let at_once = workers.max(2);
     let done: Vec<Result<DatasetReport>> = stream::iter(runs).buffered(at_once).collect().await;
     let mut datasets = Vec::with_capacity(done.len());
-    let mut failure = None;
     for result in done {
         match result {
             Ok(mut report) => {
@@ -187,8 +223,11 @@ pub async fn clean(
             }
         }
     }
-    let report =
-        CleanReport { run: run.to_owned(), datasets, unclaimed, seconds: started.elapsed().as_secs_f64() };
+    let (unread, seconds) = (feeds.unread.clone(), started.elapsed().as_secs_f64());
+    let run = run.to_owned();
+    let mut report = CleanReport { run, datasets, unclaimed, unread, unread_is_news: false, seconds };
+    let unread: Vec<Unread> = report.damaged().chain(&report.unread).cloned().collect();
+    report.unread_is_news = Unread::note(lake, &archive.place(), &unread).await?;
     failure.map_or(Ok(report), Err)
 }
 
@@ -196,7 +235,7 @@ pub async fn clean(
 /// vacuum may have taken them.
 async fn clean_dataset(
     shared: &Shared<'_>,
-    from: (&Archive, &Sources<'_>),
+    from: &ReadFrom<'_>,
     options: &CleanOptions,
     dataset: &Dataset,
     partitions: Vec<TopicPartition>,
@@ -213,6 +252,17 @@ async fn clean_dataset(
             done => return done.map(|()| report),
         }
     }
+}
+
+/// The first of them by name, and how many more there are.
+fn named(unread: &[&Unread], what: &str) -> Vec<String> {
+    const NAMED: usize = 20;
+    let name = |unread: &&Unread| format!("{} {what}: {}", unread.path, unread.why);
+    let mut all: Vec<String> = unread.iter().take(NAMED).map(name).collect();
+    if let more @ 1.. = unread.len().saturating_sub(NAMED) {
+        all.push(format!("{more} more objects of which each {what}"));
+    }
+    all
 }
 
 /// How many workers are meant: one a core where none are named.

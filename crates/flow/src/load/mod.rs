@@ -153,6 +153,29 @@ impl<'a> Loader<'a> {
         Ok(index)
     }
 
+    /// Takes directories of other partitioners on, in their order, as [`Loader::add`] does: tens of thousands of them are
+    /// asked for together. `noted` is what commits note of each one's source.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub(crate) async fn add_directories(&mut self, places: &[(TopicPartition, String)]) -> Result<()> {
+        let all: Vec<&TopicPartition> = places.iter().map(|(place, _)| place).collect();
+        self.table.know_positions_of(&all).await?;
+        let mut after = BTreeMap::new();
+        for (place, _) in places {
+            after.insert(place.clone(), self.table.position(place).await?);
+        }
+        let mut held = self.shared.quarantine.all_ahead(&after).await?;
+        for (place, noted) in places {
+            let index = self.partitions.len();
+            let held = held.remove(place).unwrap_or_default();
+            let after = after.get(place).copied().flatten();
+            let place = Arc::new(Place { index, at: place.clone(), held });
+            self.partitions.push(Partition { place, generation: noted.clone(), after });
+        }
+        Ok(())
+    }
+
     /// A partition's place, by its number.
     pub(crate) fn place(&self, index: usize) -> Option<&TopicPartition> {
         self.partitions.get(index).map(|partition| &partition.place.at)
@@ -365,6 +388,11 @@ impl<'a> Loader<'a> {
 }
 
 impl Step {
+    /// The last offset of a partition that was given to the step.
+    pub(crate) fn last_given(&self, index: usize) -> Option<u64> {
+        self.sums.get(&index).filter(|sum| !sum.is_empty()).map(|sum| sum.last)
+    }
+
     /// Notes something odd about what was read.
     pub(crate) fn warn(&mut self, what: String, count: u64) {
         self.share.warnings.add(Warning::Other(what), count);

@@ -225,6 +225,8 @@ impl Streamer {
             run: run.to_string(),
             datasets,
             unclaimed,
+            unread: Vec::new(),
+            unread_is_news: false,
             seconds: started.elapsed().as_secs_f64(),
         })
     }

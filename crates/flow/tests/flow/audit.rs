@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use pinmill_broker::{EmbeddedLog, EventLog, Record};
 use pinmill_engine::{Cleaner, EmbeddedEngine, Engine, QueryResult, Rows, Table};
-use pinmill_flow::audit::Stages;
+use pinmill_flow::audit::{Problem, Stages};
 use pinmill_flow::{
     ArchiveConfig, Archiver, AuditOptions, AuditReport, CleanOptions, Logs, SourceKind, StreamConfig,
     StreamSource, Streamer,
@@ -159,11 +159,9 @@ async fn a_changed_object_is_found_by_the_deep_audit() {
     std::fs::write(&path, text.replace("No 12", "No 99")).unwrap();
     assert!(world.audit().await.balanced);
     let options = AuditOptions { deep: true, ..AuditOptions::default() };
-    let log = world.event_log();
-    let logs = Logs { topics: Some(log.as_ref()), streams: None };
-    let deep = pinmill_flow::audit(&world.pipeline, &world.engine, logs, &world.lake, &options).await;
-    let error = deep.unwrap_err().to_string();
-    assert!(error.contains("t.user+0+0000000010.json"), "{error}");
+    let report = world.audit_with(&options).await;
+    let named = |problem: &Problem| problem.what.contains("t.user+0+0000000010.json");
+    assert!(!report.balanced && report.problems.iter().any(named), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

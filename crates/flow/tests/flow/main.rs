@@ -11,6 +11,8 @@ mod drift;
 mod fence;
 mod foreign;
 mod golden;
+mod layouts;
+mod names;
 mod parity;
 mod poison;
 mod quarantine;

@@ -49,6 +49,13 @@ pub(crate) fn unwrap(line: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(bytes.map_or(Cow::Borrowed(line), Cow::Owned))
 }
 
+/// Whether the first line of an object is JSON: those of the sink's byte arrays are whatever was sent.
+pub(crate) fn begins_with_json(lines: &[u8]) -> bool {
+    let mut lines = lines.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|line| !line.is_empty());
+    first.is_none_or(|line| serde_json::from_slice::<IgnoredAny>(line).is_ok())
+}
+
 /// One line of valid JSON, of whatever depth, that does not begin like a wrapper.
 fn is_plain(value: &[u8]) -> bool {
     let one_line = memchr::memchr2(b'\n', b'\r', value).is_none();

@@ -1,15 +1,18 @@
 //! Which objects an archive has.
 
+use std::cmp::Ordering;
+
 use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::name::{directory, parse_partition};
+use super::name::{MANIFEST, Recognised, Spelled, directory, parse_partition, recognise};
 use super::{Archive, Compression, ObjectName};
 use crate::{Error, Result, TopicPartition};
 
-/// An object of one partition, as a listing tells it: 32 bytes, so that a partition of a million objects
-/// lists in 32 MB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An object of one partition, as a listing tells it: 48 bytes, so that a partition of a million objects of ours
+/// lists in 48 MB.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivedObject {
     /// Offset of its first record, from its name.
     pub first_offset: u64,
@@ -19,6 +22,10 @@ pub struct ArchivedObject {
     pub modified_us: i64,
     /// From its name.
     pub compression: Compression,
+    /// Its file name, where that is not the one that pinmill would give it. Such an object has no manifest.
+    pub(crate) file: Option<Box<str>>,
+    /// Its name does not say that it holds lines of JSON (`.bin`).
+    pub(crate) bytes: bool,
 }
 
 impl ArchivedObject {
@@ -27,11 +34,27 @@ impl ArchivedObject {
         let Self { first_offset, compression, .. } = *self;
         ObjectName { place: place.clone(), first_offset, compression }
     }
+
+    /// It has the name that pinmill would give it, and may have a manifest.
+    pub fn is_ours(&self) -> bool {
+        self.file.is_none()
+    }
+
+    pub(crate) fn new(meta: &ObjectMeta, spelled: Spelled, file: Option<Box<str>>) -> Self {
+        let Spelled { first_offset, compression, bytes, .. } = spelled;
+        let modified_us = meta.last_modified.timestamp_micros();
+        Self { first_offset, size: meta.size, modified_us, compression, file, bytes }
+    }
+
+    /// By offset; of several that begin at one, an object of ours comes first.
+    pub(crate) fn order(a: &Self, b: &Self) -> Ordering {
+        (a.first_offset, &a.file, a.compression).cmp(&(b.first_offset, &b.file, b.compression))
+    }
 }
 
 impl Archive {
-    /// All topic partitions that have a directory, ascending. Directories of other kinds (`year=2022`) are named
-    /// in the log and passed over.
+    /// All topic partitions that have a directory, ascending. For directories of other kinds (`year=2022`) there is
+    /// [`Archive::foreign`].
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -40,14 +63,9 @@ impl Archive {
         let mut found = Vec::new();
         for topic in self.directories(&root).await? {
             let name = topic.filename().unwrap_or_default().to_owned();
-            if name.starts_with('_') {
-                continue;
-            }
             for directory in self.directories(&topic).await? {
-                match parse_partition(directory.filename().unwrap_or_default()) {
-                    Some(partition) => found.push(TopicPartition::new(&name, partition)),
-                    None => tracing::debug!(%directory, "not a directory of a partition, passed over"),
-                }
+                let partition = parse_partition(directory.filename().unwrap_or_default());
+                found.extend(partition.map(|partition| TopicPartition::new(&name, partition)));
             }
         }
         found.sort();
@@ -86,25 +104,22 @@ impl Archive {
     /// Lists one partition's objects from an offset on, sorted by number.
     async fn list(&self, place: &TopicPartition, from: u64) -> Result<Vec<ArchivedObject>> {
         let dir = self.lake.path(&format!("{}/{}", self.config.topics_dir, directory(place)));
-        let is_ours = |path: &Path| {
-            let name = ObjectName::parse(path.filename()?)?;
-            (name.place == *place).then_some(name)
-        };
+        let depth = dir.parts().count() + 1;
         let mut objects = Vec::new();
         let mut listing = self.list_from(&dir, place, from);
         let failed = |error| Error::store("list", self.lake.relative(&dir), error);
         while let Some(meta) = listing.try_next().await.map_err(failed)? {
-            let Some(name) = is_ours(&meta.location).filter(|name| name.first_offset >= from) else {
-                continue;
-            };
-            objects.push(ArchivedObject {
-                first_offset: name.first_offset,
-                size: meta.size,
-                modified_us: meta.last_modified.timestamp_micros(),
-                compression: name.compression,
-            });
+            let Some(file) = meta.location.filename() else { continue };
+            let Recognised::Object(spelled) = recognise(&place.topic, file) else { continue };
+            let is_here = (spelled.partition, spelled.lineage) == (place.partition, place.lineage)
+                && meta.location.parts().count() == depth;
+            if is_here && spelled.first_offset >= from {
+                let object = ArchivedObject::new(&meta, spelled, None);
+                let ours = !spelled.bytes && object.name(place).to_string() == file;
+                objects.push(ArchivedObject { file: (!ours).then(|| file.into()), ..object });
+            }
         }
-        objects.sort_unstable_by_key(|object| (object.first_offset, object.compression));
+        objects.sort_unstable_by(ArchivedObject::order);
         Ok(objects)
     }
 
@@ -118,7 +133,7 @@ impl Archive {
         let mut listing = self.list_from(&dir, place, from);
         let failed = |error| Error::store("list", self.lake.relative(&dir), error);
         while let Some(meta) = listing.try_next().await.map_err(failed)? {
-            let name = meta.location.filename().and_then(|name| name.strip_suffix(".manifest"));
+            let name = meta.location.filename().and_then(|name| name.strip_suffix(MANIFEST));
             let name = name.and_then(ObjectName::parse).filter(|name| name.place == *place);
             firsts.extend(name.map(|name| name.first_offset));
         }

@@ -29,27 +29,41 @@
 //! When what is there differs, nothing is written and [`crate::Error::ArchiveConflict`] stops the archiver.
 //!
 //! An archive without manifests (Confluent's, one record an object, tens of thousands of objects) is read as it is:
-//! offsets count up from the name's, and the time a record was taken in is the object's last-modified time.
+//! offsets count up from the name's, and the time a record was taken in is the object's last-modified time. Names may be
+//! spelled otherwise (`name.rs`), and other directories than `partition=<p>` are lineages of their own (`foreign.rs`,
+//! `directories.rs`).
+//!
+//! # An object that cannot be read
+//!
+//! A reader hands out what stands before it and then fails, with the offset at which the object begins. What stands
+//! behind it in the same partition waits: a position cannot say that something in between is missing. All others go on.
 
 mod cut;
+mod directories;
+mod foreign;
 mod line;
 mod list;
 mod manifest;
 mod name;
 mod read;
 mod split;
+mod unread;
 mod write;
 
 use object_store::path::Path;
 
+pub use directories::{Directories, FIRST as FIRST_DIRECTORY};
+pub use foreign::{Directory, Foreign};
 pub use list::ArchivedObject;
 pub use manifest::{MAX_OBJECT_RECORDS, Manifest};
-pub use name::{Compression, ObjectName};
+pub use name::{Compression, ObjectName, max_topic_name};
+pub(crate) use name::{MAX_FILE_NAME, MAX_KEY};
 pub use read::{ArchiveReader, Chunk, Gap, ReadOptions, ReadReport, RecordAt};
+pub use unread::Unread;
 pub use write::{MAX_OBJECT_BYTES, ObjectBuilder, Put, Stored};
 
-use crate::Lake;
 use crate::store::redacted;
+use crate::{Lake, TopicPartition};
 
 /// How an archive is laid out and written.
 #[derive(Debug, Clone)]
@@ -91,7 +105,9 @@ impl Archive {
 
     /// Where its topics are, as a URL without credentials.
     pub fn place(&self) -> String {
-        format!("{}{}", redacted(self.lake.url()), self.config.topics_dir)
+        let place = format!("{}{}", redacted(self.lake.url()), self.config.topics_dir);
+        // The same place, whether `topics/` is named or the folder above.
+        place.trim_end_matches('/').to_owned()
     }
 
     /// The store's path of an object.
@@ -100,6 +116,17 @@ impl Archive {
     }
 
     pub(crate) fn manifest_path(&self, name: &ObjectName) -> Path {
-        self.lake.path(&format!("_pinmill/{}/{}.manifest", self.config.topics_dir, name.path()))
+        self.lake.path(&format!("_pinmill/{}/{}{}", self.config.topics_dir, name.path(), name::MANIFEST))
+    }
+
+    /// Whether the objects of a partition have names that the archive's store can hold. Topics whose names are no
+    /// longer than [`max_topic_name`] always have; older ones may be longer.
+    pub fn can_hold(&self, place: &TopicPartition) -> bool {
+        let longest = ObjectName {
+            place: place.clone(),
+            first_offset: i64::MAX as u64,
+            compression: self.config.compression,
+        };
+        self.lake.has_room_for(&self.manifest_path(&longest))
     }
 }

@@ -7,15 +7,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use object_store::ObjectStoreExt;
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use tokio::sync::mpsc;
 
+use super::name::directory;
 use super::split::{Cursor, ObjectState, append_unwrapped, decoder};
-use super::{Archive, ArchivedObject, Compression, Manifest, ObjectName, cut};
+use super::{Archive, ArchivedObject, Compression, Directory, Manifest, ObjectName, cut, line};
 use crate::{Error, RangeSum, Result, TopicPartition};
 
 /// How a partition is read.
@@ -25,11 +27,13 @@ pub struct ReadOptions {
     pub chunk_bytes: usize,
     /// How many small objects are fetched at once from a remote store.
     pub concurrency: usize,
+    /// Objects that begin at this offset or after it are left out.
+    pub until: Option<u64>,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { chunk_bytes: 4 << 20, concurrency: 32 }
+        Self { chunk_bytes: 4 << 20, concurrency: 32, until: None }
     }
 }
 
@@ -106,6 +110,9 @@ pub struct ReadReport {
 #[derive(Debug)]
 pub struct ArchiveReader {
     chunks: mpsc::Receiver<Result<Chunk>>,
+    /// Where the object begins that is being read.
+    at: Arc<AtomicU64>,
+    stopped_at: Option<u64>,
     report: ReadReport,
     bytes: u64,
     generation: Option<String>,
@@ -117,13 +124,22 @@ impl ArchiveReader {
     /// # Errors
     /// [`Error::Store`]; [`Error::Corrupt`] when an object does not hold what its manifest says. No chunk follows.
     pub async fn next(&mut self) -> Result<Option<Chunk>> {
-        let Some(chunk) = self.chunks.recv().await.transpose()? else { return Ok(None) };
+        let received = self.chunks.recv().await.transpose();
+        if received.is_err() {
+            self.stopped_at = Some(self.at.load(Ordering::Relaxed));
+        }
+        let Some(chunk) = received? else { return Ok(None) };
         self.report.sum.join(&chunk.sum);
         self.report.objects += chunk.objects;
         self.report.skipped += chunk.skipped;
         self.report.gaps += chunk.gaps.len() as u64;
         self.report.missing += chunk.gaps.iter().map(|gap| gap.to - gap.from).sum::<u64>();
         Ok(Some(chunk))
+    }
+
+    /// After an error: the first offset of the object that could not be read.
+    pub fn stopped_at(&self) -> Option<u64> {
+        self.stopped_at
     }
 
     /// What was read so far.
@@ -150,6 +166,9 @@ impl Archive {
     /// [`Error::Store`], [`Error::Corrupt`].
     pub async fn manifest(&self, name: &ObjectName) -> Result<Option<Manifest>> {
         let path = self.manifest_path(name);
+        if !self.lake.has_room_for(&path) {
+            return Ok(None);
+        }
         let Some(bytes) = self.lake.get(&path).await? else { return Ok(None) };
         Manifest::decode(&bytes).map(Some).map_err(|e| Error::corrupt(self.lake.relative(&path), e))
     }
@@ -159,7 +178,7 @@ impl Archive {
     /// # Errors
     /// As [`Archive::manifest`].
     pub async fn manifest_at(&self, place: &TopicPartition, first_offset: u64) -> Result<Option<Manifest>> {
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        for compression in Compression::ALL {
             let name = ObjectName { place: place.clone(), first_offset, compression };
             if let Some(manifest) = self.manifest(&name).await? {
                 return Ok(Some(manifest));
@@ -194,6 +213,7 @@ impl Archive {
         let mut objects = self.objects(place, from).await?;
         let mut generation = None;
         if let Some(first) = objects.first()
+            && first.file.is_none()
             && let Some(manifest) = self.manifest(&first.name(place)).await?
         {
             if first.first_offset < from && manifest.sum.last < from {
@@ -207,14 +227,39 @@ impl Archive {
             true => Vec::new(),
             false => self.manifests(place, start).await?,
         };
+        let dir = self.lake.path(&format!("{}/{}", self.config.topics_dir, directory(place)));
+        Ok(self.start((place.clone(), dir), (objects, manifests), generation, (from, options)))
+    }
+
+    /// Reads a directory's records from offset `from` on, as [`Archive::read`] does a partition's.
+    pub fn read_directory(&self, directory: &Directory, from: u64, options: ReadOptions) -> ArchiveReader {
+        let Directory { topic, path, partition, objects } = directory;
+        let later = objects.partition_point(|object| object.first_offset <= from);
+        let objects = objects[later.saturating_sub(1)..].to_vec();
+        let dir = self.lake.path(&format!("{}/{topic}/{path}", self.config.topics_dir));
+        let place = TopicPartition::new(topic, *partition);
+        self.start((place, dir), (objects, Vec::new()), None, (from, options))
+    }
+
+    fn start(
+        &self,
+        (place, dir): (TopicPartition, Path),
+        (mut objects, manifests): (Vec<ArchivedObject>, Vec<u64>),
+        generation: Option<String>,
+        (from, options): (u64, ReadOptions),
+    ) -> ArchiveReader {
+        objects.retain(|object| options.until.is_none_or(|until| object.first_offset < until));
         let bytes = objects.iter().map(|object| object.size).sum();
         let (sender, chunks) = mpsc::channel(2);
+        let at = Arc::<AtomicU64>::default();
         let source = Source {
             archive: self.clone(),
-            place: place.clone(),
+            place,
+            dir,
             manifests,
             options,
             sender: sender.clone(),
+            at: Arc::clone(&at),
         };
         tokio::spawn(async move {
             if let Err(error) = source.read_all(&objects, Cursor { from, expected: from }).await {
@@ -222,7 +267,7 @@ impl Archive {
                 let _ = sender.send(Err(error)).await;
             }
         });
-        Ok(ArchiveReader { chunks, report: ReadReport::default(), bytes, generation })
+        ArchiveReader { chunks, at, stopped_at: None, report: ReadReport::default(), bytes, generation }
     }
 }
 
@@ -238,10 +283,14 @@ struct Item {
 struct Source {
     archive: Archive,
     place: TopicPartition,
+    /// Where the objects lie.
+    dir: Path,
     /// First offsets of the objects that have manifests, ascending.
     manifests: Vec<u64>,
     options: ReadOptions,
     sender: mpsc::Sender<Result<Chunk>>,
+    /// Where the object begins that is being read.
+    at: Arc<AtomicU64>,
 }
 
 impl Source {
@@ -255,8 +304,8 @@ impl Source {
                 (_, true) => blocking(move || reader.read_local(&group, cursor)).await?,
                 ([object], false) => reader.read_remote(object, cursor).await?,
                 (_, false) => {
-                    let items = reader.fetch(&group).await?;
-                    blocking(move || reader.read_small(items, cursor)).await?
+                    let items = reader.fetch(&group).await;
+                    blocking(move || reader.read_small(items.into_iter(), cursor)).await?
                 }
             };
         }
@@ -264,16 +313,19 @@ impl Source {
     }
 
     fn path(&self, object: &ArchivedObject) -> Path {
-        self.archive.object_path(&object.name(&self.place))
+        match &object.file {
+            Some(file) => Path::from_iter(self.dir.parts().chain(PathPart::parse(file))),
+            None => self.archive.object_path(&object.name(&self.place)),
+        }
     }
 
     /// An object with its manifest still to be read, and that manifest's path where there is one.
     fn item(&self, object: &ArchivedObject) -> (Item, Option<Path>) {
         let name = object.name(&self.place);
-        let relative = self.archive.lake.relative(&self.archive.object_path(&name));
-        let has = self.manifests.binary_search(&object.first_offset).is_ok();
+        let relative = self.archive.lake.relative(&self.path(object));
+        let has = object.file.is_none() && self.manifests.binary_search(&object.first_offset).is_ok();
         let manifest = has.then(|| self.archive.manifest_path(&name));
-        (Item { object: *object, relative, manifest: None, data: None }, manifest)
+        (Item { object: object.clone(), relative, manifest: None, data: None }, manifest)
     }
 
     fn decode_manifest(&self, path: &Path, bytes: &[u8]) -> Result<Manifest> {
@@ -286,9 +338,7 @@ impl Source {
             |path: &Path| self.archive.lake.local_file(path).unwrap_or_else(|| PathBuf::from(path.as_ref()));
         let io_error =
             |relative: &str, error: io::Error| Error::corrupt(relative, format!("cannot be read: {error}"));
-        let alone = group.len() == 1;
-        let mut items = Vec::new();
-        for object in group {
+        let open = |object: &ArchivedObject| -> Result<(Item, File)> {
             let (mut item, manifest) = self.item(object);
             if let Some(path) = manifest {
                 match std::fs::read(local(&path)) {
@@ -298,31 +348,41 @@ impl Source {
                     Err(error) => return Err(io_error(&self.archive.lake.relative(&path), error)),
                 }
             }
-            let mut file = File::open(local(&self.path(object))).map_err(|e| io_error(&item.relative, e))?;
-            if alone {
-                cursor = self.read_stream(&item, &mut file, cursor)?;
-                return Ok(cursor);
-            }
+            let file = File::open(local(&self.path(object))).map_err(|e| io_error(&item.relative, e))?;
+            Ok((item, file))
+        };
+        if let [object] = group {
+            self.at.store(object.first_offset, Ordering::Relaxed);
+            let (item, mut file) = open(object)?;
+            cursor = self.read_stream(&item, &mut file, cursor)?;
+            return Ok(cursor);
+        }
+        let whole = |object: &ArchivedObject| -> Result<Item> {
+            let (mut item, mut file) = open(object)?;
             let mut data = Vec::with_capacity(object.size as usize + 1);
             file.read_to_end(&mut data).map_err(|e| io_error(&item.relative, e))?;
             item.data = Some(data.into());
-            items.push(item);
-        }
-        self.read_small(items, cursor)
+            Ok(item)
+        };
+        self.read_small(group.iter().map(|object| (object.first_offset, whole(object))), cursor)
     }
 
     /// Fetches small objects and their manifests, many at once.
-    async fn fetch(&self, group: &[ArchivedObject]) -> Result<Vec<Item>> {
+    async fn fetch(&self, group: &[ArchivedObject]) -> Vec<(u64, Result<Item>)> {
         // Boxed, so that a caller may spawn this: the compiler cannot prove a stream of such closures `Send`.
-        let fetches: Vec<_> = group.iter().map(|object| self.fetch_one(*object).boxed()).collect();
-        futures::stream::iter(fetches).buffered(self.options.concurrency).try_collect().await
+        let fetches: Vec<_> = group.iter().map(|object| self.fetch_one(object.clone()).boxed()).collect();
+        futures::stream::iter(fetches).buffered(self.options.concurrency).collect().await
     }
 
-    async fn fetch_one(&self, object: ArchivedObject) -> Result<Item> {
-        let mut item = self.remote_item(&object).await?;
-        let data = self.archive.lake.get(&self.path(&object)).await?;
-        item.data = Some(data.ok_or_else(|| Error::corrupt(&item.relative, "it was listed and is gone"))?);
-        Ok(item)
+    async fn fetch_one(&self, object: ArchivedObject) -> (u64, Result<Item>) {
+        let fetched = async {
+            let mut item = self.remote_item(&object).await?;
+            let data = self.archive.lake.get(&self.path(&object)).await?;
+            item.data =
+                Some(data.ok_or_else(|| Error::corrupt(&item.relative, "it was listed and is gone"))?);
+            Ok(item)
+        };
+        (object.first_offset, fetched.await)
     }
 
     async fn remote_item(&self, object: &ArchivedObject) -> Result<Item> {
@@ -337,6 +397,7 @@ impl Source {
 
     /// One object of a remote store: ranges are fetched ahead here and read on a blocking thread.
     async fn read_remote(self: Arc<Self>, object: &ArchivedObject, cursor: Cursor) -> Result<Cursor> {
+        self.at.store(object.first_offset, Ordering::Relaxed);
         let item = self.remote_item(object).await?;
         let (path, size, step) = (self.path(object), object.size, self.options.chunk_bytes as u64);
         let store = Arc::clone(self.archive.lake.store());
@@ -371,7 +432,12 @@ impl Source {
         let mut failure = None;
         // A chunk is held back until the next one is there: only the last one ends the object.
         let mut held: Option<Chunk> = None;
+        let mut first = item.object.bytes;
         let cut = cut::whole_lines(&mut reader, self.options.chunk_bytes, |block| {
+            if std::mem::take(&mut first) && !line::begins_with_json(&block) {
+                failure = Some(NOT_JSON.to_owned());
+                return false;
+            }
             let mut chunk = Chunk::default();
             let split = cursor.split(&mut object, &block, 0, &mut chunk);
             match split.and_then(|unwrapped| append_unwrapped(block, unwrapped, &mut chunk.records)) {
@@ -400,37 +466,104 @@ impl Source {
         Ok(cursor)
     }
 
-    /// Small objects, handed out as one chunk.
-    fn read_small(&self, items: Vec<Item>, mut cursor: Cursor) -> Result<Cursor> {
-        let mut chunk = Chunk { ends_object: true, objects: items.len() as u64, ..Chunk::default() };
-        let mut data =
-            Vec::with_capacity(items.iter().filter_map(|item| item.data.as_ref()).map(Bytes::len).sum());
-        let mut unwrapped = Vec::new();
-        for mut item in items {
-            let corrupt = |reason: String| Error::corrupt(&item.relative, reason);
-            let mut reader = io::Cursor::new(item.data.take().unwrap_or_default());
-            let mut reader =
-                decoder(&mut reader, item.object.compression).map_err(|e| corrupt(e.to_string()))?;
-            let mut object =
-                ObjectState::new(item.object.first_offset, item.object.modified_us, item.manifest.take());
-            let base = data.len();
-            // Small when stored may be large when decompressed.
-            let limit = cut::MAX_LINE as u64;
-            let read = reader.by_ref().take(limit + 1).read_to_end(&mut data);
-            if read.map_err(|e| corrupt(format!("cannot be read: {e}")))? as u64 > limit {
-                return Err(corrupt(format!("a small object that holds more than {limit} bytes")));
+    /// Small objects, handed out as one chunk. What stands before one that cannot be read is handed out too.
+    fn read_small(
+        &self,
+        items: impl Iterator<Item = (u64, Result<Item>)>,
+        mut cursor: Cursor,
+    ) -> Result<Cursor> {
+        let mut small = Small::default();
+        let mut failure = None;
+        for (first_offset, item) in items {
+            self.at.store(first_offset, Ordering::Relaxed);
+            if let Err(error) = item.and_then(|item| small.add(item, &mut cursor)) {
+                failure = Some(error);
+                break;
             }
-            if !data.ends_with(b"\n") {
-                data.push(b'\n');
-            }
-            let block = &data[base..];
-            unwrapped.extend(cursor.split(&mut object, block, base, &mut chunk).map_err(corrupt)?);
-            object.check().map_err(corrupt)?;
         }
+        let Small { mut chunk, data, unwrapped } = small;
         let appended = append_unwrapped(data.into(), unwrapped, &mut chunk.records);
         chunk.data = appended.map_err(|reason| Error::corrupt(&self.place, reason))?;
+        chunk.ends_object = true;
         let _ = self.sender.blocking_send(Ok(chunk));
-        Ok(cursor)
+        failure.map_or(Ok(cursor), Err)
+    }
+}
+
+/// Why an object whose name does not promise it is not read.
+const NOT_JSON: &str = "its values are not lines of JSON";
+
+/// Small objects that become one chunk.
+#[derive(Default)]
+struct Small {
+    chunk: Chunk,
+    data: Vec<u8>,
+    unwrapped: Vec<(usize, Vec<u8>)>,
+}
+
+impl Small {
+    /// Adds an object wholly, or nothing of it.
+    fn add(&mut self, mut item: Item, cursor: &mut Cursor) -> Result<()> {
+        let corrupt = |reason: String| Error::corrupt(&item.relative, reason);
+        let mut reader = io::Cursor::new(item.data.take().unwrap_or_default());
+        let mut reader = decoder(&mut reader, item.object.compression).map_err(|e| corrupt(e.to_string()))?;
+        let mut object =
+            ObjectState::new(item.object.first_offset, item.object.modified_us, item.manifest.take());
+        let base = self.data.len();
+        // Small when stored may be large when decompressed.
+        let limit = cut::MAX_LINE as u64;
+        let read = reader.by_ref().take(limit + 1).read_to_end(&mut self.data);
+        let added = read.map_err(|e| format!("cannot be read: {e}")).and_then(|read| {
+            if read as u64 > limit {
+                return Err(format!("a small object that holds more than {limit} bytes"));
+            }
+            if item.object.bytes && !line::begins_with_json(&self.data[base..]) {
+                return Err(NOT_JSON.to_owned());
+            }
+            if !self.data.ends_with(b"\n") {
+                self.data.push(b'\n');
+            }
+            let before = Mark::of(&self.chunk, cursor);
+            let split = cursor.split(&mut object, &self.data[base..], base, &mut self.chunk);
+            let checked = split.and_then(|unwrapped| object.check().map(|()| unwrapped));
+            checked.inspect_err(|_| before.go_back(&mut self.chunk, cursor))
+        });
+        match added {
+            Ok(unwrapped) => {
+                self.unwrapped.extend(unwrapped);
+                self.chunk.objects += 1;
+                Ok(())
+            }
+            Err(reason) => {
+                self.data.truncate(base);
+                Err(corrupt(reason))
+            }
+        }
+    }
+}
+
+/// How far a chunk had come before an object.
+struct Mark {
+    records: usize,
+    gaps: usize,
+    sum: RangeSum,
+    skipped: u64,
+    repeated: u64,
+    expected: u64,
+}
+
+impl Mark {
+    fn of(chunk: &Chunk, cursor: &Cursor) -> Self {
+        let Chunk { records, gaps, sum, skipped, repeated, .. } = chunk;
+        let (records, gaps, expected) = (records.len(), gaps.len(), cursor.expected);
+        Self { records, gaps, sum: *sum, skipped: *skipped, repeated: *repeated, expected }
+    }
+
+    fn go_back(self, chunk: &mut Chunk, cursor: &mut Cursor) {
+        chunk.records.truncate(self.records);
+        chunk.gaps.truncate(self.gaps);
+        (chunk.sum, chunk.skipped, chunk.repeated) = (self.sum, self.skipped, self.repeated);
+        cursor.expected = self.expected;
     }
 }
 

@@ -171,12 +171,12 @@ impl Archive {
 
     /// The compression may have been changed since a crash: then the object has another extension.
     async fn under_another_extension(&self, object: &ObjectBuilder) -> Result<Option<ObjectName>> {
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        for compression in Compression::ALL {
             let name = object.name(compression);
-            if compression == self.config.compression {
+            let path = self.object_path(&name);
+            if compression == self.config.compression || !self.lake.has_room_for(&path) {
                 continue;
             }
-            let path = self.object_path(&name);
             match self.lake.store().head(&path).await {
                 Ok(_) => return Ok(Some(name)),
                 Err(object_store::Error::NotFound { .. }) => {}

@@ -151,6 +151,39 @@ impl Quarantine {
         Ok(offsets)
     }
 
+    /// As [`Quarantine::ahead`], of many partitions at once: the quarantine is read once.
+    ///
+    /// # Errors
+    /// As [`Quarantine::ahead`].
+    pub async fn all_ahead(
+        &self,
+        after: &BTreeMap<TopicPartition, Option<u64>>,
+    ) -> Result<BTreeMap<TopicPartition, BTreeSet<u64>>> {
+        /// So many are asked for one by one: mostly there is nothing, and the position says so.
+        const FEW: usize = 64;
+        let mut ahead: BTreeMap<TopicPartition, BTreeSet<u64>> = BTreeMap::new();
+        if after.len() <= FEW {
+            for (place, &after) in after {
+                ahead.insert(place.clone(), self.ahead(place, after).await?);
+            }
+            return Ok(ahead);
+        }
+        let mut table = self.table.lock().await;
+        table.refresh().await?;
+        self.scan(&table, 0, |batch| {
+            for id in rows::ids(batch)? {
+                if let Some(&after) = after.get(&id.place)
+                    && after.is_none_or(|after| id.offset > after)
+                {
+                    ahead.entry(id.place).or_default().insert(id.offset);
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(ahead)
+    }
+
     /// Puts records in; those that are here already are passed over, with the reason they have. Returns how many
     /// were put in.
     ///

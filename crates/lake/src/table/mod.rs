@@ -388,6 +388,24 @@ impl Table {
         offset.map_err(|_| self.log_error(format!("txn `{app_id}` has the negative version {version:?}")))
     }
 
+    /// Reads many positions at once, from the totals, so that [`Table::position`] has them at hand: asked for one by one,
+    /// each would be looked for in the table's log.
+    ///
+    /// # Errors
+    /// As [`Table::totals`]; [`Error::TableLog`] for a position that is no offset.
+    pub async fn know_positions_of(&mut self, places: &[&TopicPartition]) -> Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        let totals = self.totals().await?;
+        for &place in places {
+            let last = totals.get(place).map(|totals| i64::try_from(totals.sum.last)).transpose();
+            let last = last.map_err(|_| self.log_error(format!("the position of {place} is too large")))?;
+            self.txns.entry(Self::app_id(place)).or_insert(last);
+        }
+        Ok(())
+    }
+
     /// What all commits together have covered, as of this view.
     ///
     /// # Errors
