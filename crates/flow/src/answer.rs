@@ -2,7 +2,9 @@
 //!
 //! Every dataset is registered from the snapshot of its table at one moment, so all answers of a run are about the
 //! same rows. An answer is written to `answers/<name>` (from the streaming half to `live/<name>`) as a Delta table that is replaced as a whole; where its rows
-//! are what they were, nothing is written. A crash in between leaves some answers of this run and some of the one
+//! are what they were, only a newer origin of them is noted. An answer notes the version of each table that it was computed
+//! from, and never replaces one that was computed from a newer version of any of them: two runs at once may come to the
+//! lake in any order ([`pinmill_lake::table::Origin`]). A crash in between leaves some answers of this run and some of the one
 //! before, each whole; the next run writes the rest.
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::Schema;
 use pinmill_engine::{Engine, ParquetFile, QueryResult, Rows};
 use pinmill_lake::Lake;
-use pinmill_lake::table::{Table, table_schema};
+use pinmill_lake::table::{Origin, Overwritten, Table, TableVersion, table_schema};
 use pinmill_pipeline::{Answer, Dataset, Pipeline};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -102,6 +104,8 @@ pub enum Kept {
     Written,
     /// It had these rows already.
     Unchanged,
+    /// It has rows that another run computed from newer tables, and keeps them.
+    Newer,
     /// It was not to be written.
     No,
 }
@@ -119,10 +123,11 @@ pub async fn answer(
 ) -> Result<AnswerReport> {
     let started = Instant::now();
     let wanted = select(pipeline, &options.names)?;
-    let tables = register_tables(pipeline, engine, lake, options.half).await?;
+    let read = register(pipeline, engine, lake, options.half).await?;
     engine.prepare(&wanted).await?;
     let run = options.run.clone().unwrap_or_else(run_id);
-    let by = recorded(&run, &tables);
+    let tables = versions(&read);
+    let origin = Origin { run: Some(recorded(&run, &tables)), from: read.into_values().collect() };
     let (mut answers, mut failures) = (Vec::with_capacity(wanted.len()), Vec::new());
     let mut writing = JoinSet::new();
     for answer in &wanted {
@@ -137,8 +142,8 @@ pub async fn answer(
         if options.write {
             // Others are computed while this one is written.
             let (lake, table, rows) = (lake.clone(), options.half.answer(&answer.name), rows.clone());
-            let (by, name) = (by.clone(), answer.name.clone());
-            writing.spawn(async move { (name, keep(&lake, &table, &rows, by).await) });
+            let (origin, name) = (origin.clone(), answer.name.clone());
+            writing.spawn(async move { (name, keep(&lake, &table, &rows, &origin).await) });
         }
         let (name, title) = (answer.name.clone(), answer.title.clone());
         answers.push(AnswerResult { name, title, rows, kept: Kept::No });
@@ -189,12 +194,26 @@ pub async fn register_tables(
     lake: &Lake,
     half: Half,
 ) -> Result<BTreeMap<String, u64>> {
-    let mut versions = BTreeMap::new();
+    register(pipeline, engine, lake, half).await.map(|read| versions(&read))
+}
+
+/// [`register_tables`], with what tells each table from one that is made again under its name.
+async fn register(
+    pipeline: &Pipeline,
+    engine: &dyn Engine,
+    lake: &Lake,
+    half: Half,
+) -> Result<BTreeMap<String, TableVersion>> {
+    let mut read = BTreeMap::new();
     for dataset in &pipeline.datasets {
         let version = register_table(dataset, engine, lake, half).await?;
-        versions.extend(version.map(|version| (dataset.name.clone(), version)));
+        read.extend(version.map(|version| (dataset.name.clone(), version)));
     }
-    Ok(versions)
+    Ok(read)
+}
+
+fn versions(read: &BTreeMap<String, TableVersion>) -> BTreeMap<String, u64> {
+    read.iter().map(|(dataset, table)| (dataset.clone(), table.version)).collect()
 }
 
 async fn register_table(
@@ -202,14 +221,14 @@ async fn register_table(
     engine: &dyn Engine,
     lake: &Lake,
     half: Half,
-) -> Result<Option<u64>> {
+) -> Result<Option<TableVersion>> {
     let Some(table) = Table::open(lake, &half.table(&dataset.name)).await? else {
         let schema = engine.cleaner(dataset).await?.schema();
         engine.register_dataset(dataset, schema, Rows::Memory(Vec::new()), None).await?;
         return Ok(None);
     };
     register_rows(dataset, engine, lake, &table).await?;
-    Ok(Some(table.version()))
+    Ok(Some(table.as_origin()?))
 }
 
 /// Registers a dataset over the rows that its table has as of this view.
@@ -255,17 +274,36 @@ fn recorded(run: &str, tables: &BTreeMap<String, u64>) -> String {
     }
 }
 
-/// Replaces an answer's table, unless it holds these rows already.
-async fn keep(lake: &Lake, name: &str, rows: &RecordBatch, by: String) -> Result<Kept> {
-    if let Some(table) = Table::open(lake, name).await?
-        && let Some(plain) = plain(rows, table.schema())
-        && concat_batches(table.schema(), &table.rows().await?).is_ok_and(|there| there == plain)
-    {
-        return Ok(Kept::Unchanged);
+/// How often an answer is looked at again because another run replaced it meanwhile.
+const ATTEMPTS: u32 = 5;
+
+/// Replaces an answer's table, unless it holds these rows already, or newer ones.
+async fn keep(lake: &Lake, name: &str, rows: &RecordBatch, origin: &Origin) -> Result<Kept> {
+    for _ in 0..ATTEMPTS {
+        let Some(mut table) = Table::open(lake, name).await? else { break };
+        if !holds(&table, rows).await? {
+            break;
+        }
+        match table.confirm(origin).await {
+            Ok(()) => return Ok(Kept::Unchanged),
+            Err(pinmill_lake::Error::Fenced { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    Table::overwrite_by(lake, name, rows.schema_ref(), std::slice::from_ref(rows), Some(by)).await?;
+    let batches = std::slice::from_ref(rows);
+    let kept = match Table::overwrite_from(lake, name, rows.schema_ref(), batches, origin).await? {
+        Overwritten::Written(_) => Kept::Written,
+        Overwritten::Newer(_) => Kept::Newer,
+    };
     crash_point("flow::answer::written")?;
-    Ok(Kept::Written)
+    Ok(kept)
+}
+
+/// Whether a table has these rows and no others.
+async fn holds(table: &Table, rows: &RecordBatch) -> Result<bool> {
+    let Some(plain) = plain(rows, table.schema()) else { return Ok(false) };
+    let there = concat_batches(table.schema(), &table.rows().await?);
+    Ok(there.is_ok_and(|there| there == plain))
 }
 
 /// The rows in the types that a table has them in; `None` where the table has other columns.

@@ -190,12 +190,10 @@ mod tests {
                     let sum = RangeSum::default();
                     let generation = generation.map(str::to_owned);
                     let of = PartitionTotals {
-                        place: place.clone(),
                         generation,
                         sum,
-                        clean: 0,
-                        quarantined: 0,
                         latest: sum,
+                        ..PartitionTotals::new(place.clone())
                     };
                     (place, of)
                 })

@@ -14,20 +14,20 @@
 //! 3. One commit adds the files to the table, moves the records from `quarantined` to `clean` in its totals, and
 //!    puts their ids on the list. It is refused when the table is not at the version of step 1, so that no other
 //!    replay can have moved the same records.
-//! 4. The records are taken out of quarantine.
+//! 4. The records are taken out of quarantine, and a commit of the table says so.
 //!
 //! | the process dies | then |
 //! | --- | --- |
 //! | before the commit of 3 | nothing happened; the files are orphans |
-//! | between 3 and 4 | the records are in the table, and still in quarantine under ids that stand on the table's list. Whoever reads the quarantine here leaves them out; the next replay or clean takes them out for good |
-//! | after 4 | done; a later commit of a clean drops the list |
+//! | between 3 and 4 | the records are in the table, and still in quarantine under ids that stand on the table's list. Whoever reads the quarantine here leaves them out; the next replay takes them out for good, and so does the next commit of a clean or of a server beside it |
+//! | after 4 | done |
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pinmill_engine::{Cleaner, Decoder, Engine, Position, RawValue, clean_parts};
 use pinmill_lake::quarantine::Quarantine;
 pub use pinmill_lake::quarantine::{Filter, QuarantinedRecord};
-use pinmill_lake::table::{CommitPlan, DataFile, Table, WriterOptions, WrittenFile};
+use pinmill_lake::table::{CommitPlan, DataFile, Table, WriterOptions, WrittenFile, row_hashes};
 use pinmill_lake::{Lake, RecordId};
 use pinmill_pipeline::{Dataset, Pipeline};
 use serde::Serialize;
@@ -183,6 +183,8 @@ struct Replay<'a> {
 struct Tried {
     files: Vec<WrittenFile>,
     passed: Vec<RecordId>,
+    /// The hash of the row of each of these.
+    rows: Vec<u64>,
     failed: Vec<String>,
 }
 
@@ -231,7 +233,8 @@ impl<'a> Replay<'a> {
         failed: &mut BTreeMap<String, u64>,
     ) -> Result<()> {
         self.table.refresh().await?;
-        finish(&mut self.table, self.quarantine).await?;
+        let moved_before = finish(&mut self.table, self.quarantine).await?;
+        self.table.settle(moved_before).await?;
         for file in self.quarantine.files().await? {
             let records = self.worth_a_try(&file, filter).await?;
             for part in records.chunks(MAX_IDS) {
@@ -275,6 +278,7 @@ impl<'a> Replay<'a> {
         let plan = CommitPlan {
             files: tried.files,
             replayed: tried.passed,
+            replayed_rows: tried.rows,
             run: Some(self.run.to_owned()),
             at_version: Some(self.table.version()),
             ..CommitPlan::default()
@@ -283,11 +287,12 @@ impl<'a> Replay<'a> {
         crash_point("flow::replay::table_committed")?;
         self.quarantine.remove(&plan.replayed).await?;
         crash_point("flow::replay::quarantine_committed")?;
+        self.table.settle(plan.replayed.clone()).await?;
         Ok(plan.replayed.len() as u64)
     }
 
     async fn clean(&mut self, records: &[QuarantinedRecord]) -> Result<Tried> {
-        let mut tried = Tried { files: Vec::new(), passed: Vec::new(), failed: Vec::new() };
+        let mut tried = Tried { files: Vec::new(), passed: Vec::new(), rows: Vec::new(), failed: Vec::new() };
         for record in records {
             let value = record.raw.as_ref().map_or(RawValue::Tombstone, |raw| RawValue::Bytes(raw));
             let place = &record.id.place;
@@ -301,6 +306,7 @@ impl<'a> Replay<'a> {
         for cleaned in clean_parts(&mut *self.cleaner, &decoded.batch) {
             let cleaned = cleaned?;
             rows += cleaned.rows.num_rows();
+            tried.rows.extend(row_hashes(&cleaned.rows).map_err(Error::Internal)?);
             writer.write(&cleaned.rows).await?;
             rejected.extend(cleaned.rejected);
         }

@@ -30,6 +30,8 @@ pub struct TableStatus {
     pub rows: u64,
     /// Records in quarantine instead.
     pub quarantined: u64,
+    /// Records that retention took before they were loaded.
+    pub lost: u64,
     /// Records accepted that it does not cover yet; `None` where the log is not there.
     pub lag: Option<u64>,
     /// When the newest row was accepted, in milliseconds since the Unix epoch.
@@ -126,7 +128,7 @@ pub async fn status(
         };
         for dataset in &pipeline.datasets {
             let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? else { continue };
-            let totals = table.totals().await?;
+            let (totals, folded) = (table.totals().await?, table.folded().await?);
             let lag = match log {
                 Some(log) => Some(lag(pipeline, half, &dataset.name, log, &totals).await?),
                 None => None,
@@ -139,8 +141,10 @@ pub async fn status(
                 half,
                 dataset: dataset.name.clone(),
                 version: table.version(),
-                rows: totals.values().map(|totals| totals.clean).sum(),
-                quarantined: totals.values().map(|totals| totals.quarantined).sum(),
+                rows: totals.values().map(|totals| totals.clean).sum::<u64>() + folded.clean,
+                quarantined: totals.values().map(|totals| totals.quarantined).sum::<u64>()
+                    + folded.quarantined,
+                lost: totals.values().map(|totals| totals.lost).sum(),
                 lag,
                 newest_ms,
                 freshness_seconds: newest_ms.map(|newest| (now_ms - newest).max(0) as f64 / 1000.0),

@@ -129,6 +129,12 @@ pub enum Error {
         /// The version in which the vacuum began.
         version: u64,
     },
+    /// The table holds rows that were computed from something newer.
+    #[error("table {table} holds rows that were computed from newer tables")]
+    Superseded {
+        /// The table.
+        table: String,
+    },
     /// The topic was deleted and made again, and offsets mean other records now.
     #[error("{place}: topic `{topic}` was deleted and made again: generation {found} there, {given} now")]
     Generation {

@@ -149,6 +149,16 @@ async fn clean(lake: &Lake, end: u64) -> Result<(), Error> {
     writer.write(&RecordBatch::try_new(Arc::new(schema), columns).unwrap()).await?;
     let files = writer.finish().await?;
     let (place, generation, sum) = (TopicPartition::new("t", 0), None, sum(first, end));
-    let range = CoveredRange { place, generation, after, sum, clean: end - first, quarantined: 0 };
+    let range = CoveredRange {
+        place,
+        generation,
+        after,
+        sum,
+        clean: end - first,
+        quarantined: 0,
+        rows: None,
+        lost: Vec::new(),
+        sequence: None,
+    };
     table.commit(&CommitPlan { files, ranges: vec![range], ..Default::default() }).await.map(drop)
 }

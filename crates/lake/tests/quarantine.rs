@@ -213,6 +213,9 @@ async fn no_record_is_in_both_or_in_neither_whatever_dies_when() {
                     sum,
                     clean: clean.len() as u64,
                     quarantined: rejected.len() as u64,
+                    rows: None,
+                    lost: Vec::new(),
+                    sequence: None,
                 };
                 table.commit(&CommitPlan { files, ranges: vec![range], ..Default::default() }).await.map(Some)
             };
@@ -262,6 +265,9 @@ async fn a_replay_moves_records_and_a_crash_in_its_middle_is_finished() {
         sum,
         clean: 3,
         quarantined: 2,
+        rows: None,
+        lost: Vec::new(),
+        sequence: None,
     };
     let first = commit(&[0, 2, 4], vec![range], Vec::new()).await;
     let replayed = vec![RecordId::new(TopicPartition::new("t", 0), 3)];

@@ -13,7 +13,7 @@ use pinmill_pipeline::Pipeline;
 
 use super::archived::archived;
 use super::balance::{Archived, Facts, LogCut, Problem, TableFacts, Tally};
-use super::rows;
+use super::{hashes, rows};
 use crate::answer::register_rows;
 use crate::clean::Feeds;
 use crate::lineage::{Sources, noted_as};
@@ -34,6 +34,8 @@ pub(super) struct Tables {
     /// What is off with a table as a whole.
     pub(super) problems: Vec<Problem>,
     lineages: Lineages,
+    /// Ranges whose rows could be counted, and not compared.
+    pub(super) counted_only: Vec<String>,
 }
 
 impl Tables {
@@ -91,7 +93,9 @@ impl Tables {
             clean: totals.clean,
             quarantined: totals.quarantined,
             hash: totals.sum.hash,
-            quarantine_rows: here.partition_point(|&offset| offset < next) as u64,
+            quarantine_rows: (here.partition_point(|&offset| offset < next)
+                - here.partition_point(|&offset| offset < totals.sum.first))
+                as u64,
         }
     }
 }
@@ -103,13 +107,16 @@ pub(super) async fn tables(
     lake: &Lake,
     half: Half,
 ) -> Result<Tables> {
-    let (mut totals, mut problems) = (BTreeMap::new(), Vec::new());
+    let (mut totals, mut problems, mut counted_only) = (BTreeMap::new(), Vec::new(), Vec::new());
     for dataset in &pipeline.datasets {
         let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? else { continue };
         // Rows and totals of one version: commits may come in between.
         register_rows(dataset, engine, lake, &table).await?;
         let of_table = table.totals().await?;
-        problems.extend(rows::problems(engine, dataset, &table, &of_table).await?);
+        problems.extend(rows::problems(engine, dataset, &mut table, &of_table).await?);
+        let (differing, without_hash) = hashes::compare(&dataset.name, &table, &of_table).await?;
+        problems.extend(differing);
+        counted_only.extend(without_hash);
         totals.insert(dataset.name.clone(), of_table);
     }
     let mut quarantined: BTreeMap<TopicPartition, Vec<u64>> = BTreeMap::new();
@@ -130,7 +137,7 @@ pub(super) async fn tables(
             |offset| Problem::at(place, (offset, offset), "it stands in quarantine twice".to_owned());
         problems.extend(twice.into_iter().take(NAMED).map(problem));
     }
-    Ok(Tables { totals, quarantined, problems, lineages: Lineages::new(lake, half.name()) })
+    Ok(Tables { totals, quarantined, problems, counted_only, lineages: Lineages::new(lake, half.name()) })
 }
 
 /// The offset after the last one that the archive holds of each topic partition; the greatest where it cannot be told, as

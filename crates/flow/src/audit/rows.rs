@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use futures::TryStreamExt;
 use pinmill_engine::Engine;
 use pinmill_lake::TopicPartition;
-use pinmill_lake::table::{PartitionTotals, Table, Totals};
+use pinmill_lake::table::{FoldedTotals, PartitionTotals, Table, Totals};
 use pinmill_pipeline::Dataset;
 
 use super::balance::Problem;
@@ -42,9 +42,11 @@ impl Counted {
 pub(super) async fn problems(
     engine: &dyn Engine,
     dataset: &Dataset,
-    table: &Table,
+    table: &mut Table,
     totals: &Totals,
 ) -> Result<Vec<Problem>> {
+    let folded = table.folded().await?;
+    let table = &*table;
     let has = |name: &str| table.schema().field_with_name(name).is_ok();
     let or_null = |name: &'static str, or: &'static str| if has(name) { name } else { or };
     let place = format!(
@@ -63,7 +65,7 @@ pub(super) async fn problems(
          GROUP BY t, l, p"
     );
     let counted = count(engine, &query).await?.into_iter().map(name).collect::<Vec<_>>();
-    let mut problems = miscounted(&dataset.name, &counted, totals);
+    let mut problems = miscounted(&dataset.name, &counted, totals, &folded);
     let query = format!(
         "SELECT t, l, p, o, count(*) AS n FROM \
          (SELECT {place}, _offset AS o, CAST({sub} AS BIGINT) AS s FROM `{view}`) \
@@ -105,8 +107,12 @@ fn counted(batch: &RecordBatch) -> Result<Vec<Counted>, arrow::error::ArrowError
 }
 
 /// Rows of each partition, against what the commits say.
-fn miscounted(dataset: &str, counted: &[Counted], totals: &Totals) -> Vec<Problem> {
+fn miscounted(dataset: &str, counted: &[Counted], totals: &Totals, folded: &FoldedTotals) -> Vec<Problem> {
     let (mut named, mut nameless) = (BTreeMap::<TopicPartition, u64>::new(), BTreeMap::<u32, u64>::new());
+    // Partitions that are gone for long are counted together.
+    let (gone, counted): (Vec<&Counted>, Vec<&Counted>) = counted.iter().partition(|counted| {
+        !folded.is_empty() && counted.place().is_some_and(|place| !totals.contains_key(&place))
+    });
     for counted in counted {
         match counted.place() {
             Some(place) => *named.entry(place).or_default() += counted.rows,
@@ -121,6 +127,14 @@ fn miscounted(dataset: &str, counted: &[Counted], totals: &Totals) -> Vec<Proble
     // A first life that rows without a topic may be of.
     let may_be_more = |place: &TopicPartition| place.lineage == 0 && nameless.contains_key(&place.partition);
     let mut problems = Vec::new();
+    let rows_of_gone: u64 = gone.iter().map(|counted| counted.rows).sum();
+    if rows_of_gone != folded.clean {
+        let what = format!(
+            "table {dataset} holds {rows_of_gone} rows of partitions that are gone, its commits count {}",
+            folded.clean
+        );
+        problems.push(Problem::of(dataset, what));
+    }
     for place in places.iter().filter(|place| !may_be_more(place)) {
         let (is, should) = (is(place), should(place));
         if is != should {
@@ -178,14 +192,7 @@ mod tests {
         let entry = |&(topic, lineage, clean): &(&str, u32, u64)| {
             let place = TopicPartition::new(topic, 0).in_lineage(lineage);
             let sum = RangeSum { first: 0, last: clean - 1, count: clean, hash: 0 };
-            let totals = PartitionTotals {
-                place: place.clone(),
-                generation: None,
-                sum,
-                clean,
-                quarantined: 0,
-                latest: sum,
-            };
+            let totals = PartitionTotals { sum, clean, latest: sum, ..PartitionTotals::new(place.clone()) };
             (place, totals)
         };
         of.iter().map(entry).collect()
@@ -199,10 +206,13 @@ mod tests {
     fn each_life_of_each_topic_must_have_the_rows_that_its_commits_count() {
         let totals = totals(&[("a", 0, 5), ("a", 1, 3), ("b", 0, 4)]);
         let right = [rows(Some("a"), 0, None, 5), rows(Some("a"), 1, None, 3), rows(Some("b"), 0, None, 4)];
-        assert_eq!(miscounted("pin", &right, &totals), []);
+        assert_eq!(miscounted("pin", &right, &totals, &FoldedTotals::default()), []);
         // One row of one life instead of the other: the sum is right, and it is found.
         let wrong = [rows(Some("a"), 0, None, 6), rows(Some("a"), 1, None, 2), rows(Some("b"), 0, None, 4)];
-        let found: Vec<String> = miscounted("pin", &wrong, &totals).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = miscounted("pin", &wrong, &totals, &FoldedTotals::default())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             found,
             [
@@ -210,8 +220,22 @@ mod tests {
                 "a~1/0: table pin holds 2 rows of the partition, its commits count 3"
             ]
         );
-        assert_eq!(miscounted("pin", &[], &totals).len(), 3, "all rows are gone");
-        assert_eq!(miscounted("pin", &[rows(Some("c"), 0, None, 1)], &Totals::new()).len(), 1);
+        assert_eq!(miscounted("pin", &[], &totals, &FoldedTotals::default()).len(), 3, "all rows are gone");
+        assert_eq!(
+            miscounted("pin", &[rows(Some("c"), 0, None, 1)], &Totals::new(), &FoldedTotals::default()).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn rows_of_partitions_that_are_gone_are_counted_together() {
+        let totals = totals(&[("a", 0, 5)]);
+        let folded = FoldedTotals { partitions: 2, count: 9, clean: 7, quarantined: 2 };
+        let of =
+            |b, c| [rows(Some("a"), 0, None, 5), rows(Some("b"), 0, None, b), rows(Some("c"), 0, None, c)];
+        assert_eq!(miscounted("pin", &of(4, 3), &totals, &folded), []);
+        let problems = miscounted("pin", &of(4, 2), &totals, &folded);
+        assert!(problems[0].what.contains("holds 6 rows of partitions that are gone"), "{problems:?}");
     }
 
     #[test]
@@ -220,12 +244,12 @@ mod tests {
         let of = |nameless, life| {
             [rows(None, 0, None, nameless), rows(Some("b"), 0, None, 2), rows(Some("a"), 1, None, life)]
         };
-        assert_eq!(miscounted("pin", &of(7, 3), &totals), []);
+        assert_eq!(miscounted("pin", &of(7, 3), &totals, &FoldedTotals::default()), []);
         assert_eq!(
-            miscounted("pin", &of(8, 3), &totals)[0].to_string(),
+            miscounted("pin", &of(8, 3), &totals, &FoldedTotals::default())[0].to_string(),
             "a, b/0: table pin holds 10 rows of the partition, its commits count 9"
         );
-        assert_eq!(miscounted("pin", &of(7, 2), &totals).len(), 1);
+        assert_eq!(miscounted("pin", &of(7, 2), &totals, &FoldedTotals::default()).len(), 1);
     }
 
     #[test]

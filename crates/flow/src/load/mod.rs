@@ -33,7 +33,9 @@ use pinmill_engine::Engine;
 use pinmill_lake::archive::Chunk;
 use pinmill_lake::lineage::{Lineages, SourceId};
 use pinmill_lake::quarantine::{Quarantine, QuarantinedRecord};
-use pinmill_lake::table::{CommitPlan, Committed, CoveredRange, Table, TableOptions, WriterOptions};
+use pinmill_lake::table::{
+    CommitPlan, Committed, CoveredRange, LostRange, Table, TableOptions, WriterOptions,
+};
 use pinmill_lake::{Lake, RangeSum, RecordId, TopicPartition};
 use pinmill_pipeline::Dataset;
 use tokio::sync::{Mutex, mpsc};
@@ -69,8 +71,8 @@ pub(crate) struct Loader<'a> {
     dataset: &'a Dataset,
     table: Table,
     partitions: Vec<Partition>,
-    /// Records of an earlier replay that are gone from quarantine for good.
-    settled: Vec<RecordId>,
+    /// Partitions that their log has no longer; the next commit says so.
+    retired: Vec<TopicPartition>,
     /// Workers that rest between steps. They keep their plans.
     idle: Vec<Worker>,
     rejected_bytes: Arc<AtomicU64>,
@@ -83,6 +85,8 @@ struct Partition {
     generation: String,
     /// The table's position.
     after: Option<u64>,
+    /// What no commit has said to be lost yet.
+    lost: Vec<LostRange>,
 }
 
 /// What was read since the last commit, and the workers that are at it.
@@ -117,7 +121,7 @@ impl<'a> Loader<'a> {
         let name = shared.half.table(&dataset.name);
         let schema = cleaner.schema();
         let mut table = Table::open_or_create_with(shared.lake, &name, &schema, &shared.options).await?;
-        let settled = crate::quarantine::finish(&mut table, shared.quarantine).await?;
+        crate::quarantine::finish(&mut table, shared.quarantine).await?;
         let rejected_bytes = Arc::default();
         let worker = Worker::new(dataset, cleaner, shared.run, Arc::clone(&rejected_bytes));
         Ok(Self {
@@ -125,7 +129,7 @@ impl<'a> Loader<'a> {
             dataset,
             table,
             partitions: Vec::new(),
-            settled,
+            retired: Vec::new(),
             idle: vec![worker],
             rejected_bytes,
         })
@@ -149,7 +153,7 @@ impl<'a> Loader<'a> {
         let held = self.shared.quarantine.ahead(place, after).await?;
         let index = self.partitions.len();
         let place = Arc::new(Place { index, at: place.clone(), held });
-        self.partitions.push(Partition { place, generation, after });
+        self.partitions.push(Partition { place, generation, after, lost: Vec::new() });
         Ok(index)
     }
 
@@ -195,6 +199,18 @@ impl<'a> Loader<'a> {
                 found,
                 given: given.to_owned(),
             })),
+        }
+    }
+
+    /// Takes note of partitions whose topic was deleted.
+    pub(crate) fn retire(&mut self, places: impl Iterator<Item = TopicPartition>) {
+        self.retired.extend(places);
+    }
+
+    /// Takes note of records of a partition that nobody can load any more.
+    pub(crate) fn lose(&mut self, index: usize, lost: Vec<LostRange>) {
+        if let Some(partition) = self.partitions.get_mut(index) {
+            partition.lost.extend(lost);
         }
     }
 
@@ -307,10 +323,13 @@ impl<'a> Loader<'a> {
         }
         crash_point("flow::load::quarantine_committed")?;
         let files = share.files.len() as u64;
+        // A replay beside this process may have died before its last step.
+        let settled = crate::quarantine::finish(&mut self.table, self.shared.quarantine).await?;
         let plan = CommitPlan {
             files: share.files,
             ranges,
-            settled: std::mem::take(&mut self.settled),
+            settled,
+            retired: self.retired.clone(),
             run: Some(self.shared.run.to_owned()),
             ..CommitPlan::default()
         };
@@ -334,9 +353,11 @@ impl<'a> Loader<'a> {
             }
         }
         crash_point("flow::load::table_committed")?;
+        self.retired.clear();
         for (index, sum) in sums {
             if let Some(partition) = self.partitions.get_mut(*index).filter(|_| !sum.is_empty()) {
                 partition.after = Some(sum.last);
+                partition.lost.clear();
             }
         }
         Ok(Loaded { ranges: plan.ranges, files, warnings: share.warnings })
@@ -366,8 +387,10 @@ impl<'a> Loader<'a> {
     fn ranges(&self, sums: &BTreeMap<usize, RangeSum>, share: &Share) -> Result<Vec<CoveredRange>> {
         let mut ranges = Vec::new();
         for (index, sum) in sums.iter().filter(|(_, sum)| !sum.is_empty()) {
-            let Some(Partition { place, generation, after }) = self.partitions.get(*index) else { continue };
-            let Tally { clean, quarantined } = share.tallies.get(index).copied().unwrap_or_default();
+            let Some(Partition { place, generation, after, lost }) = self.partitions.get(*index) else {
+                continue;
+            };
+            let Tally { clean, quarantined, rows } = share.tallies.get(index).copied().unwrap_or_default();
             if clean + quarantined != sum.count {
                 return Err(Error::Internal(format!(
                     "{}: {} records were read, {clean} are clean and {quarantined} quarantined",
@@ -381,6 +404,9 @@ impl<'a> Loader<'a> {
                 sum: *sum,
                 clean,
                 quarantined,
+                rows: Some(rows),
+                lost: lost.clone(),
+                sequence: None,
             });
         }
         Ok(ranges)

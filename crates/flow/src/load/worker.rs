@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pinmill_engine::{Cleaner, Decoder, Position, RawValue, Rejected, clean_parts};
 use pinmill_lake::archive::{Chunk, RecordAt};
 use pinmill_lake::quarantine::QuarantinedRecord;
-use pinmill_lake::table::{TableWriter, WrittenFile};
+use pinmill_lake::table::{TableWriter, WrittenFile, rows_hash};
 use pinmill_lake::{RecordId, TopicPartition};
 use pinmill_pipeline::Dataset;
 use tokio::runtime::Handle;
@@ -42,6 +42,8 @@ pub(super) struct Place {
 pub(super) struct Tally {
     pub(super) clean: u64,
     pub(super) quarantined: u64,
+    /// Wrapping sum of the hashes of the clean rows.
+    pub(super) rows: u64,
 }
 
 /// What a worker made of its share of a step.
@@ -139,10 +141,11 @@ impl Worker {
                 pushed.push(record);
             }
             let decoded = self.decoder.finish().map_err(|error| stopped(error, place))?;
-            let (mut clean, mut rejected) = (0, decoded.rejected);
+            let (mut clean, mut hash, mut rejected) = (0, 0_u64, decoded.rejected);
             for cleaned in clean_parts(&mut *self.cleaner, &decoded.batch) {
                 let cleaned = cleaned.map_err(|error| stopped(error, place))?;
                 clean += cleaned.rows.num_rows();
+                hash = hash.wrapping_add(rows_hash(&cleaned.rows).map_err(Error::Internal)?);
                 handle.block_on(writer.write(&cleaned.rows))?;
                 rejected.extend(cleaned.rejected);
                 for (name, count) in cleaned.warned {
@@ -160,6 +163,7 @@ impl Worker {
             let tally = share.tallies.entry(place.index).or_default();
             tally.clean += clean as u64;
             tally.quarantined += bad as u64;
+            tally.rows = tally.rows.wrapping_add(hash);
             for drift in decoded.drift {
                 let what = Warning::Member { name: drift.field, kind: drift.kind };
                 share.warnings.add(what, drift.count);
@@ -198,6 +202,7 @@ impl Share {
             let sum = self.tallies.entry(index).or_default();
             sum.clean += tally.clean;
             sum.quarantined += tally.quarantined;
+            sum.rows = sum.rows.wrapping_add(tally.rows);
         }
         self.warnings.join(other.warnings);
         self.files.extend(other.files);

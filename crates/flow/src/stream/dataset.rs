@@ -134,7 +134,11 @@ impl<'a> Follow<'a> {
                 name.insert(claim.topic.generation);
             }
         }
-        self.feeds.retain(|feed| topics.get(&feed.place.topic) == Some(&feed.generation));
+        let is_there = |feed: &Feed| topics.get(&feed.place.topic) == Some(&feed.generation);
+        let (there, gone) = std::mem::take(&mut self.feeds).into_iter().partition(is_there);
+        self.feeds = there;
+        let gone: Vec<Feed> = gone;
+        self.loader.retire(gone.into_iter().map(|feed| feed.place));
         Ok(())
     }
 
@@ -247,6 +251,8 @@ impl<'a> Follow<'a> {
             let index = feed.index;
             // The next look at all topics lets go of what is gone.
             let Found::Records(chunk, more) = feed.read(self.config.fetch_bytes).await? else { continue };
+            let lost = std::mem::take(&mut feed.lost);
+            self.loader.lose(index, lost);
             let first_us = chunk.records.first().map(|record| record.ingested_at_us);
             self.oldest_us = self.oldest_us.into_iter().chain(first_us).min();
             round = round.max(if more { Round::Much } else { Round::Something });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use pinmill_broker::{EventLog, PartitionDescription, ReadLimit, StoredRecord};
 use pinmill_lake::archive::{Chunk, RecordAt};
+use pinmill_lake::table::LostRange;
 use pinmill_lake::{RangeSum, TopicPartition};
 use tokio::time::Instant;
 
@@ -33,6 +34,8 @@ pub(super) struct Feed {
     pub(super) floor: u64,
     /// See [`super::StreamConfig::note_every`].
     note_every: Duration,
+    /// What retention took before it was read, and that no step has been told of yet.
+    pub(super) lost: Vec<LostRange>,
     noted: Noted,
 }
 
@@ -88,6 +91,7 @@ impl Feed {
             next,
             floor,
             note_every,
+            lost: Vec::new(),
             noted: Noted { next: noted, at: Instant::now() },
         };
         feed.skip_to(held.beginning);
@@ -107,6 +111,7 @@ impl Feed {
         } else {
             let what = "records were removed from the log before they were in the table";
             tracing::error!(topic, partition, first, last, "{what}");
+            self.lost.push(LostRange { first, last });
         }
         self.next = beginning;
         self.floor = beginning;
@@ -128,6 +133,7 @@ impl Feed {
                 last,
                 "the log lost records before they were in the table"
             );
+            self.lost.push(LostRange { first, last });
             (self.next, self.floor) = (end, end);
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! One answer that fails does not take the others with it, and `validate` knows which could not be kept.
 
+use arrow::array::RecordBatch;
 use pinmill_engine::Engine as _;
 use pinmill_flow::Kept;
+use pinmill_lake::table::{Origin, Overwritten, Table};
 use pinmill_pipeline::Pipeline;
 
 use crate::support::{World, good, small};
@@ -73,4 +75,49 @@ async fn an_answer_of_any_name_lies_in_one_folder_and_is_found_again() {
         folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert!(names[0] == "_delta_log" && names[1].starts_with("part-"), "{names:?}");
+}
+
+/// Two runs at once: the one that read the older rows comes to the lake last.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_never_replaces_one_that_was_computed_from_newer_rows() {
+    let world = World::new(small());
+    world.topic("t.user", 1).await;
+    let post = async |numbers: std::ops::Range<u64>| {
+        world.post("t.user", 0, numbers.map(good)).await;
+        world.archive().await;
+        world.clean().await;
+    };
+    post(0..3).await;
+    let slow = Table::open(&world.lake, "batch/user").await.unwrap().unwrap().as_origin().unwrap();
+    let slow = Origin { run: Some("slow".to_owned()), from: vec![slow] };
+    let old = world.answer().await.answers.remove(0).rows;
+    post(3..9).await;
+    let report = world.answer().await;
+    assert_eq!(report.answers[0].kept, Kept::Written);
+    let write = async |rows: &RecordBatch, origin: &Origin| {
+        Table::overwrite_from(
+            &world.lake,
+            "answers/01_ages",
+            rows.schema_ref(),
+            std::slice::from_ref(rows),
+            origin,
+        )
+        .await
+        .unwrap()
+    };
+    assert!(matches!(write(&old, &slow).await, Overwritten::Newer(_)));
+    let rows = |table: &Table| table.files().unwrap().iter().map(|file| file.rows.unwrap()).sum::<u64>();
+    let table = Table::open(&world.lake, "answers/01_ages").await.unwrap().unwrap();
+    assert_eq!(rows(&table), report.answers[0].rows.num_rows() as u64);
+    // The same rows from newer tables are noted as newer, though none is written.
+    world.post("t.user", 0, [crate::support::bad(1)]).await;
+    world.archive().await;
+    world.clean().await;
+    let between = Table::open(&world.lake, "batch/user").await.unwrap().unwrap().as_origin().unwrap();
+    world.post("t.user", 0, [crate::support::bad(2)]).await;
+    world.archive().await;
+    world.clean().await;
+    assert_eq!(world.answer().await.answers[0].kept, Kept::Unchanged);
+    let between = Origin { run: None, from: vec![between] };
+    assert!(matches!(write(&old, &between).await, Overwritten::Newer(_)));
 }

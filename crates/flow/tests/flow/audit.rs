@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, Int32Array, RecordBatch};
+use arrow::datatypes::{Int32Type, SchemaRef};
 use async_trait::async_trait;
 use pinmill_broker::{EmbeddedLog, EventLog, Record};
 use pinmill_engine::{Cleaner, EmbeddedEngine, Engine, QueryResult, Rows, Table};
@@ -16,6 +16,7 @@ use pinmill_flow::{
     StreamSource, Streamer,
 };
 use pinmill_lake::archive::{Archive, ObjectBuilder};
+use pinmill_lake::table::Table as LakeTable;
 use pinmill_lake::{Lake, TopicPartition};
 use pinmill_log::{Log, LogConfig};
 use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems};
@@ -280,4 +281,34 @@ async fn a_clean_that_commits_while_rows_are_counted_is_no_imbalance() {
     assert!(busy.cleaned.load(Ordering::SeqCst) && report.balanced, "{report:#?}");
     assert_eq!(report.pending_clean, 3);
     world.assert_balanced().await;
+}
+
+/// Replaces the rows of the table by others, as another Delta writer may.
+async fn rewrite(world: &World, change: impl Fn(i32) -> i32) {
+    let table = LakeTable::open(&world.lake, "batch/user").await.unwrap().unwrap();
+    let rows = arrow::compute::concat_batches(table.schema(), &table.rows().await.unwrap()).unwrap();
+    let index = rows.schema().index_of("age").unwrap();
+    let ages = rows.column(index).as_primitive::<Int32Type>();
+    let mut columns = rows.columns().to_vec();
+    columns[index] = Arc::new(ages.iter().map(|age| age.map(&change)).collect::<Int32Array>());
+    let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    // In two files and another order.
+    let (some, others) = (rows.slice(0, 2), rows.slice(2, rows.num_rows() - 2));
+    LakeTable::overwrite(&world.lake, "batch/user", table.schema(), &[others, some]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_another_writer_changed_is_found_and_rows_in_other_files_are_no_change() {
+    let world = World::new(small());
+    world.topic("t.user", 1).await;
+    world.post("t.user", 0, (0..10).map(good)).await;
+    world.archive().await;
+    world.clean().await;
+    rewrite(&world, |age| age).await;
+    world.assert_balanced().await;
+    rewrite(&world, |age| if age == 23 { 24 } else { age }).await;
+    let report = world.audit().await;
+    let found: Vec<&str> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(found.len() == 1 && found[0].contains("does not hold the rows that were committed"), "{found:?}");
+    assert_eq!((report.problems[0].first, report.problems[0].last), (Some(0), Some(9)));
 }

@@ -7,6 +7,7 @@ use pinmill_broker::EventLog as _;
 use pinmill_flow::Half;
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_lake::quarantine::Quarantine;
+use pinmill_lake::table::{CommitPlan, Table, WriterOptions};
 use pinmill_lake::{RecordId, TopicPartition};
 use pinmill_pipeline::Pipeline;
 
@@ -183,4 +184,27 @@ async fn rejects_follow_their_topic_to_the_dataset_that_takes_it_now() {
     assert_eq!(world.sql("SELECT count(*) FROM people_all").await[0][0], 8);
     assert_eq!((listed(&world, "user").await, listed(&world, "people").await), (0, 0));
     world.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_settled_in_the_table_without_a_restart() {
+    let mut world = world().await;
+    world.pipeline = tolerant();
+    assert_eq!(world.replay().await.unwrap().moved, 20);
+    let open = || async { Table::open(&world.lake, "batch/user").await.unwrap().unwrap() };
+    assert_eq!(open().await.replayed().await.unwrap(), []);
+    // One that died before its last step is settled by the next commit of whoever loads the table.
+    let ids: Vec<RecordId> = (0..2).map(|n| RecordId::new(TopicPartition::new("t.user", 0), n)).collect();
+    let mut table = open().await;
+    let files = {
+        let mut writer = table.writer(WriterOptions::default());
+        writer.write(&table.rows().await.unwrap()[0].slice(0, 2)).await.unwrap();
+        writer.finish().await.unwrap()
+    };
+    table.commit(&CommitPlan { files, replayed: ids.clone(), ..CommitPlan::default() }).await.unwrap();
+    assert_eq!(open().await.replayed().await.unwrap(), ids);
+    world.post("t.user", 0, [good(30)]).await;
+    world.archive().await;
+    world.clean().await;
+    assert_eq!(open().await.replayed().await.unwrap(), []);
 }

@@ -12,13 +12,16 @@ use deltalake_core::kernel::{Action, Add, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use uuid::Uuid;
 
-use super::ledger::{self, Ledger};
+use super::ledger::{self, Moment};
+use super::origin::TableVersion;
 use super::plan::{CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, check, decide};
-use super::{Table, WrittenFile, whole};
-use crate::{Error, Result, words};
+use super::{Table, WrittenFile, sequence, whole};
+use crate::{Error, RecordId, Result, words};
 
 /// How often a commit is tried against others before it gives up.
 const ATTEMPTS: u32 = 12;
+/// How long Delta keeps commits where a table does not say.
+const DEFAULT_HISTORY_MS: i64 = 30 * 24 * 3600 * 1000;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -49,6 +52,18 @@ impl Table {
     pub async fn commit(&mut self, plan: &CommitPlan) -> Result<Committed> {
         check(plan).map_err(|reason| self.log_error(format!("refused a commit: {reason}")))?;
         self.commit_actions(plan, written(SaveMode::Append), |_| Ok(Vec::new())).await
+    }
+
+    /// Notes that these records, which replays took, are gone from the quarantine. Nothing is committed where it is known.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub async fn settle(&mut self, records: Vec<RecordId>) -> Result<()> {
+        if records.is_empty() || self.replayed().await?.is_empty() {
+            return Ok(());
+        }
+        let plan = CommitPlan { settled: records, ..CommitPlan::default() };
+        self.commit_actions(&plan, written(SaveMode::Append), |_| Ok(Vec::new())).await.map(drop)
     }
 
     /// The loop: look, decide, try; after an error look again. `actions` makes the actions for the version at hand that
@@ -114,21 +129,20 @@ impl Table {
     }
 
     async fn decide(&mut self, plan: &CommitPlan) -> Result<Decision> {
-        let totals = self.totals().await?;
+        self.books().await?;
         let mut found = Vec::with_capacity(plan.ranges.len());
         for CoveredRange { place, .. } in &plan.ranges {
-            let position = self.position(place).await?;
+            found.push(self.position(place).await?);
+        }
+        let totals = &self.books().await?.totals;
+        let decision = decide(&plan.ranges, &found, totals);
+        for (CoveredRange { place, .. }, position) in plan.ranges.iter().zip(found) {
             if position.is_some() && !totals.contains_key(place) {
                 // Another Delta writer removed old log files. The position is safe in the checkpoint.
-                tracing::warn!(
-                    table = self.name,
-                    partition = %place,
-                    "the totals are gone and are counted anew from here"
-                );
+                tracing::warn!(partition = %place, "the totals are gone and are counted anew from here");
             }
-            found.push(position);
         }
-        Ok(decide(&plan.ranges, &found, &totals))
+        Ok(decision)
     }
 
     /// One put of the next version, without Delta's own retries: each attempt must pass the guard.
@@ -140,13 +154,19 @@ impl Table {
         mut actions: Vec<Action>,
     ) -> Result<u64, DeltaTableError> {
         let generic = |reason: String| DeltaTableError::Generic(reason);
-        let before = self.ledger.as_ref().and_then(Option::as_ref);
-        let entry = Ledger::next(before, plan, change.vacuum_before_ms, commit.to_owned());
+        let books =
+            self.books.as_ref().ok_or_else(|| generic("the table's entries were not read".to_owned()))?;
+        let entry = books.next(plan, change, commit.to_owned(), self.moment()?);
         actions.extend(plan.files.iter().map(|file| file.add(change.changes_data())));
         for range in &plan.ranges {
             let version = i64::try_from(range.sum.last).map_err(|e| generic(e.to_string()))?;
             // Without `lastUpdated`, so that no reader's setting lets an idle partition's position expire.
-            actions.push(Action::Txn(Transaction::new(Self::app_id(&range.place), version)));
+            let app_id = Self::app_id(&range.place);
+            if let Some(sequence) = range.sequence {
+                let parts = sequence::app_ids(&app_id).into_iter().zip(sequence.parts());
+                actions.extend(parts.map(|(app_id, part)| Action::Txn(Transaction::new(app_id, part))));
+            }
+            actions.push(Action::Txn(Transaction::new(app_id, version)));
         }
         let mut value = entry.to_value().map_err(generic)?;
         whole::count_actions(&mut value, &actions);
@@ -169,9 +189,27 @@ impl Table {
         if let Some(before_ms) = change.vacuum_before_ms {
             self.vacuums.note(version, before_ms);
         }
-        self.ledger = Some(Some(entry));
-        self.keep_house(version).await;
+        if let Some(books) = &mut self.books {
+            books.apply(version, &entry);
+        }
+        if entry.is_whole() {
+            self.keep_house(version).await;
+        }
         Ok(version)
+    }
+
+    /// Where and when the next entry is made.
+    fn moment(&self) -> Result<Moment, DeltaTableError> {
+        let config = self.delta.snapshot()?.table_config();
+        let history_ms = config
+            .log_retention_duration
+            .map_or(DEFAULT_HISTORY_MS, |history| i64::try_from(history.as_millis()).unwrap_or(i64::MAX));
+        Ok(Moment {
+            version: self.version() + 1,
+            checkpoint_interval: config.checkpoint_interval.map_or(100, |interval| interval.get()),
+            now_ms: chrono::Utc::now().timestamp_millis(),
+            history_ms,
+        })
     }
 
     /// After an error that another attempt would only repeat: did this attempt land all the same?
@@ -194,7 +232,7 @@ impl Table {
     async fn landed(&self, commit: &str, base: u64) -> Result<Option<u64>> {
         for version in (base + 1..=self.version()).rev() {
             let Some(actions) = self.actions(version).await? else { break };
-            if self.ledger_in(version, &actions)?.is_some_and(|ledger| ledger.commit == commit) {
+            if self.entry_in(version, &actions)?.is_some_and(|entry| entry.commit == commit) {
                 return Ok(Some(version));
             }
         }
@@ -211,15 +249,8 @@ impl Table {
         }
     }
 
-    /// Checkpoint and log clean-up, each so many commits. The commit stands whatever becomes of them.
+    /// Checkpoint and log clean-up, behind a commit that has all totals. It stands whatever becomes of them.
     async fn keep_house(&mut self, version: u64) {
-        let interval = match self.delta.snapshot() {
-            Ok(state) => state.table_config().checkpoint_interval.map_or(100, |interval| interval.get()),
-            Err(_) => return,
-        };
-        if !(version + 1).is_multiple_of(interval) {
-            return;
-        }
         let house = async {
             fail::fail_point!("lake::table::before_checkpoint", |_| Err(DeltaTableError::Generic(
                 "failpoint".into()
@@ -243,7 +274,7 @@ pub(crate) fn written(mode: SaveMode) -> DeltaOperation {
 }
 
 /// Delta's own checkpoints and clean-up after a commit are left out: a clean-up must not take the last commit of
-/// pinmill's, which has the totals.
+/// pinmill's that has all totals.
 pub(crate) fn no_housekeeping() -> CommitProperties {
     CommitProperties::default().with_create_checkpoint(false).with_cleanup_expired_logs(Some(false))
 }
@@ -253,11 +284,13 @@ pub(crate) struct Change {
     pub(super) operation: DeltaOperation,
     /// The first commit of a vacuum: see the module `vacuum`.
     pub(super) vacuum_before_ms: Option<i64>,
+    /// What the rows were computed from: see the module `origin`.
+    pub(super) from: Vec<TableVersion>,
 }
 
 impl From<DeltaOperation> for Change {
     fn from(operation: DeltaOperation) -> Self {
-        Self { operation, vacuum_before_ms: None }
+        Self { operation, vacuum_before_ms: None, from: Vec::new() }
     }
 }
 

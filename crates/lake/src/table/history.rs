@@ -59,16 +59,16 @@ impl Table {
 
     async fn history_entry(&self, version: u64) -> Result<Option<HistoryEntry>> {
         let Some(actions) = self.actions(version).await? else { return Ok(None) };
-        let ledger = self.ledger_in(version, &actions)?;
+        let ours = self.entry_in(version, &actions)?;
         let mut entry = HistoryEntry {
             version,
             timestamp_ms: None,
             operation: String::new(),
-            run: ledger.as_ref().and_then(|ledger| ledger.run.clone()),
+            run: ours.as_ref().and_then(|ours| ours.run.clone()),
             added: 0,
             removed: 0,
             rows: 0,
-            ranges: ledger.map(|ledger| ledger.ranges).unwrap_or_default(),
+            ranges: ours.map(|ours| ours.ranges).unwrap_or_default(),
         };
         for action in &actions {
             match action {

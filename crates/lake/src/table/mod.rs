@@ -6,16 +6,27 @@
 //! `pinmill/<topic>/<partition>`, with `/lineage/<n>` behind it from lineage 1 on; version = last offset covered), and in its `commitInfo` under the key `pinmill`:
 //!
 //! ```text
-//! {"version":1|2, "commit":"<uuid>", "actions":N, "run":"…"?,
-//!  "ranges":[{"topic","lineage"?,"partition","generation"?,"after","first","last","count","hash","clean","quarantined"}],
-//!  "totals":[{"topic","lineage"?,"partition","generation"?,"first","last","count","hash","clean","quarantined","latest":{…}}],
-//!  "replayed":[{"topic","lineage"?,"partition","offset","sub"?}]?, "vacuum":{"before"}?}
+//! {"version":2, "commit":"<uuid>", "actions":N, "run":"…"?,
+//!  "ranges":[{"topic","lineage"?,"partition","generation"?,"after","first","last","count","hash","clean","quarantined",
+//!             "rows":"<hash of the clean rows>"?,"lost":[{"first","last"}]?,"sequence":"…"?}]?,
+//!  "totals":[{"topic","lineage"?,"partition","generation"?,"first","last","count","hash","clean","quarantined",
+//!             "latest":{…},"rows":{"from","hash"}?,"lost"?,"retired_ms"?}],
+//!  "replayed":[{"topic","lineage"?,"partition","offset","sub"?}]?, "settled":["<uuid of a replay's commit>"]?,
+//!  "from":[{"table","id","version"}]?, "vacuum":{"before"}?,
+//!  "all":[as totals]?, "folded":{"partitions","count","clean","quarantined"}?, "pending":{"<uuid>":[as replayed]}?}
 //! ```
 //!
-//! `ranges` is what this commit covers, `totals` what all commits have covered together. The position is the
-//! `txn` version: it lives in checkpoints too and every Delta writer keeps it. The rest lives as long as the
-//! commit's JSON does. So the log is cleaned up after commits of ours alone, each of which has the totals; the property
-//! `delta.enableExpiredLogCleanup = false` keeps others from doing it after theirs.
+//! `ranges` is what this commit covers, `totals` what all commits together have covered of the partitions that it touched.
+//! The commit at which a checkpoint is made has `all` totals, and what else is still to be known beside them (see the module
+//! `ledger`): who opens a table reads back to it. The position is the `txn` version: it lives in checkpoints too and every
+//! Delta writer keeps it. The rest lives as long as the commit's JSON does. So the log is cleaned up only behind a commit
+//! that has `all`; the property `delta.enableExpiredLogCleanup = false` keeps others from doing it after theirs.
+//!
+//! Where a log's own positions are no offsets, three more `txn` actions say the sequence number of the last record (see the
+//! module `sequence`).
+//!
+//! `rows` sums up the hashes of the rows (see the module `rowhash`), `from` says what an answer was computed from (see
+//! `origin`), `vacuum` begins a vacuum (see `vacuum`).
 //!
 //! # Invariants
 //!
@@ -42,11 +53,14 @@ mod commit;
 mod compact;
 mod distinct;
 mod history;
+mod holdings;
 mod ledger;
+mod origin;
 mod overwrite;
 mod plan;
 mod read;
 mod schema;
+mod sequence;
 mod stats;
 mod vacuum;
 mod whole;
@@ -71,16 +85,20 @@ pub use commit::Committed;
 pub(crate) use commit::written;
 pub use compact::{CompactPolicy, Compacted};
 pub use history::HistoryEntry;
+pub use origin::{Origin, TableVersion};
+pub use overwrite::Overwritten;
 pub use plan::{
-    CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, PartitionTotals, Totals, decide,
+    CommitPlan, Conflict, ConflictReason, CoveredRange, Decision, FoldedTotals, LostRange, PartitionTotals,
+    RowsHash, Totals, decide,
 };
 pub use read::RowsSum;
 pub use schema::{system_columns, table_schema, timestamp};
+pub use sequence::Sequence;
 pub use vacuum::Vacuumed;
 pub use writer::{TableWriter, WriterOptions, WrittenFile};
 
 use crate::{Error, Lake, RecordId, Result, TopicPartition};
-use ledger::Ledger;
+use ledger::{Books, Entry};
 use schema::Evolution;
 use vacuum::Vacuums;
 use whole::LogFiles;
@@ -104,8 +122,8 @@ pub struct Table {
     unnamed: Option<String>,
     /// `txn` versions known at the table's version; an app id that is not in it was not asked for yet.
     txns: HashMap<String, Option<i64>>,
-    /// The latest `commitInfo` of pinmill's; the outer `None` is not looked for yet.
-    ledger: Option<Option<Ledger>>,
+    /// What the entries of all commits say together; `None` is not read yet.
+    books: Option<Books>,
     vacuums: Vacuums,
 }
 
@@ -217,8 +235,8 @@ impl Table {
         let empty = Arc::new(Schema::empty());
         let (lake, name) = (lake.clone(), name.to_owned());
         let vacuums = Vacuums::since(delta.version().unwrap_or_default());
-        let (schema, unnamed, txns, ledger) = (empty, None, HashMap::new(), None);
-        let mut table = Self { lake, name, root, delta, schema, unnamed, txns, ledger, vacuums };
+        let (schema, unnamed, txns, books) = (empty, None, HashMap::new(), None);
+        let mut table = Self { lake, name, root, delta, schema, unnamed, txns, books, vacuums };
         table.read_schema()?;
         Ok(table)
     }
@@ -346,24 +364,26 @@ impl Table {
         if let Some(before_ms) = self.vacuum_in(version, actions)? {
             self.vacuums.note(version, before_ms);
         }
-        if let Some(ledger) = self.ledger_in(version, actions)? {
-            self.ledger = Some(Some(ledger));
+        if let Some(entry) = self.entry_in(version, actions)?
+            && let Some(books) = &mut self.books
+        {
+            books.apply(version, &entry);
         }
         Ok(())
     }
 
-    fn ledger_in(&self, version: Version, actions: &[Action]) -> Result<Option<Ledger>> {
+    fn entry_in(&self, version: Version, actions: &[Action]) -> Result<Option<Entry>> {
         let value = actions.iter().find_map(|action| match action {
             Action::CommitInfo(info) => info.info.get(ledger::KEY),
             _ => None,
         });
-        let read = value.map(Ledger::from_value).transpose();
+        let read = value.map(Entry::from_value).transpose();
         read.map_err(|reason| Error::TableLog { table: self.name.clone(), version, reason })
     }
 
     fn forget(&mut self) {
         self.txns.clear();
-        self.ledger = None;
+        self.books = None;
         self.vacuums = Vacuums::since(self.version());
     }
 
@@ -373,17 +393,7 @@ impl Table {
     /// [`Error::Delta`]; [`Error::TableLog`] for a position that is no offset.
     pub async fn position(&mut self, place: &TopicPartition) -> Result<Option<u64>> {
         let app_id = Self::app_id(place);
-        let version = match self.txns.get(&app_id) {
-            Some(&version) => version,
-            None => {
-                let log_store = self.delta.log_store();
-                let state = self.delta.snapshot().map_err(|e| self.delta_error("read a position", e))?;
-                let version = state.transaction_version(log_store.as_ref(), &app_id).await;
-                let version = version.map_err(|e| self.delta_error("read a position", e))?;
-                self.txns.insert(app_id.clone(), version);
-                version
-            }
-        };
+        let version = self.txn(&app_id).await?;
         let offset = version.map(u64::try_from).transpose();
         offset.map_err(|_| self.log_error(format!("txn `{app_id}` has the negative version {version:?}")))
     }
@@ -398,44 +408,103 @@ impl Table {
             return Ok(());
         }
         let totals = self.totals().await?;
+        // Where totals were folded, a place that has none may have a position all the same.
+        let has_all = self.folded().await?.partitions == 0;
         for &place in places {
             let last = totals.get(place).map(|totals| i64::try_from(totals.sum.last)).transpose();
             let last = last.map_err(|_| self.log_error(format!("the position of {place} is too large")))?;
-            self.txns.entry(Self::app_id(place)).or_insert(last);
+            if last.is_some() || has_all {
+                self.txns.entry(Self::app_id(place)).or_insert(last);
+            }
         }
         Ok(())
     }
 
-    /// What all commits together have covered, as of this view.
+    /// The sequence number of the last record that the table covers of a topic partition, where its commits gave one.
+    ///
+    /// # Errors
+    /// As [`Table::position`].
+    pub async fn sequence(&mut self, place: &TopicPartition) -> Result<Option<Sequence>> {
+        let app_id = Self::app_id(place);
+        let mut parts = Vec::new();
+        for part in sequence::app_ids(&app_id) {
+            parts.extend(self.txn(&part).await?);
+        }
+        match <[i64; 3]>::try_from(parts) {
+            Err(parts) if parts.is_empty() => Ok(None),
+            Ok(parts) if Sequence::from_parts(parts).is_some() => Ok(Sequence::from_parts(parts)),
+            wrong => {
+                Err(self.log_error(format!("the txns `{app_id}/seq/…` are no sequence number: {wrong:?}")))
+            }
+        }
+    }
+
+    async fn txn(&mut self, app_id: &str) -> Result<Option<i64>> {
+        if let Some(&version) = self.txns.get(app_id) {
+            return Ok(version);
+        }
+        let log_store = self.delta.log_store();
+        let state = self.delta.snapshot().map_err(|e| self.delta_error("read a position", e))?;
+        let version = state.transaction_version(log_store.as_ref(), app_id).await;
+        let version = version.map_err(|e| self.delta_error("read a position", e))?;
+        self.txns.insert(app_id.to_owned(), version);
+        Ok(version)
+    }
+
+    /// What all commits together have covered, as of this view. Partitions that are gone for long are in
+    /// [`Table::folded`].
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::TableLog`].
     pub async fn totals(&mut self) -> Result<Totals> {
-        Ok(self.ledger().await?.map(|ledger| ledger.totals()).unwrap_or_default())
+        Ok(self.books().await?.totals.clone())
     }
 
-    /// Records that the latest replay took from the quarantine and that may still be there.
+    /// What was covered of partitions whose totals are not kept one by one any longer.
+    ///
+    /// # Errors
+    /// As [`Table::totals`].
+    pub async fn folded(&mut self) -> Result<FoldedTotals> {
+        Ok(self.books().await?.folded)
+    }
+
+    /// Records that replays took from the quarantine and that may still be there.
     ///
     /// # Errors
     /// As [`Table::totals`].
     pub async fn replayed(&mut self) -> Result<Vec<RecordId>> {
-        Ok(self.ledger().await?.map(|ledger| ledger.replayed.clone()).unwrap_or_default())
+        Ok(self.books().await?.replayed())
     }
 
-    /// The newest entry of pinmill's, looked for backwards.
-    async fn ledger(&mut self) -> Result<Option<&Ledger>> {
-        if self.ledger.is_none() {
-            let mut found = None;
+    /// What all entries say together. They are read backwards, down to one that says all.
+    async fn books(&mut self) -> Result<&Books> {
+        if self.books.is_none() {
+            let mut entries = Vec::new();
             for version in (0..=self.version()).rev() {
                 let Some(actions) = self.actions(version).await? else { break };
-                found = self.ledger_in(version, &actions)?;
-                if found.is_some() {
+                let Some(entry) = self.entry_in(version, &actions)? else { continue };
+                let is_whole = entry.is_whole();
+                entries.push((version, entry));
+                if is_whole {
                     break;
                 }
             }
-            self.ledger = Some(found);
+            let mut books = Books::default();
+            entries.iter().rev().for_each(|(version, entry)| books.apply(*version, entry));
+            self.books = Some(books);
         }
-        Ok(self.ledger.as_ref().and_then(Option::as_ref))
+        Ok(self.books.get_or_insert_default())
+    }
+
+    /// This version of this table, for the answers that are computed from it.
+    ///
+    /// # Errors
+    /// [`Error::Delta`].
+    pub fn as_origin(&self) -> Result<TableVersion> {
+        let state = self.delta.snapshot().map_err(|e| self.delta_error("read the metadata", e))?;
+        let metadata = serde_json::to_value(state.metadata());
+        let id = metadata.ok().and_then(|metadata| Some(metadata.get("id")?.as_str()?.to_owned()));
+        Ok(TableVersion { table: self.name.clone(), id: id.unwrap_or_default(), version: self.version() })
     }
 
     /// The data files of this view.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::sequence::Sequence;
 use super::writer::WrittenFile;
 use crate::{RangeSum, RecordId, TopicPartition};
 
@@ -16,9 +17,13 @@ pub struct CommitPlan {
     pub ranges: Vec<CoveredRange>,
     /// Records that come from the quarantine instead of the log.
     pub replayed: Vec<RecordId>,
+    /// The hash of the row of each of these ([`super::row_hashes`]), in the same order; empty where it is not known.
+    pub replayed_rows: Vec<u64>,
     /// Records of an earlier replay that are known to be gone from the quarantine: the table need not keep them in
     /// mind any longer.
     pub settled: Vec<RecordId>,
+    /// Partitions that their log has no longer, and never will again: their totals need not be kept one by one.
+    pub retired: Vec<TopicPartition>,
     /// Commit only while the table is at this version. A replay needs it: its records have no position that would
     /// guard them against a second replay.
     pub at_version: Option<u64>,
@@ -44,6 +49,31 @@ pub struct CoveredRange {
     pub clean: u64,
     /// How many of them are in quarantine.
     pub quarantined: u64,
+    /// Wrapping sum of the hashes of these rows (see [`super::row_hashes`]); `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::sum::hex_u64_option")]
+    pub rows: Option<u64>,
+    /// Records before the range that nobody will ever load: retention took them before they were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostRange>,
+    /// The sequence number of the last record, where the log's own positions are no offsets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
+}
+
+/// Offsets whose records are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRange {
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
+impl LostRange {
+    /// How many offsets these are.
+    pub fn count(self) -> u64 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
 }
 
 /// What all commits together have covered of one topic partition.
@@ -64,6 +94,89 @@ pub struct PartitionTotals {
     pub quarantined: u64,
     /// The latest range that was covered.
     pub latest: RangeSum,
+    /// The hash of the rows, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowsHash>,
+    /// How many offsets are lost (see [`CoveredRange::lost`]).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// When the partition's log was first said not to have it any longer, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_ms: Option<i64>,
+}
+
+/// The hash of all rows of a partition from one offset on; of those before it (from pinmill 0.1) none is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsHash {
+    /// The first offset.
+    pub from: u64,
+    /// Wrapping sum of the hashes of the rows (see [`super::row_hashes`]).
+    #[serde(with = "crate::sum::hex_u64")]
+    pub hash: u64,
+}
+
+/// What was covered of partitions that are gone, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FoldedTotals {
+    /// How many partitions.
+    pub partitions: u64,
+    /// Their records.
+    pub count: u64,
+    /// How many of these are rows of the table.
+    pub clean: u64,
+    /// How many are in quarantine.
+    pub quarantined: u64,
+}
+
+impl FoldedTotals {
+    pub(super) fn add(&mut self, totals: &PartitionTotals) {
+        self.partitions += 1;
+        self.count += totals.sum.count;
+        self.clean += totals.clean;
+        self.quarantined += totals.quarantined;
+    }
+
+    /// True where no partition was folded.
+    pub fn is_empty(&self) -> bool {
+        self.partitions == 0
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl PartitionTotals {
+    /// Of a partition of which nothing was covered yet.
+    pub fn new(place: TopicPartition) -> Self {
+        let (sum, latest) = (RangeSum::default(), RangeSum::default());
+        let (generation, rows, retired_ms) = (None, None, None);
+        Self { place, generation, sum, clean: 0, quarantined: 0, latest, rows, lost: 0, retired_ms }
+    }
+
+    fn cover(&mut self, range: &CoveredRange) {
+        self.generation = range.generation.clone().or(self.generation.take());
+        self.sum.join(&range.sum);
+        self.clean += range.clean;
+        self.quarantined += range.quarantined;
+        self.latest = range.sum;
+        self.rows = range.rows.map(|hash| match self.rows {
+            Some(all) => RowsHash { hash: all.hash.wrapping_add(hash), ..all },
+            None => RowsHash { from: range.sum.first, hash },
+        });
+        self.lost += range.lost.iter().copied().map(LostRange::count).sum::<u64>();
+        self.retired_ms = None;
+    }
+
+    /// Takes a record out of the quarantine, as a row of this hash.
+    fn replay(&mut self, offset: u64, row: Option<u64>) {
+        self.clean += 1;
+        self.quarantined = self.quarantined.saturating_sub(1);
+        if let Some(all) = self.rows.filter(|all| offset >= all.from) {
+            self.rows = row.map(|row| RowsHash { hash: all.hash.wrapping_add(row), ..all });
+        }
+    }
 }
 
 /// Totals by partition.
@@ -220,6 +333,15 @@ pub(super) fn check(plan: &CommitPlan) -> Result<(), String> {
                 sum.count
             ));
         }
+        let before = after.map_or(0, |after| after.saturating_add(1));
+        let is_gap =
+            |lost: &LostRange| before <= lost.first && lost.first <= lost.last && lost.last < sum.first;
+        if let Some(lost) = range.lost.iter().find(|lost| !is_gap(lost)) {
+            let LostRange { first, last } = lost;
+            return Err(format!(
+                "{place}: offsets {first} to {last} are not before the range, and cannot be lost"
+            ));
+        }
         if !seen.insert(place) {
             return Err(format!("{place}: two ranges of one partition in one commit"));
         }
@@ -232,31 +354,43 @@ pub(super) fn check(plan: &CommitPlan) -> Result<(), String> {
     }
 }
 
-/// The totals after a plan.
-pub(super) fn advance(totals: &Totals, plan: &CommitPlan) -> Totals {
-    let mut totals = totals.clone();
+/// The totals of the partitions that a plan touches, after it. `now_ms` is the time, in milliseconds since the Unix epoch.
+pub(super) fn advance(totals: &Totals, plan: &CommitPlan, now_ms: i64) -> Totals {
+    let mut touched = Totals::new();
     for range in &plan.ranges {
-        let entry = totals.entry(range.place.clone()).or_insert_with(|| PartitionTotals {
-            place: range.place.clone(),
-            generation: None,
-            sum: RangeSum::default(),
-            clean: 0,
-            quarantined: 0,
-            latest: RangeSum::default(),
-        });
-        entry.generation = range.generation.clone().or(entry.generation.take());
-        entry.sum.join(&range.sum);
-        entry.clean += range.clean;
-        entry.quarantined += range.quarantined;
-        entry.latest = range.sum;
+        let before = || totals.get(&range.place).cloned();
+        let entry = touched.entry(range.place.clone());
+        entry
+            .or_insert_with(|| before().unwrap_or_else(|| PartitionTotals::new(range.place.clone())))
+            .cover(range);
     }
-    for record in &plan.replayed {
-        if let Some(entry) = totals.get_mut(&record.place) {
-            entry.clean += 1;
-            entry.quarantined = entry.quarantined.saturating_sub(1);
+    let rows = plan.replayed_rows.iter().copied().map(Some).chain(std::iter::repeat(None));
+    for (record, row) in plan.replayed.iter().zip(rows) {
+        if let Some(entry) = touch(&mut touched, totals, &record.place) {
+            entry.replay(record.offset, row);
         }
     }
-    totals
+    for place in &plan.retired {
+        if totals.get(place).is_some_and(|totals| totals.retired_ms.is_none())
+            && !touched.contains_key(place)
+            && let Some(entry) = touch(&mut touched, totals, place)
+        {
+            entry.retired_ms = Some(now_ms);
+        }
+    }
+    touched
+}
+
+/// The entry of a partition that there are totals of, to be changed.
+fn touch<'a>(
+    touched: &'a mut Totals,
+    totals: &Totals,
+    place: &TopicPartition,
+) -> Option<&'a mut PartitionTotals> {
+    if !touched.contains_key(place) {
+        touched.insert(place.clone(), totals.get(place)?.clone());
+    }
+    touched.get_mut(place)
 }
 
 #[cfg(test)]
@@ -266,13 +400,23 @@ mod tests {
     fn range(partition: u32, after: Option<u64>, sum: RangeSum) -> CoveredRange {
         let generation = Some("g1".to_owned());
         let place = TopicPartition::new("t", partition);
-        CoveredRange { place, generation, after, sum, clean: sum.count, quarantined: 0 }
+        CoveredRange {
+            place,
+            generation,
+            after,
+            sum,
+            clean: sum.count,
+            quarantined: 0,
+            rows: None,
+            lost: Vec::new(),
+            sequence: None,
+        }
     }
 
     fn totals(partition: u32, latest: RangeSum, generation: Option<&str>) -> Totals {
         let generation = generation.map(str::to_owned);
         let (place, sum, clean) = (TopicPartition::new("t", partition), latest, latest.count);
-        let entry = PartitionTotals { place: place.clone(), generation, sum, clean, quarantined: 0, latest };
+        let entry = PartitionTotals { generation, sum, clean, latest, ..PartitionTotals::new(place.clone()) };
         Totals::from([(place, entry)])
     }
 
@@ -353,10 +497,10 @@ mod tests {
         let plan = |range: CoveredRange| CommitPlan { ranges: vec![range], ..Default::default() };
         let mut first = range(0, None, RangeSum { first: 0, last: 9, count: 8, hash: 1 });
         (first.clean, first.quarantined) = (5, 3);
-        let totals = advance(&Totals::new(), &plan(first));
-        let totals = advance(&totals, &plan(CoveredRange { generation: None, ..range(0, Some(9), OURS) }));
+        let totals = advance(&Totals::new(), &plan(first), 0);
+        let totals = advance(&totals, &plan(CoveredRange { generation: None, ..range(0, Some(9), OURS) }), 0);
         let replayed = vec![RecordId::new(TopicPartition::new("t", 0), 3)];
-        let totals = advance(&totals, &CommitPlan { replayed, ..Default::default() });
+        let totals = advance(&totals, &CommitPlan { replayed, ..Default::default() }, 0);
         let entry = &totals[&TopicPartition::new("t", 0)];
         assert_eq!(entry.sum, RangeSum { first: 0, last: 19, count: 18, hash: 8 });
         assert_eq!((entry.clean, entry.quarantined, entry.latest), (16, 2, OURS));

@@ -247,8 +247,8 @@ impl Table {
 
     /// The bound of a vacuum that began with this commit.
     pub(super) fn vacuum_in(&self, version: Version, actions: &[Action]) -> Result<Option<i64>> {
-        if let Some(ledger) = self.ledger_in(version, actions)? {
-            return Ok(ledger.vacuum.map(|vacuum| vacuum.before));
+        if let Some(entry) = self.entry_in(version, actions)? {
+            return Ok(entry.vacuum.map(|vacuum| vacuum.before));
         }
         Ok(actions.iter().find_map(|action| match action {
             Action::CommitInfo(info) => foreign_vacuum(info),

@@ -177,3 +177,33 @@ async fn positions_and_totals_live_on_in_checkpoints() {
     assert_eq!(fresh.totals().await.unwrap()[&TopicPartition::new("a.pin", 0)].sum, sum(0, 52));
     assert_eq!(count(&fresh, &lake).await, once(0, 0..52));
 }
+
+/// Another Delta writer makes a checkpoint and takes away all commits behind it.
+#[tokio::test]
+async fn a_sequence_number_lives_on_in_another_writers_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
+    let mut table = open(&lake).await;
+    let place = TopicPartition::new("a.pin", 0);
+    assert_eq!(table.sequence(&place).await.unwrap(), None);
+    let (first, second) = (
+        "49590338271490256608559692538361571095921575989136588898",
+        "49590338271490256608559692540925702759324208523137515618",
+    );
+    for (offset, sequence) in [(0_u64, first), (1, second)] {
+        let mut plan = plan(&table, 0, offset.checked_sub(1), offset, offset + 1).await;
+        plan.ranges[0].sequence = Some(sequence.parse().unwrap());
+        table.commit(&plan).await.unwrap();
+        assert_eq!(table.sequence(&place).await.unwrap().unwrap().to_string(), sequence);
+    }
+    let url = url::Url::from_directory_path(dir.path().join("batch/pin")).unwrap();
+    let other = deltalake_core::open_table(url).await.unwrap();
+    deltalake_core::checkpoints::create_checkpoint(&other, None).await.unwrap();
+    for version in 0..=other.version().unwrap() {
+        std::fs::remove_file(dir.path().join(format!("batch/pin/_delta_log/{version:020}.json"))).unwrap();
+    }
+    let mut table = Table::open(&lake, "batch/pin").await.unwrap().unwrap();
+    assert_eq!(table.position(&place).await.unwrap(), Some(1));
+    assert_eq!(table.sequence(&place).await.unwrap().unwrap().to_string(), second);
+    assert_eq!(table.history(1).await.unwrap(), []);
+}

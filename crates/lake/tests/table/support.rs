@@ -93,6 +93,9 @@ pub(crate) async fn plan_rows(
         sum: sum(first, end),
         clean: end - first,
         quarantined: 0,
+        rows: None,
+        lost: Vec::new(),
+        sequence: None,
     };
     CommitPlan { files, ranges: vec![range], run: Some("test".into()), ..Default::default() }
 }
