@@ -56,6 +56,10 @@ pub enum SourceId {
     Archive {
         /// Where the archive is: see the module's description.
         place: String,
+        /// Which of its directories; `None` for `partition=<n>`. Directories have files of their own (see
+        /// [`crate::archive`]); here is no name of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
     },
 }
 
@@ -67,14 +71,15 @@ impl SourceId {
 
     /// An archive, by its place.
     pub fn archive(place: &str) -> Self {
-        Self::Archive { place: place.to_owned() }
+        Self::Archive { place: place.to_owned(), directory: None }
     }
 
     /// The form in which a commit notes it (`generation` of a range): the generation itself, or `archive <place>`.
     pub fn noted(&self) -> String {
         match self {
             Self::Log { generation } => generation.clone(),
-            Self::Archive { place } => format!("{ARCHIVE}{place}"),
+            Self::Archive { place, directory: None } => format!("{ARCHIVE}{place}"),
+            Self::Archive { place, directory: Some(directory) } => format!("{ARCHIVE}{place}/{directory}"),
         }
     }
 

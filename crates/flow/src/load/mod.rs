@@ -175,7 +175,7 @@ impl<'a> Loader<'a> {
             let held = held.remove(place).unwrap_or_default();
             let after = after.get(place).copied().flatten();
             let place = Arc::new(Place { index, at: place.clone(), held });
-            self.partitions.push(Partition { place, generation: noted.clone(), after });
+            self.partitions.push(Partition { place, generation: noted.clone(), after, lost: Vec::new() });
         }
         Ok(())
     }

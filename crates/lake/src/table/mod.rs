@@ -59,6 +59,7 @@ mod origin;
 mod overwrite;
 mod plan;
 mod read;
+mod rowhash;
 mod schema;
 mod sequence;
 mod stats;
@@ -92,6 +93,7 @@ pub use plan::{
     RowsHash, Totals, decide,
 };
 pub use read::RowsSum;
+pub use rowhash::{row_hashes, rows_hash};
 pub use schema::{system_columns, table_schema, timestamp};
 pub use sequence::Sequence;
 pub use vacuum::Vacuumed;
