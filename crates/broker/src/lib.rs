@@ -13,6 +13,7 @@ pub mod conformance;
 mod embedded;
 mod memory;
 mod name;
+mod plane;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 pub use embedded::EmbeddedLog;
 pub use memory::MemoryLog;
 pub use name::check_topic_name;
+pub use plane::Plane;
 // The words of the embedded log serve for every log. Offsets grow by at least one from record to record: others leave gaps.
 pub use pinmill_log::{Health, MAX_TOPIC_NAME, OffsetRange, Record, StoredRecord};
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use pinmill_broker::EmbeddedLog;
 use pinmill_emulate::SourceSpec;
 use pinmill_engine::{EmbeddedEngine, Engine, EngineConfig};
+use pinmill_flow::{ArchiveConfig, CleanOptions};
 use pinmill_gateway::{GatewayConfig, Limits, Memory};
+use pinmill_lake::archive::Compression;
 use pinmill_lake::{Lake, LateLake};
 use pinmill_log::{Durability, Log, LogConfig};
 use pinmill_pipeline::Pipeline;
@@ -303,6 +305,27 @@ impl Context {
     pub(crate) fn answer_memory(&self) -> Memory {
         let size = self.settings.gateway.answer_memory.in_memory();
         self.memory.answers.get_or_init(|| Memory::new(size)).clone()
+    }
+
+    /// How records become archive objects, from the settings.
+    pub(crate) fn archive_config(&self) -> ArchiveConfig {
+        let archive = &self.settings.archive;
+        ArchiveConfig {
+            max_records: archive.max_records.get(),
+            max_bytes: archive.max_bytes.in_memory(),
+            max_age: archive.max_age.0,
+            compression: match archive.compression {
+                settings::Compression::None => Compression::None,
+                settings::Compression::Gzip => Compression::Gzip,
+                settings::Compression::Zstd => Compression::Zstd,
+            },
+            ..ArchiveConfig::default()
+        }
+    }
+
+    /// How to clean, from the settings.
+    pub(crate) fn clean_options(&self) -> CleanOptions {
+        CleanOptions { workers: self.settings.engine.workers(), ..CleanOptions::default() }
     }
 
     /// The address that `listen` says. Of a name's addresses it is one that other machines reach, where there is one: the

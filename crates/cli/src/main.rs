@@ -10,6 +10,7 @@ mod memory;
 mod parts;
 mod render;
 mod settings;
+mod signals;
 mod stderr;
 mod strays;
 mod streams;

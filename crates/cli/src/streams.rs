@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinmill_broker::{EmbeddedLog, EventLog};
-use pinmill_flow::{SourceKind, StepLimit, StreamConfig, StreamSource, Streamer, go_on_behind_readers};
+use pinmill_broker::{EmbeddedLog, EventLog, Plane};
+use pinmill_flow::{StepLimit, StreamConfig, StreamSource, Streamer, go_on_behind_readers};
 use pinmill_kinesis::{
     Credentials, Kinesis, KinesisConfig, LOG_BATCH_BYTES, LOG_PARTITIONS, LOG_RECORD_BYTES, Secret, ShardsLog,
 };
@@ -68,10 +68,10 @@ impl Context {
         lake: &LateLake,
         (topics, streams): (Option<Arc<dyn EventLog>>, Option<&Streams>),
     ) {
-        let topics = topics.map(|log| StreamSource { log, kind: SourceKind::Topics });
+        let topics = topics.map(|log| StreamSource { log, plane: Plane::Topics });
         let streams = streams.map(|streams| StreamSource {
             log: Arc::new(streams.kinesis.shards_log()),
-            kind: SourceKind::Streams,
+            plane: Plane::Streams,
         });
         let sources: Vec<_> = topics.into_iter().chain(streams).collect();
         let compare = async {
@@ -118,10 +118,10 @@ impl Context {
         let mut sources = Vec::new();
         if stream.from.has_streams() {
             let log = Arc::new(streams.kinesis.shards_log());
-            sources.push(StreamSource { log, kind: SourceKind::Streams });
+            sources.push(StreamSource { log, plane: Plane::Streams });
         }
         if let Some(log) = topics.filter(|_| stream.from.has_topics()) {
-            sources.push(StreamSource { log, kind: SourceKind::Topics });
+            sources.push(StreamSource { log, plane: Plane::Topics });
         }
         let defaults = StreamConfig::default();
         let config = StreamConfig {

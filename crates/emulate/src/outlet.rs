@@ -9,7 +9,8 @@ use http::{HeaderValue, Method};
 
 use crate::client::Endpoint;
 use crate::source::Table;
-use crate::target::{Kind, Target};
+use crate::target::Target;
+use pinmill_broker::Plane;
 
 /// What the reference sends, and so what a gateway must take.
 const KAFKA_JSON: HeaderValue = HeaderValue::from_static("application/vnd.kafka.json.v2+json");
@@ -56,16 +57,16 @@ impl Outlet {
     pub(crate) fn new(target: &Target, table: Table, records_per_request: usize) -> Result<Self, String> {
         let name = target.name(table);
         let path = target.path(table);
-        let (wire, path, most) = match target.kind {
-            Kind::Topics => (Wire::Produce, path, records_per_request),
-            Kind::Streams if records_per_request == 1 => (Wire::PutRecord, format!("{path}/record"), 1),
-            Kind::Streams => {
+        let (wire, path, most) = match target.plane {
+            Plane::Topics => (Wire::Produce, path, records_per_request),
+            Plane::Streams if records_per_request == 1 => (Wire::PutRecord, format!("{path}/record"), 1),
+            Plane::Streams => {
                 (Wire::PutRecords, format!("{path}/records"), records_per_request.min(MOST_PUT_RECORDS))
             }
         };
-        let (method, content_type, label) = match target.kind {
-            Kind::Topics => (Method::POST, KAFKA_JSON, name.clone()),
-            Kind::Streams => (Method::PUT, JSON, format!("stream:{name}")),
+        let (method, content_type, label) = match target.plane {
+            Plane::Topics => (Method::POST, KAFKA_JSON, name.clone()),
+            Plane::Streams => (Method::PUT, JSON, format!("stream:{name}")),
         };
         let path = path.parse().map_err(|e| format!("{path} is no path: {e}"))?;
         Ok(Self { endpoint: Endpoint { method, path, content_type }, wire, label, most, name })

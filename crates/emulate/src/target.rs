@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pinmill_broker::Plane;
 use url::Url;
 
 use crate::creds::Creds;
@@ -16,37 +17,26 @@ const LONGEST_STREAM: usize = 128;
 pub struct Target {
     /// Scheme, host and port only.
     pub(crate) origin: Url,
-    pub(crate) kind: Kind,
+    pub(crate) plane: Plane,
     /// Path up to a table's short name.
     path: String,
     /// What comes before a table's short name in the name of its topic or stream.
     prefix: String,
 }
 
-/// What a target consists of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Topics of a Kafka REST proxy.
-    Topics,
-    /// Streams of the REST façade of Kinesis.
-    Streams,
+/// What stands before names in a path.
+fn folder(plane: Plane) -> &'static str {
+    match plane {
+        Plane::Topics => "/topics/",
+        Plane::Streams => "/streams/",
+    }
 }
 
-impl Kind {
-    /// What stands before names in a path.
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Topics => "/topics/",
-            Self::Streams => "/streams/",
-        }
-    }
-
-    /// What stands between a prefix and a table's short name.
-    fn separator(self) -> char {
-        match self {
-            Self::Topics => '.',
-            Self::Streams => '-',
-        }
+/// What stands between a prefix and a table's short name.
+fn separator(plane: Plane) -> char {
+    match plane {
+        Plane::Topics => '.',
+        Plane::Streams => '-',
     }
 }
 
@@ -85,7 +75,7 @@ impl Target {
     /// prefix has characters that Kafka does not allow in a topic's name.
     pub fn topics(url: &str, prefix: Option<&str>) -> Result<Self, TargetError> {
         let prefix = prefix.map(|prefix| prefix.trim_end_matches('.'));
-        Self::new(Kind::Topics, url, prefix)
+        Self::new(Plane::Topics, url, prefix)
     }
 
     /// Streams behind `url`, which need not exist where the gateway makes them.
@@ -101,16 +91,16 @@ impl Target {
     /// streams would have names that Kinesis does not allow.
     pub fn streams(url: &str, prefix: Option<&str>) -> Result<Self, TargetError> {
         let prefix = prefix.map(|prefix| prefix.trim_end_matches(['-', '.']));
-        Self::new(Kind::Streams, url, prefix)
+        Self::new(Plane::Streams, url, prefix)
     }
 
-    fn new(kind: Kind, url: &str, prefix: Option<&str>) -> Result<Self, TargetError> {
+    fn new(plane: Plane, url: &str, prefix: Option<&str>) -> Result<Self, TargetError> {
         // the URL may hold a password, and nothing here needs one
         let shown = Url::parse(url).map_or_else(
             |_| url.to_owned(),
             |url| format!("{}://{}…", url.scheme(), url.host_str().unwrap_or("")),
         );
-        let refuse = |why| TargetError::refused(kind, shown.clone(), why);
+        let refuse = |why| TargetError::refused(plane, shown.clone(), why);
         let mut origin = Url::parse(url).map_err(|_| refuse("is no URL"))?;
         if !matches!(origin.scheme(), "http" | "https") {
             return Err(refuse("is not http or https"));
@@ -118,10 +108,10 @@ impl Target {
         if origin.query().is_some() || origin.fragment().is_some() || !origin.username().is_empty() {
             return Err(refuse("has a query, a fragment or a user"));
         }
-        let (stage, prefix) = split(kind, origin.path(), prefix).map_err(refuse)?;
-        check(kind, &prefix).map_err(refuse)?;
+        let (stage, prefix) = split(plane, origin.path(), prefix).map_err(refuse)?;
+        check(plane, &prefix).map_err(refuse)?;
         origin.set_path("");
-        Ok(Self { origin, kind, path: format!("{stage}{}{prefix}", kind.folder()), prefix })
+        Ok(Self { origin, plane, path: format!("{stage}{}{prefix}", folder(plane)), prefix })
     }
 
     /// The name of a table's topic or stream.
@@ -143,48 +133,45 @@ impl From<Target> for Vec<Target> {
 }
 
 /// The stage of a path, and what stands before a table's short name.
-fn split(kind: Kind, path: &str, prefix: Option<&str>) -> Result<(String, String), &'static str> {
-    let other = match kind {
-        Kind::Topics => Kind::Streams,
-        Kind::Streams => Kind::Topics,
-    };
-    match (path.rsplit_once(kind.folder()), prefix) {
+fn split(plane: Plane, path: &str, prefix: Option<&str>) -> Result<(String, String), &'static str> {
+    let other = plane.other();
+    match (path.rsplit_once(folder(plane)), prefix) {
         (Some(_), Some(_)) => Err("has the names already, so a prefix has no place"),
         (Some((_, name)), None) if name.contains('/') => Err("goes on after the name"),
         (Some((stage, name)), None) => {
             // `…/topics/me` is meant as `…/topics/me.`: a topic `mepin` would be no dataset's.
             let is_open = name.ends_with(|c: char| c.is_ascii_alphanumeric());
-            let separator = is_open.then(|| kind.separator());
+            let separator = is_open.then(|| separator(plane));
             Ok((stage.to_owned(), name.chars().chain(separator).collect()))
         }
-        (None, _) if path.contains(other.folder()) => Err(match other {
-            Kind::Topics => "names topics, but streams are wanted",
-            Kind::Streams => "names streams, but topics are wanted",
+        (None, _) if path.contains(folder(other)) => Err(match other {
+            Plane::Topics => "names topics, but streams are wanted",
+            Plane::Streams => "names streams, but topics are wanted",
         }),
         (None, prefix) => {
             let prefix = prefix.filter(|prefix| !prefix.is_empty());
-            let prefix = prefix.map(|prefix| format!("{prefix}{}", kind.separator())).unwrap_or_default();
+            let prefix = prefix.map(|prefix| format!("{prefix}{}", separator(plane))).unwrap_or_default();
             Ok((path.trim_end_matches('/').to_owned(), prefix))
         }
     }
 }
 
-fn check(kind: Kind, prefix: &str) -> Result<(), &'static str> {
+fn check(plane: Plane, prefix: &str) -> Result<(), &'static str> {
     if !prefix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
         return Err("would give names with other characters than letters, digits, `.`, `_` and `-`");
     }
     let longest = Table::ALL.map(|table| prefix.len() + table.short_name().len());
-    if kind == Kind::Streams && longest.iter().any(|length| *length > LONGEST_STREAM) {
+    if plane == Plane::Streams && longest.iter().any(|length| *length > LONGEST_STREAM) {
         return Err("would give names of more than 128 characters");
     }
     Ok(())
 }
 
 impl TargetError {
-    fn refused(kind: Kind, given: String, why: &'static str) -> Self {
-        let (names, ending) = match kind {
-            Kind::Topics => ("topic names", "/topics/ID."),
-            Kind::Streams => ("stream names", "/streams/streaming-ID-"),
+    fn refused(plane: Plane, given: String, why: &'static str) -> Self {
+        let (names, ending) = match plane {
+            Plane::Topics => ("topic names", "/topics/ID."),
+            Plane::Streams => ("stream names", "/streams/streaming-ID-"),
         };
         Self::Url { given, why, names, ending }
     }
@@ -223,11 +210,28 @@ impl To {
             let own = creds.and_then(|creds| creds.streaming_url.as_deref());
             Target::streams(url.or(own).ok_or(TargetError::Missing("streams"))?, prefix)
         };
-        Ok(match self {
-            Self::Topics => vec![topics()?],
-            Self::Streams => vec![streams()?],
-            Self::Both => vec![topics()?, streams()?],
-        })
+        let target = |plane: &Plane| match plane {
+            Plane::Topics => topics(),
+            Plane::Streams => streams(),
+        };
+        self.planes().iter().map(target).collect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Topics => Plane::Topics.name(),
+            Self::Streams => Plane::Streams.name(),
+            Self::Both => "both",
+        }
+    }
+
+    /// The planes that it stands for.
+    pub fn planes(self) -> &'static [Plane] {
+        match self {
+            Self::Topics => &[Plane::Topics],
+            Self::Streams => &[Plane::Streams],
+            Self::Both => &Plane::ALL,
+        }
     }
 }
 
@@ -235,22 +239,15 @@ impl FromStr for To {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "topics" => Ok(Self::Topics),
-            "streams" => Ok(Self::Streams),
-            "both" => Ok(Self::Both),
-            _ => Err(format!("`{text}` is nothing to post to; use topics, streams or both")),
-        }
+        let all = [Self::Topics, Self::Streams, Self::Both];
+        let found = all.into_iter().find(|to| to.name() == text);
+        found.ok_or_else(|| format!("`{text}` is nothing to post to; use topics, streams or both"))
     }
 }
 
 impl fmt::Display for To {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Topics => "topics",
-            Self::Streams => "streams",
-            Self::Both => "both",
-        })
+        f.write_str(self.name())
     }
 }
 

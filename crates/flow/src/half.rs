@@ -1,5 +1,6 @@
 //! The two halves, and where each has its tables.
 
+use pinmill_broker::Plane;
 use serde::Serialize;
 
 /// One of the two halves. They work on posts of their own with the same SQL, into tables of their own.
@@ -16,6 +17,14 @@ pub enum Half {
 impl Half {
     /// Both, in the order of their tables' names.
     pub const ALL: [Self; 2] = [Self::Batch, Self::Stream];
+
+    /// The one that reads a plane, if nothing else is said.
+    pub fn of(plane: Plane) -> Self {
+        match plane {
+            Plane::Topics => Self::Batch,
+            Plane::Streams => Self::Stream,
+        }
+    }
 
     /// Its name, in paths and on the command line.
     pub fn name(self) -> &'static str {

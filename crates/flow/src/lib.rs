@@ -45,7 +45,7 @@ pub use load::StepLimit;
 pub use runner::{RunReport, Runner};
 pub use shrunk::{LogGap, go_on_behind_readers};
 pub use status::{TableStatus, TopicStatus, status, topics};
-pub use stream::{STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
+pub use stream::{STREAM_READER, StreamConfig, StreamSource, Streamer};
 pub use supervise::{Backoff, Part, PartState, PartStatus, Parts};
 pub use warnings::{Warning, Warnings};
 

@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use pinmill_broker::{EventLog, OffsetRange, TopicDescription};
+use pinmill_broker::{EventLog, OffsetRange, Plane, TopicDescription};
 use pinmill_lake::archive::{Archive, ReadOptions};
 use pinmill_lake::lineage::{Lineages, SourceId};
 use pinmill_lake::table::{PartitionTotals, Table};
@@ -26,7 +26,7 @@ use pinmill_lake::{Lake, TopicPartition};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
-use crate::stream::{SourceKind, StreamSource};
+use crate::stream::StreamSource;
 use crate::{ARCHIVE_READER, Error, Half, Result};
 
 /// Offsets that were given once, and whose records the log no longer has.
@@ -76,13 +76,13 @@ pub async fn go_on_behind_readers(
             let topic = source.log.describe(&name).await?;
             let mut archived = Consumed::new();
             let directories = directories.iter().filter(|place| place.topic == name);
-            for place in directories.filter(|_| source.kind == SourceKind::Topics) {
+            for place in directories.filter(|_| source.plane == Plane::Topics) {
                 let next = archived_to(&*source.log, archive, &topic, place.partition).await?;
                 archived.extend(next.map(|next| (place.partition, next)));
             }
             let mut consumed = archived.clone();
             let closed = topic.partitions.iter().filter_map(|p| Some((p.partition, p.closed_at?)));
-            for (partition, next) in closed.chain(covered(&tables, source.kind, &topic)) {
+            for (partition, next) in closed.chain(covered(&tables, source.plane, &topic)) {
                 let furthest = consumed.entry(partition).or_default();
                 *furthest = next.max(*furthest);
             }
@@ -114,13 +114,10 @@ async fn totals(pipeline: &Pipeline, lake: &Lake) -> Result<Vec<(Half, Partition
 /// and the streaming half streams.
 fn covered(
     tables: &[(Half, PartitionTotals)],
-    kind: SourceKind,
+    plane: Plane,
     topic: &TopicDescription,
 ) -> impl Iterator<Item = (u32, u64)> {
-    let own = match kind {
-        SourceKind::Topics => Half::Batch,
-        SourceKind::Streams => Half::Stream,
-    };
+    let own = Half::of(plane);
     let of_topic = move |(half, totals): &&(Half, PartitionTotals)| {
         let same = totals.generation.as_ref().map_or(*half == own, |found| *found == topic.generation);
         totals.place.topic == topic.name && same && !totals.sum.is_empty()
@@ -193,7 +190,7 @@ async fn go_on(
     let Some(skipped) = skipped.map_err(|source| log_error(&topic.name, partition, source))? else {
         return Ok(None);
     };
-    let gap = gap(source.kind, &topic.name, partition, skipped);
+    let gap = gap(source.plane, &topic.name, partition, skipped);
     tracing::warn!("{gap}");
     Ok(Some(gap))
 }
@@ -224,24 +221,21 @@ pub(crate) async fn behind_gap(
 ///
 /// # Errors
 /// What cannot be read of the log.
-pub(crate) async fn gaps(kind: SourceKind, log: &dyn EventLog) -> Result<Vec<LogGap>> {
+pub(crate) async fn gaps(plane: Plane, log: &dyn EventLog) -> Result<Vec<LogGap>> {
     let mut all = Vec::new();
     for name in log.topics().await? {
         for partition in log.describe(&name).await?.partitions {
             let partition = partition.partition;
             let found = log.gaps(&name, partition).await;
             let found = found.map_err(|source| log_error(&name, partition, source))?;
-            all.extend(found.into_iter().map(|range| gap(kind, &name, partition, range)));
+            all.extend(found.into_iter().map(|range| gap(plane, &name, partition, range)));
         }
     }
     Ok(all)
 }
 
-fn gap(kind: SourceKind, topic: &str, partition: u32, range: OffsetRange) -> LogGap {
-    let half = match kind {
-        SourceKind::Topics => Half::Batch,
-        SourceKind::Streams => Half::Stream,
-    };
+fn gap(plane: Plane, topic: &str, partition: u32, range: OffsetRange) -> LogGap {
+    let half = Half::of(plane);
     let topic = topic.to_owned();
     LogGap { half, topic, partition, first: range.beginning, last: range.end.saturating_sub(1) }
 }

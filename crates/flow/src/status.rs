@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pinmill_broker::EventLog;
+use pinmill_broker::{EventLog, Plane};
 use pinmill_lake::Lake;
 use pinmill_lake::table::{PartitionTotals, Table, Totals};
 use pinmill_pipeline::Pipeline;
@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::audit::Logs;
 use crate::shrunk::{self, LogGap};
-use crate::stream::SourceKind;
 use crate::{ARCHIVE_READER, Half, Result, STREAM_READER};
 
 /// Over how long the commit rate is taken.
@@ -71,11 +70,11 @@ pub async fn topics(
     half: Half,
     log: &dyn EventLog,
 ) -> Result<BTreeMap<String, TopicStatus>> {
-    let (reader, kind) = match half {
-        Half::Batch => (ARCHIVE_READER, SourceKind::Topics),
-        Half::Stream => (STREAM_READER, SourceKind::Streams),
+    let (reader, plane) = match half {
+        Half::Batch => (ARCHIVE_READER, Plane::Topics),
+        Half::Stream => (STREAM_READER, Plane::Streams),
     };
-    let mut gaps = shrunk::gaps(kind, log).await?;
+    let mut gaps = shrunk::gaps(plane, log).await?;
     let mut all = BTreeMap::new();
     for topic in log.topics().await? {
         let dataset = takes(pipeline, half, &topic).map(str::to_owned);

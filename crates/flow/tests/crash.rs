@@ -13,9 +13,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fail::FailScenario;
+use pinmill_broker::Plane;
 use pinmill_flow::stream::tidy;
 use pinmill_flow::{
-    ArchiveConfig, AuditOptions, CRASH_POINTS, CleanOptions, CleanReport, Half, Logs, SourceKind, StepLimit,
+    ArchiveConfig, AuditOptions, CRASH_POINTS, CleanOptions, CleanReport, Half, Logs, StepLimit,
     StreamConfig, StreamSource, Streamer,
 };
 use pinmill_lake::Lake;
@@ -193,7 +194,7 @@ fn of_streams(point: &str) -> bool {
 async fn stream(world: &Arc<World>, step: StepLimit) -> Result<(), String> {
     let world = Arc::clone(world);
     let life = tokio::spawn(async move {
-        let sources = vec![StreamSource { log: world.event_log(), kind: SourceKind::Streams }];
+        let sources = vec![StreamSource { log: world.event_log(), plane: Plane::Streams }];
         let commit_every = Duration::from_millis(1);
         let config = StreamConfig {
             step,

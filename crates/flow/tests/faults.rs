@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pinmill_broker::Plane;
 use pinmill_flow::{
-    ArchiveConfig, Archiver, AuditOptions, Backoff, Half, Logs, PartState, Parts, SourceKind, StreamConfig,
-    StreamSource, Streamer,
+    ArchiveConfig, Archiver, AuditOptions, Backoff, Half, Logs, PartState, Parts, StreamConfig, StreamSource,
+    Streamer,
 };
 use pinmill_lake::Lake;
 use pinmill_lake::faults::{Fault, FaultyStore, Plan};
@@ -76,7 +77,7 @@ async fn streamer_and_archiver_outlive_a_store_that_fails_and_every_record_is_in
         workers: Some(2),
         ..StreamConfig::default()
     };
-    let sources = vec![StreamSource { log: world.event_log(), kind: SourceKind::Streams }];
+    let sources = vec![StreamSource { log: world.event_log(), plane: Plane::Streams }];
     let streamer = Streamer::new(world.pipeline.clone(), Arc::new(engine()), &lake, sources, config);
     let streamer = streamer.with_parts(&parts);
     let stop = CancellationToken::new();

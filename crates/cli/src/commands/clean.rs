@@ -8,7 +8,6 @@ use pinmill_lake::{Lake, LateLake};
 use serde_json::{Value, json};
 
 use crate::args::Clean;
-use crate::commands::serve::clean_options;
 use crate::context::{Context, is_there};
 use crate::error::Failure;
 use crate::render::{Format, Rows, SCHEMA_VERSION, write_json};
@@ -39,7 +38,7 @@ pub(crate) async fn clean(context: &Context, args: &Clean) -> Result<(), Failure
 }
 
 async fn from_archive(context: &Context, args: &Clean) -> Result<CleanReport, Failure> {
-    let mut options = clean_options(context);
+    let mut options = context.clean_options();
     // Only what is brought along may be the beginning of a data folder.
     let lake = match archive(args.archive.as_deref()).await? {
         None => context.lake_there()?,

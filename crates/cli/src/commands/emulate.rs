@@ -20,7 +20,7 @@ pub(crate) async fn emulate(context: &Context, args: &Emulate) -> Result<(), Fai
     let options = options(context, args, creds.as_ref())?;
     let source = pinmill_emulate::open(&source, args.seed).await.or_fail()?;
     let stop = CancellationToken::new();
-    crate::commands::serve::cancel_on_signal(&stop)?;
+    crate::signals::cancel_on_signal(&stop)?;
     let summary = pinmill_emulate::emulate(options, source, &stop).await.or_fail()?;
     let mut stdout = std::io::stdout().lock();
     if args.output.is_json() {

@@ -19,10 +19,11 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Draw, Run};
-use crate::commands::{answer, audit, clean, emulate, serve};
+use crate::commands::{answer, audit, clean, emulate};
 use crate::context::Context;
 use crate::error::{Failure, OrFail, UNBALANCED};
 use crate::render::{Format, SCHEMA_VERSION, words_beside_rows, write_json};
+use crate::signals::cancel_on_signal;
 use crate::streams;
 
 /// Posts, and meanwhile streams into tables; then archives, cleans, answers and audits.
@@ -54,7 +55,7 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     };
     let kinesis = streams.as_ref().map(|streams| streams.kinesis.clone());
     let interrupted = CancellationToken::new();
-    serve::cancel_on_signal(&interrupted)?;
+    cancel_on_signal(&interrupted)?;
     let posted = post(context, args, Arc::<EmbeddedLog>::clone(&log), kinesis, &interrupted).await;
     stop.cancel();
     let streamed = match streaming {
@@ -69,8 +70,8 @@ pub(crate) async fn run(context: &Context, args: &Run) -> Result<(), Failure> {
     }
     let fresh = freshness(&pipeline, &*engine, &lake, started_ms).await?;
 
-    Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, serve::archive_config(context)).run_once().await?;
-    let cleaned = pinmill_flow::clean(&pipeline, &*engine, &lake, &serve::clean_options(context)).await?;
+    Archiver::new(Arc::<EmbeddedLog>::clone(&log), &lake, context.archive_config()).run_once().await?;
+    let cleaned = pinmill_flow::clean(&pipeline, &*engine, &lake, &context.clean_options()).await?;
     for report in [Some(&cleaned), streamed.as_ref()].into_iter().flatten() {
         clean::tell(report);
     }

@@ -4,19 +4,19 @@ use std::io::Write;
 use std::sync::Arc;
 
 use pinmill_broker::{EmbeddedLog, EventLog};
-use pinmill_flow::{ArchiveConfig, ArchiveReport, Archiver, CleanOptions, CleanReport, Half, Parts, Runner};
+use pinmill_flow::{ArchiveReport, Archiver, CleanReport, Half, Parts, Runner};
 use pinmill_gateway::Gateway;
 use pinmill_lake::LateLake;
-use pinmill_lake::archive::Compression;
 use pinmill_pipeline::Pipeline;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Context;
 use crate::drain::Drain;
-use crate::error::{CONFIG, Failure, INTERRUPTED, OrFail};
+use crate::error::{CONFIG, Failure, OrFail};
 use crate::parts::{Announced, Shown};
-use crate::settings::{self, Span};
+use crate::settings::Span;
+use crate::signals::cancel_on_signal;
 use crate::streams::Streams;
 use crate::{stderr, strays};
 
@@ -108,7 +108,7 @@ impl Loops {
         (stop, drain): (&CancellationToken, &Drain),
     ) -> Result<Self, Failure> {
         let topics: Arc<dyn EventLog> = Arc::<EmbeddedLog>::clone(log);
-        let archiver = Archiver::new(Arc::clone(&topics), lake.clone(), archive_config(context));
+        let archiver = Archiver::new(Arc::clone(&topics), lake.clone(), context.archive_config());
         let archiver = Arc::new(archiver.with_parts(parts));
         let streamer = match streams {
             Some(streams) => Some(context.streamer(streams, Some(topics), lake.clone())?.with_parts(parts)),
@@ -117,7 +117,7 @@ impl Loops {
         let batches = match context.settings.batch_every.0 {
             Some(Span(every)) => {
                 let (engine, archiver, options) =
-                    (context.engine()?, Arc::clone(&archiver), clean_options(context));
+                    (context.engine()?, Arc::clone(&archiver), context.clean_options());
                 let runner = Runner::new(pipeline, engine, lake.clone(), archiver, options);
                 Some((Arc::new(runner.with_parts(parts)), every))
             }
@@ -174,54 +174,4 @@ fn not_bound(error: &pinmill_gateway::Error) -> Failure {
         ),
         pinmill_gateway::Error::Config { .. } => Failure { exit: CONFIG, ..Failure::chain(error) },
     }
-}
-
-/// How records become archive objects, from the settings.
-pub(crate) fn archive_config(context: &Context) -> ArchiveConfig {
-    let archive = &context.settings.archive;
-    ArchiveConfig {
-        max_records: archive.max_records.get(),
-        max_bytes: archive.max_bytes.in_memory(),
-        max_age: archive.max_age.0,
-        compression: match archive.compression {
-            settings::Compression::None => Compression::None,
-            settings::Compression::Gzip => Compression::Gzip,
-            settings::Compression::Zstd => Compression::Zstd,
-        },
-        ..ArchiveConfig::default()
-    }
-}
-
-/// How to clean, from the settings.
-pub(crate) fn clean_options(context: &Context) -> CleanOptions {
-    CleanOptions { workers: context.settings.engine.workers(), ..CleanOptions::default() }
-}
-
-/// Cancels `stop` at SIGTERM or ctrl-c; a second one ends the process at once, which is as safe as a kill -9.
-#[allow(
-    clippy::exit,
-    clippy::disallowed_methods,
-    reason = "who asks twice wants nothing to be waited for, and what is durable needs no tidy end"
-)]
-pub(crate) fn cancel_on_signal(stop: &CancellationToken) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).or_fail()?;
-    let mut interrupt = signal(SignalKind::interrupt()).or_fail()?;
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        for first in [true, false] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if first {
-                tracing::info!("stopping; once more ends the process at once");
-                stop.cancel();
-            } else {
-                stderr::flush();
-                std::process::exit(i32::from(INTERRUPTED));
-            }
-        }
-    });
-    Ok(())
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use pinmill_broker::{EmbeddedLog, EventLog, OffsetRange, PartitionDescription, ReadLimit, StoredRecord};
+use pinmill_broker::{
+    EmbeddedLog, EventLog, OffsetRange, PartitionDescription, Plane, ReadLimit, StoredRecord,
+};
 use pinmill_kinesis::ShardsLog;
 use pinmill_kinesis::catalog::TOPIC as CATALOG;
 use serde_json::{Value, json};
@@ -20,17 +22,11 @@ use crate::args::Tail;
 use crate::context::Context;
 use crate::error::{Failure, OrFail};
 use crate::render::{Format, Rows, text_or_base64};
+use crate::signals::cancel_on_signal;
 
 const READ_BYTES: usize = 4 << 20;
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Which log has the name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plane {
-    Topics,
-    Streams,
-}
 
 /// Prints records.
 pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> {
@@ -38,7 +34,7 @@ pub(crate) async fn tail(context: &Context, args: &Tail) -> Result<(), Failure> 
     let (mut viewed, name) = find(context, &args.name).await?;
     let stop = CancellationToken::new();
     if args.follow {
-        crate::commands::serve::cancel_on_signal(&stop)?;
+        cancel_on_signal(&stop)?;
     }
     let mut merge = Merge::default();
     let mut printer = Printer::new(args.format);
@@ -117,13 +113,10 @@ impl Viewed {
 
 /// The log that has a topic or a stream of this name.
 async fn find(context: &Context, name: &str) -> Result<(Viewed, String), Failure> {
-    let (only, name) = match name.split_once('/') {
-        Some(("topics", name)) => (Some(Plane::Topics), name),
-        Some(("streams", name)) => (Some(Plane::Streams), name),
-        _ => (None, name),
-    };
+    let in_plane = name.split_once('/').and_then(|(plane, name)| Some((Some(plane.parse().ok()?), name)));
+    let (only, name): (Option<Plane>, &str) = in_plane.unwrap_or((None, name));
     let (mut found, mut known) = (Vec::new(), Vec::new());
-    for plane in [Plane::Topics, Plane::Streams] {
+    for plane in Plane::ALL {
         if only.is_some_and(|only| only != plane) {
             continue;
         }

@@ -30,9 +30,14 @@ pub(crate) fn by_id(shared: &Path, table: &str) -> HashMap<i64, Value> {
     rows(shared, table).into_iter().collect()
 }
 
-/// A made-up row of a table that says its own id; every seventh is one that cannot be cleaned.
+/// Whether the [`row`] of an id is one that cannot be cleaned: every seventh is.
+pub(crate) fn is_bad(id: u64) -> bool {
+    id.is_multiple_of(7)
+}
+
+/// A made-up row of a table that says its own id.
 pub(crate) fn row(table: &str, id: u64) -> Value {
-    let is_bad = id.is_multiple_of(7);
+    let is_bad = is_bad(id);
     match table {
         "pin" => {
             json!({"ind": id, "title": "T", "follower_count": if is_bad { "12 thousand" } else { "12k" }})
@@ -46,7 +51,7 @@ pub(crate) fn row(table: &str, id: u64) -> Value {
 
 /// A made-up user row that says its own id; every seventh is one that cannot be cleaned.
 pub(crate) fn user(id: u64) -> Value {
-    let age = if id.is_multiple_of(7) { json!("unknown") } else { json!(20 + id % 40) };
+    let age = if is_bad(id) { json!("unknown") } else { json!(20 + id % 40) };
     json!({"ind": id, "first_name": "Ann", "last_name": format!("No {id}"), "age": age, "date_joined": "2016-02-03 04:05:06"})
 }
 

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use pinmill_broker::EventLog;
+use pinmill_broker::{EventLog, Plane};
 use pinmill_lake::Lake;
 use pinmill_lake::table::{RowsSum, Table};
 use pinmill_pipeline::Pipeline;
 use serde::Serialize;
 
 use super::{Logs, Problem};
-use crate::stream::SourceKind;
+use crate::stream::dataset_of;
 use crate::{Error, Half, Result};
 
 /// One dataset's rows in both halves, without the columns that say where a row came from.
@@ -43,8 +43,8 @@ impl HalvesAudit {
 /// # Errors
 /// What cannot be read of a log.
 pub async fn given_alike(pipeline: &Pipeline, logs: Logs<'_>) -> Result<bool> {
-    let topics = given(pipeline, logs.topics, SourceKind::Topics).await?;
-    let streams = given(pipeline, logs.streams, SourceKind::Streams).await?;
+    let topics = given(pipeline, logs.topics, Plane::Topics).await?;
+    let streams = given(pipeline, logs.streams, Plane::Streams).await?;
     Ok(topics == streams)
 }
 
@@ -52,12 +52,12 @@ pub async fn given_alike(pipeline: &Pipeline, logs: Logs<'_>) -> Result<bool> {
 async fn given<'p>(
     pipeline: &'p Pipeline,
     log: Option<&dyn EventLog>,
-    kind: SourceKind,
+    plane: Plane,
 ) -> Result<BTreeMap<&'p str, u64>> {
     let mut given = BTreeMap::new();
     let Some(log) = log else { return Ok(given) };
     for topic in log.topics().await? {
-        let Some(dataset) = kind.dataset(pipeline, &topic) else { continue };
+        let Some(dataset) = dataset_of(plane, pipeline, &topic) else { continue };
         for partition in log.describe(&topic).await?.partitions {
             let number = partition.partition;
             let held = log.offsets(&topic, number).await;

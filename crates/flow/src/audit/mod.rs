@@ -27,7 +27,7 @@ mod unread;
 
 use std::collections::BTreeMap;
 
-use pinmill_broker::EventLog;
+use pinmill_broker::{EventLog, Plane};
 use pinmill_engine::Engine;
 use pinmill_lake::Lake;
 use pinmill_lake::archive::{Archive, Unread};
@@ -41,7 +41,6 @@ pub use self::stream::{ShardAudit, StreamAudit};
 use crate::clean::{CleanOptions, Feeds, Look, is_directory};
 use crate::lineage::Sources;
 use crate::shrunk::{self, LogGap};
-use crate::stream::SourceKind;
 use crate::{Half, Result};
 
 /// How to audit.
@@ -205,9 +204,9 @@ impl Stages {
         let unclaimed = streams.iter().filter(|(_, stream)| stream.dataset.is_none());
         report.unclaimed.extend(unclaimed.map(|(name, _)| name.clone()));
         report.streams = streams;
-        for (kind, log) in [(SourceKind::Topics, logs.topics), (SourceKind::Streams, logs.streams)] {
+        for (plane, log) in [(Plane::Topics, logs.topics), (Plane::Streams, logs.streams)] {
             if let Some(log) = log {
-                report.gaps.extend(shrunk::gaps(kind, log).await?);
+                report.gaps.extend(shrunk::gaps(plane, log).await?);
             }
         }
         report.problems.extend(problems.into_iter().chain(tables.problems));

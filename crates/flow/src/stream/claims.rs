@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pinmill_broker::{EventLog, TopicDescription};
+use pinmill_broker::{EventLog, Plane, TopicDescription};
 use pinmill_pipeline::{Dataset, Pipeline};
 
 use super::feed::register;
-use super::{SourceKind, StreamSource};
+use super::{StreamSource, dataset_of};
 use crate::{Error, Result};
 
 /// How long new streams and shards may stay unseen while there is nothing to read.
@@ -21,7 +21,7 @@ pub(super) struct Claim<'a> {
 
 /// Topics that must not be loaded: they are told of once in a process and left alone.
 #[derive(Debug, Default)]
-pub(super) struct Refused(BTreeSet<(SourceKind, String, String)>);
+pub(super) struct Refused(BTreeSet<(Plane, String, String)>);
 
 impl Refused {
     pub(super) fn has(&self, claim: &Claim<'_>) -> bool {
@@ -33,8 +33,8 @@ impl Refused {
     }
 
     /// A topic that is made anew is another one.
-    fn key(claim: &Claim<'_>) -> (SourceKind, String, String) {
-        (claim.source.kind, claim.topic.name.clone(), claim.topic.generation.clone())
+    fn key(claim: &Claim<'_>) -> (Plane, String, String) {
+        (claim.source.plane, claim.topic.name.clone(), claim.topic.generation.clone())
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn claims<'a>(
     let mut claims = Vec::new();
     for source in sources {
         for name in source.log.topics().await? {
-            let taker = source.kind.dataset(pipeline, &name);
+            let taker = dataset_of(source.plane, pipeline, &name);
             if taker.is_none_or(|taker| taker.name != dataset.name) {
                 continue;
             }

@@ -14,7 +14,7 @@ use super::claims::{Claim, LOOK_EVERY, Refused, claims, is_empty, keep_topic};
 use super::feed::{Feed, Found, is_ready};
 use super::meter;
 use super::recent::Recent;
-use super::{SourceKind, StreamConfig, StreamSource};
+use super::{StreamConfig, StreamSource};
 use crate::clean::DatasetReport;
 use crate::load::{Loader, Shared, Step};
 use crate::supervise::Part;
@@ -149,10 +149,8 @@ impl<'a> Follow<'a> {
     /// A stream and a topic of one name: in one table their offsets could not be told apart. Anybody can make the second
     /// one, so the first goes on.
     fn refuse_namesake(&mut self, claim: &Claim<'_>) {
-        let (what, other) = match claim.source.kind {
-            SourceKind::Streams => ("stream", "topic"),
-            SourceKind::Topics => ("topic", "stream"),
-        };
+        let plane = claim.source.plane;
+        let (what, other) = (plane.one(), plane.other().one());
         let (dataset, name) = (self.dataset.name.as_str(), claim.topic.name.as_str());
         let hint = "rename one of them, or load streams only";
         tracing::error!(

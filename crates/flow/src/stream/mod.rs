@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use pinmill_broker::EventLog;
+use pinmill_broker::{EventLog, Plane};
 use pinmill_engine::Engine;
 use pinmill_lake::LateLake;
 use pinmill_lake::lineage::Lineages;
@@ -58,31 +58,20 @@ pub const STREAM_READER: &str = "stream";
 /// The part that keeps tables small.
 const TIDY: &str = "tidy";
 
-/// What a log's topics are to the pipeline: its datasets name topics and streams by patterns of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SourceKind {
-    /// Streams and their shards.
-    Streams,
-    /// Topics and their partitions.
-    Topics,
-}
-
 /// A log to be read.
 #[derive(Debug, Clone)]
 pub struct StreamSource {
     /// The log.
     pub log: Arc<dyn EventLog>,
     /// What its topics are.
-    pub kind: SourceKind,
+    pub plane: Plane,
 }
 
-impl SourceKind {
-    /// The dataset that takes a topic of such a log.
-    pub(crate) fn dataset<'p>(self, pipeline: &'p Pipeline, topic: &str) -> Option<&'p Dataset> {
-        match self {
-            Self::Streams => pipeline.dataset_for_stream(topic),
-            Self::Topics => pipeline.dataset_for_topic(topic),
-        }
+/// The dataset that takes a topic of a plane: datasets name topics and streams by patterns of their own.
+pub(crate) fn dataset_of<'p>(plane: Plane, pipeline: &'p Pipeline, topic: &str) -> Option<&'p Dataset> {
+    match plane {
+        Plane::Topics => pipeline.dataset_for_topic(topic),
+        Plane::Streams => pipeline.dataset_for_stream(topic),
     }
 }
 
@@ -323,9 +312,10 @@ impl Inner {
     /// Streams that no dataset takes.
     async fn unclaimed(&self) -> Result<Vec<String>> {
         let mut unclaimed = Vec::new();
-        for source in self.sources.iter().filter(|source| source.kind == SourceKind::Streams) {
+        for source in self.sources.iter().filter(|source| source.plane == Plane::Streams) {
             let topics = source.log.topics().await?;
-            unclaimed.extend(topics.into_iter().filter(|t| source.kind.dataset(&self.pipeline, t).is_none()));
+            unclaimed
+                .extend(topics.into_iter().filter(|t| dataset_of(source.plane, &self.pipeline, t).is_none()));
         }
         Ok(unclaimed)
     }

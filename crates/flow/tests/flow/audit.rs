@@ -8,12 +8,12 @@ use std::time::Duration;
 use arrow::array::{AsArray, Int32Array, RecordBatch};
 use arrow::datatypes::{Int32Type, SchemaRef};
 use async_trait::async_trait;
-use pinmill_broker::{EmbeddedLog, EventLog, Record};
+use pinmill_broker::{EmbeddedLog, EventLog, Plane, Record};
 use pinmill_engine::{Cleaner, EmbeddedEngine, Engine, QueryResult, Rows, Table};
 use pinmill_flow::audit::{Problem, Stages};
 use pinmill_flow::{
-    ArchiveConfig, Archiver, AuditOptions, AuditReport, CleanOptions, Logs, SourceKind, StreamConfig,
-    StreamSource, Streamer,
+    ArchiveConfig, Archiver, AuditOptions, AuditReport, CleanOptions, Logs, StreamConfig, StreamSource,
+    Streamer,
 };
 use pinmill_lake::archive::{Archive, ObjectBuilder};
 use pinmill_lake::table::Table as LakeTable;
@@ -192,7 +192,7 @@ async fn serve(world: &World, log: &Arc<dyn EventLog>, numbers: Range<u64>) {
     }
     Archiver::new(Arc::clone(log), &world.lake, ArchiveConfig::default()).run_once().await.unwrap();
     world.clean().await;
-    let sources = vec![StreamSource { log: Arc::clone(log), kind: SourceKind::Streams }];
+    let sources = vec![StreamSource { log: Arc::clone(log), plane: Plane::Streams }];
     let config = StreamConfig { commit_every: Duration::from_millis(1), ..StreamConfig::default() };
     let streamer = Streamer::new(world.pipeline.clone(), Arc::new(engine()), &world.lake, sources, config);
     streamer.run_once().await.unwrap();

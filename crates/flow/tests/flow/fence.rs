@@ -12,7 +12,8 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
-use pinmill_flow::{Error, Half, SourceKind, StreamConfig, StreamSource, Streamer};
+use pinmill_broker::Plane;
+use pinmill_flow::{Error, Half, StreamConfig, StreamSource, Streamer};
 use pinmill_lake::Lake;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +109,7 @@ async fn assert_fenced_before(put: &'static str) {
 
     let gate = Gate::before(put, world.lake.store());
     let lake = Lake::on(Arc::clone(&gate) as Arc<dyn ObjectStore>, world.lake.url()).unwrap();
-    let sources = vec![StreamSource { log: world.event_log(), kind: SourceKind::Streams }];
+    let sources = vec![StreamSource { log: world.event_log(), plane: Plane::Streams }];
     let config = StreamConfig { commit_every: Duration::from_millis(1), ..quick() };
     let first = Streamer::new(world.pipeline.clone(), Arc::new(engine()), &lake, sources, config);
     let stop = CancellationToken::new();

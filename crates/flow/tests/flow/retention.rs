@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinmill_broker::{EmbeddedLog, EventLog, Record};
-use pinmill_flow::{Half, STREAM_READER, SourceKind, StreamConfig, StreamSource, Streamer};
+use pinmill_broker::{EmbeddedLog, EventLog, Plane, Record};
+use pinmill_flow::{Half, STREAM_READER, StreamConfig, StreamSource, Streamer};
 use pinmill_lake::TopicPartition;
 use pinmill_lake::table::Table;
 use pinmill_log::{Log, LogConfig};
@@ -29,7 +29,7 @@ fn open(dir: &std::path::Path) -> Arc<Log> {
 }
 
 fn streamer(world: &World, log: Arc<dyn EventLog>) -> Streamer {
-    let sources = vec![StreamSource { log, kind: SourceKind::Streams }];
+    let sources = vec![StreamSource { log, plane: Plane::Streams }];
     let config = StreamConfig {
         commit_every: Duration::from_millis(5),
         note_every: Duration::ZERO,

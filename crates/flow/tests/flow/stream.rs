@@ -8,13 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pinmill_broker::{
-    EventLog, Health, MemoryLog, OffsetRange, PartitionDescription, ReadLimit, Record, StoredRecord,
+    EventLog, Health, MemoryLog, OffsetRange, PartitionDescription, Plane, ReadLimit, Record, StoredRecord,
     TopicDescription,
 };
 use pinmill_flow::quarantine::{self, Filter};
 use pinmill_flow::{
-    AuditOptions, AuditReport, CleanReport, Error, Half, Logs, SourceKind, StepLimit, StreamConfig,
-    StreamSource, Streamer,
+    AuditOptions, AuditReport, CleanReport, Error, Half, Logs, StepLimit, StreamConfig, StreamSource,
+    Streamer,
 };
 use pinmill_lake::TopicPartition;
 use pinmill_lake::table::Table;
@@ -138,7 +138,7 @@ impl EventLog for Shards {
 /// The small house, with its log as streams.
 impl World {
     pub(crate) fn streamer(&self, log: Arc<dyn EventLog>, config: StreamConfig) -> Streamer {
-        let sources = vec![StreamSource { log, kind: SourceKind::Streams }];
+        let sources = vec![StreamSource { log, plane: Plane::Streams }];
         Streamer::new(self.pipeline.clone(), Arc::new(engine()), &self.lake, sources, config)
     }
 
@@ -354,8 +354,8 @@ async fn a_stream_made_anew_is_another_life_of_its_name_and_the_others_go_on() {
 
 /// Loads the world's log as streams, and another one as topics.
 fn of_both(world: &World, topics: &Arc<MemoryLog>, config: StreamConfig) -> Streamer {
-    let streams = StreamSource { log: world.event_log(), kind: SourceKind::Streams };
-    let topics = StreamSource { log: Arc::<MemoryLog>::clone(topics), kind: SourceKind::Topics };
+    let streams = StreamSource { log: world.event_log(), plane: Plane::Streams };
+    let topics = StreamSource { log: Arc::<MemoryLog>::clone(topics), plane: Plane::Topics };
     Streamer::new(world.pipeline.clone(), Arc::new(engine()), &world.lake, vec![streams, topics], config)
 }
 
