@@ -421,8 +421,12 @@ impl Partition {
         Ok(())
     }
 
-    /// Completes the segment and begins a new one at offset `base`. See the module's text for the crash points.
+    /// Completes the segment and begins a new one at offset `base`. See the module's text for the crash points. A segment
+    /// that begins there holds no record yet and stays: the new one would have its name.
     pub(crate) fn roll(&self, writer: &mut Writer, base: u64) -> Result<()> {
+        if base == writer.segment.base {
+            return Ok(());
+        }
         let shared = &*self.shared;
         let old = Arc::clone(&writer.segment);
         self.sync(writer)?;
