@@ -139,6 +139,8 @@ pub(crate) struct Writer {
     pub(crate) indexed: u64,
     /// Bytes were written that no fsync has confirmed (only with [`Durability::Os`]).
     pub(crate) unsynced: bool,
+    /// In a view: where the segment's last batch stands, and its header. The owner may take it back.
+    pub(crate) seen: Option<(u64, BatchHeader)>,
 }
 
 impl Writer {
@@ -153,6 +155,7 @@ impl Writer {
             first_append_ms: None,
             indexed: 0,
             unsynced: false,
+            seen: None,
         }
     }
 }
