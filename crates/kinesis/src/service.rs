@@ -19,7 +19,7 @@ use crate::value::Value;
 /// The Kinesis API over one event log. Cheap to clone; all clones are the same service.
 #[derive(Debug, Clone)]
 pub struct Kinesis {
-    service: Arc<Service>,
+    pub(crate) service: Arc<Service>,
 }
 
 impl Kinesis {
