@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::catalog::{Catalog, Live, TOPIC};
 use crate::config::{KinesisConfig, MAX_BODY_BYTES};
 use crate::error::{ApiError, OpenError};
+use crate::http::LEAST_ANSWER_MEMORY;
 use crate::ids::arn::{self, Arn};
 use crate::model::{Mode, Pending, Status, StreamState};
 use crate::ops::subscribe::Subscriptions;
@@ -118,6 +119,13 @@ fn check(config: &KinesisConfig) -> Result<(), OpenError> {
         let (setting, reason) =
             ("body_memory", "the largest body could never be read: it must be 16 MiB or more");
         return Err(OpenError::Setting { setting, value: config.body_memory.total().to_string(), reason });
+    }
+    if config.answer_memory.total() < LEAST_ANSWER_MEMORY {
+        let (setting, reason) = (
+            "answer_memory",
+            "the largest page of records could never be answered: it must be LEAST_ANSWER_MEMORY or more",
+        );
+        return Err(OpenError::Setting { setting, value: config.answer_memory.total().to_string(), reason });
     }
     Ok(())
 }
