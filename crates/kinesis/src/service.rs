@@ -160,7 +160,7 @@ impl Service {
         self.appends.reserve(bytes).await.ok_or_else(|| ApiError {
             status: 503,
             kind: "ServiceUnavailable",
-            message: Some("the log is slower than what is put to it; try again later".to_owned()),
+            message: Some("The log cannot keep up with the writes. Try again later.".to_owned()),
         })
     }
 
