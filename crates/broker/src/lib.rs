@@ -232,7 +232,8 @@ pub trait EventLog: Send + Sync + Debug {
     /// under them. Durable when it returns; gives the offsets that are left out now, if any. A partition that the topic
     /// lacks is made, if it would have to leave offsets out. Nothing is done where the topic is not of this generation.
     ///
-    /// The default is for a log that cannot leave offsets out: it fails where there are some to leave out, and changes nothing.
+    /// The default is for a log that cannot leave offsets out. It fails where there are some to leave out, and changes
+    /// nothing.
     ///
     /// # Errors
     /// [`Error::UnknownTopic`]; [`Error::Failed`] where the log cannot leave offsets out.

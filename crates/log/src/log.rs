@@ -349,7 +349,8 @@ impl Log {
     /// many it removed. Completes the segment being written if it holds such records, so that a later call can remove it.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Io`], [`Error::DiskFull`], [`Error::Poisoned`],
+    /// [`Error::Closed`], [`Error::ViewOnly`].
     pub fn forget_before(&self, topic: &str, partition: u32, offset: u64) -> Result<u64> {
         let partition = self.inner.partition(topic, partition)?;
         let _admin = self.inner.begin_admin()?;
@@ -437,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_that_is_deleted_while_offsets_are_left_out_is_unknown_or_deleted_afterwards() {
+    fn a_topic_deleted_while_offsets_are_left_out_is_unknown_or_deleted_afterwards() {
         let dir = tempfile::tempdir().unwrap();
         let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
         for round in 0..20 {
