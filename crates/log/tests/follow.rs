@@ -162,6 +162,20 @@ fn a_view_goes_back_where_a_write_was_taken_back_and_nothing_came_in_its_place()
 }
 
 #[test]
+fn a_view_goes_back_where_the_last_batch_was_cut_short() {
+    let (disk, _log) = followed(&["kept".to_owned(), "cut short".to_owned()]);
+    let view = disk.view.get().unwrap();
+    let segment = segments(&disk.disk).pop().unwrap();
+    let mut bytes = disk.disk.bytes(&segment).unwrap();
+    // What the batch ends with, and the zeros behind it.
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap());
+    disk.disk.set_bytes(&segment, bytes).unwrap();
+    assert!(view.refresh(TOPIC).unwrap());
+    assert_eq!(read_all(view).unwrap().into_values().collect::<Vec<_>>(), ["kept"]);
+    assert!(!view.refresh(TOPIC).unwrap());
+}
+
+#[test]
 fn a_batch_on_its_way_to_the_disk_is_nothing_new_and_has_nothing_read_again() {
     let parts: [Part; 5] = [|_| 1, |_| 63, |_| 64, |whole| whole / 2, |whole| whole - 1];
     let (disk, log) = followed(&vec!["y".repeat(60_000); 30]);
