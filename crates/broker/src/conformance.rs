@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::{Error, EventLog, Health, MAX_TOPIC_NAME, ReadLimit, Record, StoredRecord};
+use crate::{Error, EventLog, Health, MAX_TOPIC_NAME, OffsetRange, ReadLimit, Record, StoredRecord};
 
 /// A read that does not wait.
 const AT_ONCE: ReadLimit = ReadLimit { max_bytes: 64 * 1024 * 1024, max_wait: Duration::ZERO };
@@ -57,6 +57,8 @@ pub async fn run(log: Log, prefix: &str) {
         time_stamps_never_go_back_and_find_offsets,
         positions_are_kept_for_each_reader,
         what_is_forgotten_ends_where_a_reader_goes_on,
+        what_is_not_to_be_forgotten_stays,
+        offsets_that_are_left_out_are_given_to_no_record,
         a_topic_grows_and_keeps_what_it_has,
         a_deleted_topic_is_gone_and_its_namesake_starts_anew,
     );
@@ -127,6 +129,8 @@ async fn every_call(log: &Log, topic: &str, partition: u32) -> Vec<Error> {
         log.offset_at(topic, partition, 0).await.unwrap_err(),
         log.position("reader", topic, partition).await.unwrap_err(),
         log.commit_position("reader", topic, partition, 0).await.unwrap_err(),
+        log.forget_before(topic, partition, 0).await.unwrap_err(),
+        log.gaps(topic, partition).await.unwrap_err(),
     ]
 }
 
@@ -337,7 +341,102 @@ pub async fn what_is_forgotten_ends_where_a_reader_goes_on(log: &Log, topic: &st
         let read = log.read(topic, 0, 4, AT_ONCE).await.unwrap();
         assert_eq!(read.first().map(|record| record.offset), Some(4));
     }
-    assert!(matches!(log.forget_before("no-such-topic", 0, 1).await, Err(Error::UnknownTopic(_))));
+}
+
+/// Whatever is to be forgotten, the records from there on stay, and new ones come behind them.
+pub async fn what_is_not_to_be_forgotten_stays(log: &Log, topic: &str) {
+    log.create_topic(topic, 1).await.unwrap();
+    let mut end = 0;
+    for before in [0, 1, 3, 10, 11, 100, u64::MAX] {
+        for n in 0..5 {
+            let offset = log.append(topic, 0, vec![text(&format!("{before}-{n}"))]).await.unwrap()[0];
+            assert!(offset >= end, "offset {offset} was given before");
+            end = offset + 1;
+        }
+        // Twice: the second time there may be nothing more to forget.
+        for _ in 0..2 {
+            log.forget_before(topic, 0, before).await.unwrap();
+            let held = log.offsets(topic, 0).await.unwrap();
+            assert_eq!(held.end, end);
+            assert!(held.beginning <= before.min(end), "{held:?} after forgetting what lies before {before}");
+            let read = read_all(log, topic, 0).await;
+            assert_eq!(
+                read.last().map(|record| record.offset + 1),
+                Some(end).filter(|end| *end > held.beginning)
+            );
+        }
+    }
+}
+
+/// Offsets that are left out lie in a gap, and the next record behind it. A log that cannot leave any out says so, and
+/// stays as it is.
+pub async fn offsets_that_are_left_out_are_given_to_no_record(log: &Log, topic: &str) {
+    let unknown = log.skip_to(topic, "none", 0, 1).await.unwrap_err();
+    assert!(matches!(&unknown, Error::UnknownTopic(name) if name == topic), "{unknown}");
+    log.create_topic(topic, 1).await.unwrap();
+    log.append(topic, 0, vec![text("a"), text("b")]).await.unwrap();
+    let generation = log.generation(topic).await.unwrap();
+    let held = log.offsets(topic, 0).await.unwrap();
+    let gap = OffsetRange { beginning: held.end, end: held.end + 5 };
+    for (generation, partition, next) in [
+        ("another", 0, gap.end),
+        ("another", 2, 4),
+        (generation.as_str(), 0, 0),
+        (generation.as_str(), 0, held.end),
+        (generation.as_str(), 2, 0),
+    ] {
+        let skipped = log.skip_to(topic, generation, partition, next).await.unwrap();
+        assert_eq!(skipped, None, "{partition} to {next} in generation {generation}");
+    }
+    assert_stands_at(log, topic, held).await;
+
+    match log.skip_to(topic, &generation, 0, gap.end).await {
+        Ok(skipped) => assert_eq!(skipped, Some(gap)),
+        Err(Error::Failed(_)) => {
+            let failed = log.skip_to(topic, &generation, 2, 4).await.unwrap_err();
+            assert!(matches!(failed, Error::Failed(_)), "{failed}");
+            return assert_stands_at(log, topic, held).await;
+        }
+        Err(error) => panic!("a log that cannot leave offsets out says that it failed, not: {error}"),
+    }
+    assert_eq!(log.skip_to(topic, &generation, 0, gap.end).await.unwrap(), None, "they are left out already");
+    let next = log.append(topic, 0, vec![text("c")]).await.unwrap()[0];
+    assert!(next >= gap.end, "offset {next} was to be left out");
+    assert_eq!(log.gaps(topic, 0).await.unwrap(), [OffsetRange { end: next, ..gap }]);
+    for offset in [gap.beginning, gap.end - 1] {
+        let read = log.read(topic, 0, offset, AT_ONCE).await.unwrap();
+        assert_eq!(
+            read.into_iter().map(as_given).collect::<Vec<_>>(),
+            [text("c")],
+            "from offset {offset} on"
+        );
+    }
+    let values: Vec<_> = read_all(log, topic, 0).await.into_iter().map(as_given).collect();
+    assert_eq!(values, [text("a"), text("b"), text("c")]);
+
+    let skipped = log.skip_to(topic, &generation, 2, 4).await.unwrap();
+    assert_eq!(skipped.map(|skipped| skipped.end), Some(4));
+    assert_eq!(
+        log.describe(topic).await.unwrap().partitions.len(),
+        3,
+        "a partition that was missing is made"
+    );
+    assert!(log.append(topic, 2, vec![text("d")]).await.unwrap()[0] >= 4);
+
+    log.forget_before(topic, 0, next).await.unwrap();
+    let held = log.offsets(topic, 0).await.unwrap();
+    let gaps = log.gaps(topic, 0).await.unwrap();
+    assert!(
+        gaps.iter().all(|gap| held.beginning <= gap.beginning && gap.end <= held.end),
+        "{gaps:?} in {held:?}"
+    );
+}
+
+/// A topic of one partition that ends where it did, without gaps.
+async fn assert_stands_at(log: &Log, topic: &str, held: OffsetRange) {
+    assert_eq!(log.offsets(topic, 0).await.unwrap(), held);
+    assert_eq!(log.gaps(topic, 0).await.unwrap(), []);
+    assert_eq!(log.describe(topic).await.unwrap().partitions.len(), 1);
 }
 
 /// New partitions are empty, old ones keep records and offsets, and asking for fewer changes nothing.

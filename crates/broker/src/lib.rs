@@ -232,7 +232,10 @@ pub trait EventLog: Send + Sync + Debug {
 
     /// Gives no offset below `next` to a record of a partition from now on: something outside of the log holds records
     /// under them. Durable when it returns; gives the offsets that are left out now, if any. A partition that the topic
-    /// lacks is made. Nothing is done where the topic is not of this generation.
+    /// lacks is made, if it would have to leave offsets out. Nothing is done where the topic is not of this generation.
+    ///
+    /// The default is for a log that cannot leave offsets out. It fails where there are some to leave out, and changes
+    /// nothing.
     ///
     /// # Errors
     /// [`Error::UnknownTopic`]; [`Error::Failed`] where the log cannot leave offsets out.
@@ -243,14 +246,18 @@ pub trait EventLog: Send + Sync + Debug {
         partition: u32,
         next: u64,
     ) -> Result<Option<OffsetRange>> {
-        let held = self.offsets(topic, partition).await?;
-        if next <= held.end || self.generation(topic).await? != generation {
+        if self.generation(topic).await? != generation {
             return Ok(None);
         }
-        Err(Error::Failed(format!(
-            "{topic}/{partition} ends at offset {}, and cannot go on at {next}",
-            held.end
-        )))
+        let end = match self.offsets(topic, partition).await {
+            Ok(held) => held.end,
+            Err(Error::UnknownPartition { .. }) => 0,
+            Err(error) => return Err(error),
+        };
+        if next <= end {
+            return Ok(None);
+        }
+        Err(Error::Failed(format!("{topic}/{partition} ends at offset {end} and cannot go on at {next}")))
     }
 
     /// Offsets within what a partition holds that were given once and have no records any more, ascending.

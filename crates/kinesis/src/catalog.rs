@@ -112,7 +112,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Reads the catalog of a log that is only looked at; there may be none yet.
+    /// Reads the catalog of a log that was opened as a read-only view; there may be none yet.
     pub(crate) async fn view(log: Arc<dyn EventLog>) -> Result<Arc<Self>, OpenError> {
         let (states, records) = match log.offsets(TOPIC, 0).await {
             Err(Error::UnknownTopic(_)) => Default::default(),
@@ -385,7 +385,8 @@ async fn load(
 ) -> Result<(BTreeMap<String, StreamState>, usize), OpenError> {
     let range = log.offsets(TOPIC, 0).await?;
     let mut next = begin.unwrap_or(range.beginning).max(range.beginning);
-    let (mut states, mut records) = (BTreeMap::new(), 0);
+    let damaged = |offset, reason| OpenError::Catalog { topic: TOPIC.to_owned(), offset, reason };
+    let (mut streams, mut records) = (BTreeMap::new(), 0);
     while next < range.end {
         let limit = ReadLimit { max_bytes: READ_BYTES, max_wait: Duration::ZERO };
         let read = log.read(TOPIC, 0, next, limit).await?;
@@ -393,13 +394,13 @@ async fn load(
         next = last.offset + 1;
         records += read.len();
         for record in read {
-            let damaged = |reason: String| OpenError::Catalog {
-                topic: TOPIC.to_owned(),
-                offset: record.offset,
-                reason,
-            };
-            records::apply(&record, &mut states).map_err(damaged)?;
+            records::apply(&record, &mut streams).map_err(|reason| damaged(record.offset, reason))?;
         }
     }
+    let complete = |(name, stream): (String, records::Partial)| match stream.complete() {
+        Ok(state) => Ok((name, state)),
+        Err(incomplete) => Err(damaged(incomplete.offset, incomplete.reason)),
+    };
+    let states = streams.into_iter().map(complete).collect::<Result<_, OpenError>>()?;
     Ok((states, records))
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::catalog::{Catalog, Live, TOPIC};
 use crate::config::{KinesisConfig, MAX_BODY_BYTES};
 use crate::error::{ApiError, OpenError};
+use crate::http::LEAST_ANSWER_MEMORY;
 use crate::ids::arn::{self, Arn};
 use crate::model::{Mode, Pending, Status, StreamState};
 use crate::ops::subscribe::Subscriptions;
@@ -19,7 +20,7 @@ use crate::value::Value;
 /// The Kinesis API over one event log. Cheap to clone; all clones are the same service.
 #[derive(Debug, Clone)]
 pub struct Kinesis {
-    service: Arc<Service>,
+    pub(crate) service: Arc<Service>,
 }
 
 impl Kinesis {
@@ -119,6 +120,13 @@ fn check(config: &KinesisConfig) -> Result<(), OpenError> {
             ("body_memory", "the largest body could never be read: it must be 16 MiB or more");
         return Err(OpenError::Setting { setting, value: config.body_memory.total().to_string(), reason });
     }
+    if config.answer_memory.total() < LEAST_ANSWER_MEMORY {
+        let (setting, reason) = (
+            "answer_memory",
+            "the largest page of records could never be answered: it must be LEAST_ANSWER_MEMORY or more",
+        );
+        return Err(OpenError::Setting { setting, value: config.answer_memory.total().to_string(), reason });
+    }
     Ok(())
 }
 
@@ -152,7 +160,7 @@ impl Service {
         self.appends.reserve(bytes).await.ok_or_else(|| ApiError {
             status: 503,
             kind: "ServiceUnavailable",
-            message: Some("the log is slower than what is put to it; try again later".to_owned()),
+            message: Some("The log cannot keep up with the writes. Try again later.".to_owned()),
         })
     }
 

@@ -27,7 +27,7 @@ impl ShardsLog {
         Self { catalog }
     }
 
-    /// The streams of a log that is only looked at; nothing is written to it. They stay what they are now.
+    /// The streams of a log that was opened as a read-only view, as they are now.
     ///
     /// # Errors
     /// [`OpenError`] where the catalog cannot be read.

@@ -96,7 +96,7 @@ pub enum Error {
         reason: String,
     },
     /// The log was opened by [`crate::Log::view`].
-    #[error("the log was opened only to be looked at: nothing is written to it")]
+    #[error("the log was opened as a read-only view")]
     ViewOnly,
     /// The log was closed.
     #[error("the log is closed")]

@@ -1,18 +1,24 @@
 //! Follows another process's log: what was added to a topic since the view looked last, and no more, is read.
+//!
+//! A view takes in whole batches, also those that their owner has not flushed yet. Where their write fails the owner takes
+//! them back and writes others in their place. So before it goes on, the view looks whether the last batch that it took in
+//! still stands where it stood; where it does not, the partition is opened anew. What follows that batch and is no whole
+//! batch is on its way to the disk.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use crate::disk::{Open, read_file};
+use crate::disk::{Open, read_file, read_full_at};
 use crate::error::{Error, IoContext, Result};
 use crate::folder::{Topic, place_of};
-use crate::format::{HEADER_LEN, check_header, segment_name};
+use crate::format::{BatchHeader, HEADER_LEN, check_header, segment_name};
 use crate::health::lock;
 use crate::index::Entry;
 use crate::log::Log;
 use crate::partition::{Partition, Segment, Writer};
 use crate::recovery::{list_segments, open_partition, read_header};
 use crate::scan::{Scanner, Step};
+use crate::shared::OpenSegment;
 use crate::start::Start;
 use crate::topics::{self, META, TOPICS, TopicMeta};
 use crate::view::again;
@@ -56,7 +62,7 @@ impl Log {
         for partition in &mut partitions {
             match partition.catch_up() {
                 Ok(more) => changed |= more,
-                // Its last segment has gone meanwhile, or is not what it was.
+                // Its last segment has gone meanwhile, or does not hold what it held.
                 Err(_) => {
                     *partition = self.look_anew(&meta, partition.id)?;
                     changed = true;
@@ -96,11 +102,29 @@ impl Partition {
         held.start = start;
     }
 
+    /// The last segment's file; an error where the owner has taken back the last batch that was seen in it.
+    fn open_seen(&self, writer: &Writer) -> Result<Arc<OpenSegment>> {
+        let (segment, path) = (&writer.segment, &writer.segment.path);
+        let Some((position, seen)) = writer.seen else {
+            // A roll that fails removes its new segment, and the next roll makes another one of that name.
+            self.shared.files.forget(segment.id);
+            return segment.open(&self.shared);
+        };
+        let open = segment.open(&self.shared)?;
+        let mut header = [0; HEADER_LEN];
+        read_full_at(&*open.file, position, &mut header).during("read", path)?;
+        let is_whole = open.file.len().during("read", path)? >= writer.len;
+        if is_whole && BatchHeader::parse(&header, self.salt) == Some(seen) {
+            return Ok(open);
+        }
+        Err(Error::corrupt(path, position, format!("the batch of offset {} was taken back", seen.base)))
+    }
+
     /// Walks over what is new in the last segment; true where that is complete by now and another one follows.
     fn walk_on(&self, writer: &mut Writer) -> Result<bool> {
         let segment = Arc::clone(&writer.segment);
         let path = &segment.path;
-        let open = segment.open(&self.shared)?;
+        let open = self.open_seen(writer)?;
         let mut scanner = Scanner::new(&*open.file, self.salt, segment.base).during("read", path)?;
         (scanner.position, scanner.expected) = (writer.len, writer.next);
         let interval = self.shared.config.index_interval_bytes;
@@ -119,6 +143,7 @@ impl Partition {
                     if let Some(index) = lock(&segment.growing).as_mut() {
                         index.offer(entry, interval);
                     }
+                    writer.seen = Some((writer.len, header));
                     (writer.len, writer.next, writer.last_ms) =
                         (scanner.position, header.end(), header.last_ms);
                     segment.len.store(writer.len, std::sync::atomic::Ordering::Relaxed);
@@ -149,6 +174,7 @@ impl Partition {
         let segment = Arc::new(Segment::new(&self.shared, &self.dir, &header, HEADER_LEN as u64, true));
         self.held.write().unwrap_or_else(PoisonError::into_inner).segments.push(Arc::clone(&segment));
         (writer.segment, writer.len, writer.next) = (segment, HEADER_LEN as u64, base);
+        writer.seen = None;
         Ok(())
     }
 }

@@ -155,12 +155,22 @@ impl Inner {
                 topic.and_then(|topic| topic.partitions.get(key.partition as usize).cloned())
             };
             let Some(partition) = partition else { continue };
-            report.skipped.extend(self.skip_to(&partition, value.next)?);
+            let Some(skipped) = self.skip_to(&partition, value.next)? else { continue };
+            let Skipped { topic, partition, from, to } = &skipped;
+            tracing::error!(
+                topic,
+                partition,
+                first = from,
+                last = to - 1,
+                "records that were acknowledged are gone: the log ends before the offset at which a reader goes on"
+            );
+            report.skipped.push(skipped);
         }
         Ok(())
     }
 
-    /// Has a partition go on at offset `next`, where it ends before that; returns what it leaves out.
+    /// Has a partition go on at offset `next`, where it ends before that; returns what it leaves out. The caller keeps the
+    /// topic from being deleted.
     pub(crate) fn skip_to(&self, partition: &Partition, next: u64) -> Result<Option<Skipped>> {
         let mut writer = lock(&partition.writer);
         if next <= writer.next {

@@ -141,8 +141,8 @@ fn retain(partition: &Partition, passed: Option<u64>) -> Result<u64> {
     rolled.map(|()| removed)
 }
 
-/// Lets go the segments that end at or before an offset. What is being written ends where this begins, so that it can
-/// go next time. The caller keeps the topic from being deleted.
+/// Lets go the segments that end at or before an offset. Completes the segment being written if it holds older records, so
+/// that it can go as soon as all of it lies before `offset`. The caller keeps the topic from being deleted.
 pub(crate) fn forget_before(inner: &Inner, partition: &Partition, offset: u64) -> Result<u64> {
     if partition.deleted.load(Ordering::Acquire) {
         return Err(Error::UnknownTopic(partition.topic.to_string()));
@@ -152,16 +152,16 @@ pub(crate) fn forget_before(inner: &Inner, partition: &Partition, offset: u64) -
         *key.topic == *partition.topic && key.partition == partition.id && value.generation == generation
     });
     let before = of_readers.map(|(_, value)| value.next).fold(offset, u64::min);
-    {
+    let before = {
         let mut writer = lock(&partition.writer);
         inner.shared.check_writable()?;
         let next = writer.next;
-        let begun =
-            partition.held.read().unwrap_or_else(PoisonError::into_inner).segments.last().map(|s| s.base);
-        if begun.is_some_and(|base| base < before) {
+        let before = before.min(next);
+        if writer.segment.base < before {
             partition.roll(&mut writer, next)?;
         }
-    }
+        before
+    };
     let count = {
         let held = partition.held.read().unwrap_or_else(PoisonError::into_inner);
         held.segments.iter().skip(1).take_while(|next| next.base <= before).count()
@@ -242,5 +242,44 @@ mod tests {
             retain_all(&log.inner, &log.inner.partitions()).unwrap() > 5,
             "the new one's own segments go"
         );
+    }
+    #[test]
+    fn a_roll_of_a_segment_without_records_leaves_it_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+        fill(&log, "t");
+        let roll = |log: &Log| {
+            let partition = log.inner.partition("t", 0).unwrap();
+            let mut writer = lock(&partition.writer);
+            let next = writer.next;
+            partition.roll(&mut writer, next).unwrap();
+            partition.held.read().unwrap().segments.len()
+        };
+        assert_eq!([roll(&log), roll(&log), roll(&log)], [2; 3]);
+        drop(log);
+        let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+        assert_eq!(roll(&log), 2);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let appended = runtime.block_on(log.append("t", 0, vec![Record::default()])).unwrap();
+        assert_eq!(appended.base_offset, 20);
+        drop(log);
+        let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+        let counts = [0, 20].map(|offset| log.read("t", 0, offset, 1 << 20).unwrap().len());
+        assert_eq!(counts, [20, 1]);
+    }
+
+    #[test]
+    fn positions_that_are_tidied_twice_with_none_in_between_are_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+        tidy_positions(&log.inner).unwrap();
+        tidy_positions(&log.inner).unwrap();
+        fill(&log, "t");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(log.commit_position("archive", "t", 0, 7)).unwrap();
+        tidy_positions(&log.inner).unwrap();
+        drop(log);
+        let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+        assert_eq!(log.position("archive", "t", 0).unwrap(), Some(7));
     }
 }

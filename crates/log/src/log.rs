@@ -109,11 +109,15 @@ impl Log {
     /// # Errors
     /// [`Error::UnknownTopic`], [`Error::InvalidTopic`], [`Error::DiskFull`], [`Error::Io`].
     pub fn add_partitions(&self, name: &str, total: u32) -> Result<TopicMeta> {
-        let inner = &*self.inner;
+        let _admin = self.inner.begin_admin()?;
+        self.grow(&self.topic(name)?, total)
+    }
+
+    /// [`Log::add_partitions`] of a topic that the caller keeps from being changed.
+    fn grow(&self, meta: &TopicMeta, total: u32) -> Result<TopicMeta> {
+        let (inner, name) = (&*self.inner, meta.name.as_str());
         inner.check_partitions(name, total)?;
-        let _admin = inner.begin_admin()?;
         inner.shared.check_writable()?;
-        let meta = self.topic(name)?;
         if total < meta.partitions {
             let reason = format!("it has {} partitions already, they cannot become {total}", meta.partitions);
             return Err(Error::InvalidTopic { name: name.to_owned(), reason });
@@ -122,13 +126,13 @@ impl Log {
         let dir = shared.dir.join(TOPICS).join(name);
         let grown = TopicMeta { partitions: total, ..meta.clone() };
         // Counted last: whatever fails before that has made nothing that anybody sees.
-        topics::make_partitions(&*shared.disk, &dir, &meta, total)
+        topics::make_partitions(&*shared.disk, &dir, meta, total)
             .map_err(|error| shared.refused_or_poisoned(error))?;
         let added = inner.open_new(&grown, meta.partitions).map_err(|error| shared.nothing_stored(error))?;
         if let Err(error) = topics::write_meta(&*shared.disk, &dir, &grown) {
             // It may be there all the same, and must not be when the log is opened next.
-            let is_untouched = topics::read_meta(&*shared.disk, &dir, name).is_ok_and(|found| found == meta);
-            let restored = if is_untouched { Ok(()) } else { topics::write_meta(&*shared.disk, &dir, &meta) };
+            let is_untouched = topics::read_meta(&*shared.disk, &dir, name).is_ok_and(|found| found == *meta);
+            let restored = if is_untouched { Ok(()) } else { topics::write_meta(&*shared.disk, &dir, meta) };
             return Err(match restored {
                 Ok(()) => shared.refused_or_poisoned(error),
                 Err(worse) => shared.poisoned_by("take back a failed change of", &dir, &worse),
@@ -241,7 +245,8 @@ impl Log {
     /// the offsets that are left out now, if any. Nothing is done where the topic is not of this generation.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::InvalidTopic`], [`Error::DiskFull`], [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::UnknownTopic`], [`Error::InvalidTopic`], [`Error::DiskFull`], [`Error::Poisoned`], [`Error::Closed`],
+    /// [`Error::Io`]; [`Error::ViewOnly`] where a view would have to leave offsets out.
     pub fn skip_to(
         &self,
         topic: &str,
@@ -249,14 +254,22 @@ impl Log {
         partition: u32,
         next: u64,
     ) -> Result<Option<Skipped>> {
+        let inner = &*self.inner;
+        let is_another = self.topic(topic)?.generation != generation;
+        let ends_behind = || self.offsets(topic, partition).is_ok_and(|held| held.end >= next);
+        if is_another || next == 0 || ends_behind() {
+            return Ok(None);
+        }
+        let _admin = inner.begin_admin()?;
+        // It may have been deleted, and made again, since it was looked at.
         let meta = self.topic(topic)?;
-        if meta.generation != generation || next == 0 {
+        if meta.generation != generation {
             return Ok(None);
         }
         if partition >= meta.partitions {
-            self.add_partitions(topic, partition.saturating_add(1))?;
+            self.grow(&meta, partition.saturating_add(1))?;
         }
-        self.inner.skip_to(&*self.inner.partition(topic, partition)?, next)
+        inner.skip_to(&*inner.partition(topic, partition)?, next)
     }
 
     /// Offsets within a partition that were given once and have no records any more, ascending: see [`Log::skip_to`],
@@ -332,11 +345,12 @@ impl Log {
         keeper::apply_retention(&self.inner)
     }
 
-    /// Lets the records before an offset go, in whole segments, except what a registered reader has yet to read; returns
-    /// how many segments went.
+    /// Removes the segments whose records all lie before `offset` and were passed by every registered reader; returns how
+    /// many it removed. Completes the segment being written if it holds such records, so that a later call can remove it.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Io`], [`Error::DiskFull`].
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Io`], [`Error::DiskFull`], [`Error::Poisoned`],
+    /// [`Error::Closed`], [`Error::ViewOnly`].
     pub fn forget_before(&self, topic: &str, partition: u32, offset: u64) -> Result<u64> {
         let partition = self.inner.partition(topic, partition)?;
         let _admin = self.inner.begin_admin()?;
@@ -414,5 +428,44 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.stop();
         lock(&self.inner.guard).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_topic_deleted_while_offsets_are_left_out_is_unknown_or_deleted_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(dir.path(), LogConfig::default()).unwrap();
+        for round in 0..20 {
+            let generation = log.create_topic("t", 1).unwrap().generation;
+            let partition = log.inner.partition("t", 0).unwrap();
+            let begin = Barrier::new(3);
+            std::thread::scope(|scope| {
+                let writer = lock(&partition.writer);
+                let skipping = scope.spawn(|| {
+                    begin.wait();
+                    log.skip_to("t", &generation, 0, 9)
+                });
+                let deleting = scope.spawn(|| {
+                    begin.wait();
+                    log.delete_topic("t")
+                });
+                begin.wait();
+                // Both come to the writer, or to what the other one holds meanwhile.
+                (0..100).for_each(|_| std::thread::yield_now());
+                drop(writer);
+                let skipped = skipping.join().unwrap();
+                assert!(matches!(skipped, Ok(Some(_)) | Err(Error::UnknownTopic(_))), "{round}: {skipped:?}");
+                deleting.join().unwrap().unwrap();
+            });
+            assert_eq!(log.health(), Health::Writable, "{round}");
+        }
+        log.create_topic("t", 1).unwrap();
+        assert_eq!(log.offsets("t", 0).unwrap(), OffsetRange { beginning: 0, end: 0 });
     }
 }

@@ -139,6 +139,8 @@ pub(crate) struct Writer {
     pub(crate) indexed: u64,
     /// Bytes were written that no fsync has confirmed (only with [`Durability::Os`]).
     pub(crate) unsynced: bool,
+    /// In a view: where the segment's last batch stands, and its header. The owner may take it back.
+    pub(crate) seen: Option<(u64, BatchHeader)>,
 }
 
 impl Writer {
@@ -153,6 +155,7 @@ impl Writer {
             first_append_ms: None,
             indexed: 0,
             unsynced: false,
+            seen: None,
         }
     }
 }
@@ -421,8 +424,12 @@ impl Partition {
         Ok(())
     }
 
-    /// Completes the segment and begins a new one at offset `base`. See the module's text for the crash points.
+    /// Completes the segment and begins a new one at offset `base`. See the module's text for the crash points. A segment
+    /// that begins there holds no record yet and stays: the new one would have its name.
     pub(crate) fn roll(&self, writer: &mut Writer, base: u64) -> Result<()> {
+        if base == writer.segment.base {
+            return Ok(());
+        }
         let shared = &*self.shared;
         let old = Arc::clone(&writer.segment);
         self.sync(writer)?;

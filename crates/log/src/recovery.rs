@@ -250,6 +250,8 @@ struct Tail {
     first_append_ms: Option<i64>,
     /// Where the last group commit begins, in bytes.
     group: u64,
+    /// Where the last good batch stands, and its header.
+    last: Option<(u64, BatchHeader)>,
     bad: Option<String>,
     file_len: u64,
 }
@@ -263,6 +265,7 @@ impl Tail {
             last_ms: segment.floor_ms,
             first_append_ms: None,
             group: HEADER_LEN as u64,
+            last: None,
             bad: None,
             file_len,
         }
@@ -278,6 +281,7 @@ impl Tail {
             first_append_ms: self.first_append_ms,
             indexed,
             unsynced: false,
+            seen: None,
             segment,
         }
     }
@@ -337,6 +341,7 @@ fn walk_on(
                 let entry = Entry { offset: tail.next, position: tail.len, floor_ms: tail.last_ms };
                 index.offer(entry, interval);
                 tail.first_append_ms.get_or_insert(header.append_ms);
+                tail.last = Some((tail.len, header));
                 (tail.len, tail.next, tail.last_ms) = (scanner.position, header.end(), header.last_ms);
             }
             Step::Bad(reason) => {
@@ -446,7 +451,8 @@ fn look_at_tail(
         None => walk_tail(&*file, &segment, salt, interval)?,
     };
     check_clean_end(path, &tail, clean_end)?;
-    Ok(tail.into_writer(segment, 0))
+    let seen = tail.last;
+    Ok(Writer { seen, ..tail.into_writer(segment, 0) })
 }
 
 /// Refuses files of a newer version.

@@ -38,9 +38,10 @@ fn main() {
     };
     if let Some(place) = args.iter().position(|arg| arg == "--child") {
         let dir = Path::new(&args[place + 1]);
-        match args.iter().any(|arg| arg == "--writes") {
-            true => write_until_killed(dir, number("--seed", 0)),
-            false => recover_until_killed(dir, number("--halt", NEVER)),
+        if args.iter().any(|arg| arg == "--writes") {
+            write_until_killed(dir, number("--seed", 0));
+        } else {
+            recover_until_killed(dir, number("--halt", NEVER));
         }
         return;
     }

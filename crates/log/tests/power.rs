@@ -235,13 +235,20 @@ fn offsets_that_a_reader_passed_are_never_given_again() {
     let segment = segments(&disk).pop().unwrap();
     let bytes = disk.bytes(&segment).unwrap();
     disk.set_bytes(&segment, bytes[..bytes.len() / 2].to_vec()).unwrap();
-    let (log, report) = open(&disk, &config).unwrap();
+    let ((log, report), said) = errors_of(|| open(&disk, &config).unwrap());
     let kept = read_all(&log).unwrap();
     assert_eq!((report.skipped[0].from, report.skipped[0].to), (kept.len() as u64, end));
+    let (first, last) = (kept.len(), end - 1);
+    let place = format!("topic={TOPIC:?} partition=0 first={first} last={last}");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("records that were acknowledged are gone") && said[0].contains(&place),
+        "{said:?}"
+    );
     assert_eq!(append(&log, &["after".to_owned()]).unwrap(), end);
     drop(log);
-    let (log, report) = open(&disk.after_kill(), &config).unwrap();
-    assert!(report.skipped.is_empty());
+    let ((log, report), said) = errors_of(|| open(&disk.after_kill(), &config).unwrap());
+    assert!(report.skipped.is_empty() && said.is_empty(), "{said:?}");
     let found = read_all(&log).unwrap();
     assert_eq!(found.len(), kept.len() + 1);
     assert_eq!(log.read(TOPIC, 0, kept.len() as u64, 1).unwrap()[0].offset, end);

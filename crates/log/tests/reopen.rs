@@ -31,9 +31,10 @@ fn files(disk: &SimDisk, dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in disk.list(dir).unwrap() {
         let path = dir.join(&entry.name);
-        match entry.is_dir {
-            true => found.extend(files(disk, &path)),
-            false => found.push((path.clone(), disk.bytes(&path).unwrap())),
+        if entry.is_dir {
+            found.extend(files(disk, &path));
+        } else {
+            found.push((path.clone(), disk.bytes(&path).unwrap()));
         }
     }
     found
@@ -144,6 +145,11 @@ fn a_view_beside_the_owner_reads_little_and_changes_nothing() {
     assert!(matches!(append(&view, &["no".to_owned()]), Err(Error::ViewOnly)));
     assert!(matches!(view.create_topic("no", 1), Err(Error::ViewOnly)));
     assert!(matches!(view.delete_topic(TOPIC), Err(Error::ViewOnly)));
+    let (generation, end) = (log.topic(TOPIC).unwrap().generation, log.offsets(TOPIC, 0).unwrap().end);
+    assert_eq!(view.skip_to(TOPIC, &generation, 0, end).unwrap(), None, "nothing is to be left out");
+    for partition in [0, 1] {
+        assert!(matches!(view.skip_to(TOPIC, &generation, partition, end + 1), Err(Error::ViewOnly)));
+    }
     assert!(matches!(view.health(), Health::ReadOnly { .. }));
     view.close().unwrap();
     drop(view);
@@ -223,6 +229,25 @@ fn offsets_that_others_have_consumed_are_never_given_again() {
         log.close().unwrap();
         assert!(verify_on(&disk, DIR).unwrap().problems.is_empty());
     }
+}
+
+#[test]
+fn a_log_that_is_closed_leaves_no_offsets_out() {
+    let config = small(3_000);
+    let disk = filled(&config, &appends(20), true);
+    let (log, _) = open(&disk, &config).unwrap();
+    let (generation, end) = (log.topic(TOPIC).unwrap().generation, log.offsets(TOPIC, 0).unwrap().end);
+    log.close().unwrap();
+    let before = files(&disk, Path::new(DIR));
+    for partition in [0, 1] {
+        let skipped = log.skip_to(TOPIC, &generation, partition, end + 5);
+        assert!(matches!(skipped, Err(Error::Closed)), "{skipped:?}");
+    }
+    assert!(files(&disk, Path::new(DIR)) == before);
+    drop(log);
+    let (log, report) = open(&disk, &config).unwrap();
+    assert!(report.clean);
+    assert_eq!(read_all(&log).unwrap(), expected(&appends(20)));
 }
 
 #[test]

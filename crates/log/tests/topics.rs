@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use pinmill_log::sim::SimDisk;
-use pinmill_log::{Clock, Disk, Durability, Error, Health, Log, LogConfig, ReaderPosition, Record};
+use pinmill_log::sim::{PowerLoss, SimDisk};
+use pinmill_log::{
+    Clock, Disk, Durability, Error, Health, Log, LogConfig, OffsetRange, ReaderPosition, Record, verify_on,
+};
 use support::*;
 
 #[test]
@@ -211,6 +213,33 @@ fn what_is_to_be_forgotten_goes_without_settings_and_waits_for_readers() {
     let (log, _) = open(&disk.after_kill(), &config).unwrap();
     assert_eq!(log.offsets(TOPIC, 0).unwrap().end, beginning + 10);
     assert_eq!(log.read(TOPIC, 0, beginning + 5, 1).unwrap()[0].offset, beginning + 5);
+}
+
+#[test]
+fn what_is_forgotten_up_to_beyond_the_end_leaves_the_partition_whole() {
+    let config = small(1 << 20);
+    for count in [0, 5] {
+        let disk = SimDisk::new();
+        let (log, _) = open(&disk, &config).unwrap();
+        log.create_topic(TOPIC, 1).unwrap();
+        for n in 0..count {
+            append(&log, &[format!("before {n}")]).unwrap();
+        }
+        for beyond in [count + 1, count + 1, u64::MAX] {
+            log.forget_before(TOPIC, 0, beyond).unwrap();
+            assert_eq!(log.offsets(TOPIC, 0).unwrap(), OffsetRange { beginning: count, end: count });
+        }
+        let wanted = BTreeMap::from([(count, "after".to_owned())]);
+        append(&log, &["after".to_owned()]).unwrap();
+        assert_eq!(read_all(&log).unwrap(), wanted);
+        drop(log);
+        for disk in [disk.after_kill(), disk.restart(PowerLoss::LoseAll)] {
+            let (log, _) = open(&disk, &config).unwrap();
+            assert_eq!(read_all(&log).unwrap(), wanted);
+            log.close().unwrap();
+            assert!(verify_on(&disk, DIR).unwrap().problems.is_empty());
+        }
+    }
 }
 
 #[test]

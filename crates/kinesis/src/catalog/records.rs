@@ -9,6 +9,9 @@
 //!
 //! So the log grows by what changes and not by all shards that a stream ever had. The first version misses `shards` in such
 //! a record, and says that a newer version wrote it.
+//!
+//! Reading may begin too early: the position was lost or is out of date, and the log holds only some of the records before
+//! the last compaction. A stream is then incomplete until it reaches the records of that compaction, which hold every shard.
 
 use std::collections::BTreeMap;
 
@@ -61,29 +64,64 @@ pub(super) fn of_no_stream(name: &str) -> Record {
     Record { key: Some(Bytes::copy_from_slice(name.as_bytes())), ..Record::default() }
 }
 
-/// What the streams are after a record; `Err` says what is wrong with it.
-pub(super) fn apply(record: &StoredRecord, states: &mut BTreeMap<String, StreamState>) -> Result<(), String> {
-    let key = record.key.as_deref().ok_or("it has no key")?;
-    let name = std::str::from_utf8(key).map_err(|error| error.to_string())?;
-    let before = states.remove(name);
-    let Some(value) = &record.value else { return Ok(()) };
-    let read: Read = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-    let mut state = read.state;
-    let before = before.filter(|before| before.created_ms == state.created_ms);
-    state.shards = read.shards.unwrap_or_else(|| before.map(|before| before.shards).unwrap_or_default());
-    for (index, shard) in read.changed_shards {
-        let known = state.shards.len();
-        match state.shards.get_mut(index as usize) {
-            Some(slot) => *slot = shard,
-            None if index as usize == known => state.shards.push(shard),
-            None => return Err(format!("it tells of shard {index}, and those from {known} on are missing")),
+/// A stream as the records read so far describe it.
+#[derive(Debug)]
+pub(super) struct Partial {
+    /// All but the shards.
+    state: StreamState,
+    shards: BTreeMap<u32, Shard>,
+    /// Set while shards are missing.
+    incomplete: Option<Incomplete>,
+}
+
+/// Why a stream cannot be used.
+#[derive(Debug)]
+pub(super) struct Incomplete {
+    /// The first record that needs what is missing.
+    pub(super) offset: u64,
+    pub(super) reason: String,
+}
+
+impl Partial {
+    /// The stream, once all records are read.
+    pub(super) fn complete(self) -> Result<StreamState, Incomplete> {
+        match self.incomplete {
+            Some(incomplete) => Err(incomplete),
+            None => Ok(StreamState { shards: self.shards.into_values().collect(), ..self.state }),
         }
     }
-    if state.shards.is_empty() {
-        return Err("it tells of a stream without shards".to_owned());
+}
+
+/// Adds what a record says; `Err` says what is wrong with it. Whether a stream has all its shards shows at the end only:
+/// [`Partial::complete`].
+pub(super) fn apply(record: &StoredRecord, streams: &mut BTreeMap<String, Partial>) -> Result<(), String> {
+    let key = record.key.as_deref().ok_or("it has no key")?;
+    let name = std::str::from_utf8(key).map_err(|error| error.to_string())?;
+    let before = streams.remove(name);
+    let Some(value) = &record.value else { return Ok(()) };
+    let read: Read = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    let state = read.state;
+    let before = before.filter(|before| before.state.created_ms == state.created_ms);
+    let (mut shards, incomplete) =
+        before.map(|before| (before.shards, before.incomplete)).unwrap_or_default();
+    if let Some(all) = read.shards {
+        shards = (0..).zip(all).collect();
     }
-    states.insert(name.to_owned(), state);
+    shards.extend(read.changed_shards);
+    let is_complete = shards.last_key_value().is_some_and(|(last, _)| shards.len() == *last as usize + 1);
+    let found = || Incomplete { offset: record.offset, reason: missing(&shards) };
+    let incomplete = if is_complete { None } else { incomplete.or_else(|| Some(found())) };
+    streams.insert(name.to_owned(), Partial { state, shards, incomplete });
     Ok(())
+}
+
+/// What is missing after the first record that leaves a stream incomplete.
+fn missing(shards: &BTreeMap<u32, Shard>) -> String {
+    let known = (0..).zip(shards.keys()).take_while(|(expected, index)| expected == *index).count();
+    match shards.keys().nth(known) {
+        Some(index) => format!("it changes shard {index}, but shards from {known} on are missing"),
+        None => "its stream has no shards".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -108,11 +146,15 @@ mod tests {
 
     /// What is read of records, twice over, as if a crash had kept a compaction from its end.
     fn read(records: &[Record]) -> BTreeMap<String, StreamState> {
-        let mut states = BTreeMap::new();
-        for record in records.iter().chain(records) {
-            apply(&stored(record.clone()), &mut states).unwrap();
+        read_once(&[records, records].concat()).unwrap()
+    }
+
+    fn read_once(records: &[Record]) -> Result<BTreeMap<String, StreamState>, Incomplete> {
+        let mut streams = BTreeMap::new();
+        for (offset, record) in (0..).zip(records) {
+            apply(&StoredRecord { offset, ..stored(record.clone()) }, &mut streams).unwrap();
         }
-        states
+        streams.into_iter().map(|(name, partial)| Ok((name, partial.complete()?))).collect()
     }
 
     proptest! {
@@ -178,17 +220,51 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_true_is_refused_with_its_reason() {
-        let state = StreamState::new("s", 2, Mode::Provisioned, NOW);
-        let second = record(&state, &[(1, &state.shards[1])]).unwrap();
-        let none = record(&state, &[]).unwrap();
-        for (record, reason) in [
-            (second, "it tells of shard 1, and those from 0 on are missing"),
-            (none, "it tells of a stream without shards"),
-            (Record::default(), "it has no key"),
-        ] {
-            assert_eq!(apply(&stored(record), &mut BTreeMap::new()).unwrap_err(), reason);
+    fn reading_may_begin_anywhere_before_a_compaction() {
+        let mut state = StreamState::new("s", 5000, Mode::Provisioned, NOW);
+        let mut records = of_change(None, &state).unwrap();
+        for hours in 30_u32..33 {
+            let start = state.shards[hours as usize].range.start;
+            let shards = reshard::split(&state.shards, hours, start + 2, NOW).unwrap();
+            let split = StreamState { shards, ..state.clone() };
+            let longer = StreamState { retention_hours: hours.into(), ..split.clone() };
+            records.extend(of_change(Some(&state), &split).unwrap());
+            records.extend(of_change(Some(&split), &longer).unwrap());
+            state = longer;
         }
+        let compacted = records.len();
+        records.extend(of_change(None, &state).unwrap());
+        records
+            .extend(of_change(Some(&state), &StreamState { retention_hours: 48, ..state.clone() }).unwrap());
+        state.retention_hours = 48;
+        for first in 0..=compacted {
+            assert_eq!(read_once(&records[first..]).unwrap()["s"], state, "from record {first} on");
+        }
+        for first in compacted + 1..records.len() {
+            read_once(&records[first..]).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_refused_with_its_reason() {
+        let state = StreamState::new("s", 4, Mode::Provisioned, NOW);
+        let of_shards = |some: &[u32]| {
+            let shards: Vec<_> = some.iter().map(|index| (*index, &state.shards[*index as usize])).collect();
+            record(&state, &shards).unwrap()
+        };
+        for (records, offset, reason) in [
+            (vec![of_shards(&[1])], 0, "it changes shard 1, but shards from 0 on are missing"),
+            (
+                vec![of_shards(&[0]), of_shards(&[1, 3])],
+                1,
+                "it changes shard 3, but shards from 2 on are missing",
+            ),
+            (vec![of_shards(&[]), of_shards(&[2])], 0, "its stream has no shards"),
+        ] {
+            let incomplete = read_once(&records).unwrap_err();
+            assert_eq!((incomplete.offset, incomplete.reason.as_str()), (offset, reason));
+        }
+        assert_eq!(apply(&stored(Record::default()), &mut BTreeMap::new()).unwrap_err(), "it has no key");
         let broken = Record { value: Some(Bytes::from_static(b"{")), ..of_no_stream("s") };
         apply(&stored(broken), &mut BTreeMap::new()).unwrap_err();
     }

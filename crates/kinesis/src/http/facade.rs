@@ -74,9 +74,7 @@ fn reply(service: &Service, outcome: Outcome) -> Response {
                 _ => error.status,
             };
             let status = if service.config.facade_errors_are_200 { 200 } else { status };
-            let response = respond(status, Some(JSON), json::write(&error.body()));
-            // With these the rest of the body is unread.
-            if matches!(error.status, 408 | 413 | 503) { closing(response) } else { response }
+            respond(status, Some(JSON), json::write(&error.body()))
         }
     }
 }
@@ -111,15 +109,14 @@ async fn delete(State(service): Shared, Path(name): Path<String>) -> Response {
 }
 
 async fn create(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
-    let outcome = async {
-        let body = read(&service, request).await?;
+    with_body(&service, request, async |body| {
         let parsed = if body.bytes.trim_ascii().is_empty() { Value::map([]) } else { parse(&body.bytes)? };
         let count = parsed.get("ShardCount").cloned().unwrap_or(Value::Int(DEFAULT_SHARDS));
         // Through the type check: the count may be anything.
         let input = Value::map([("StreamName", Value::text(name)), ("ShardCount", count)]);
         ops::call(&service, Operation::CreateStream, input).await
-    };
-    reply(&service, outcome.await)
+    })
+    .await
 }
 
 async fn shard_iterator(
@@ -182,18 +179,16 @@ fn partition_key(json: &str) -> Result<Value<'_>, ApiError> {
 }
 
 async fn put_record(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
-    let outcome = async {
-        let body = read(&service, request).await?;
+    with_body(&service, request, async |body| {
         let mut input = parse_as::<Posted<'_>>(&body.bytes)?.into_value()?;
         input.push("StreamName", Value::text(name.as_str()));
         put_or_create(&service, &name, Operation::PutRecord, input).await
-    };
-    reply(&service, outcome.await)
+    })
+    .await
 }
 
 async fn put_records(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
-    let outcome = async {
-        let body = read(&service, request).await?;
+    with_body(&service, request, async |body| {
         let posted = parse_as::<PostedMany<'_>>(&body.bytes)?;
         let mut input = Value::map([("StreamName", Value::text(name.as_str()))]);
         if let Some(records) = posted.records {
@@ -201,8 +196,8 @@ async fn put_records(State(service): Shared, Path(name): Path<String>, request: 
             input.push("Records", Value::List(records));
         }
         put_or_create(&service, &name, Operation::PutRecords, input).await
-    };
-    reply(&service, outcome.await)
+    })
+    .await
 }
 
 /// Puts, and where the stream is missing and may be made, makes it and puts again. The request was refused as a whole then.
@@ -224,8 +219,16 @@ async fn put_or_create(
     ops::run(service, operation, input).await
 }
 
-async fn read(service: &Service, request: Request) -> Result<Received, ApiError> {
-    service.bodies.read(request.into_body()).await.map_err(|error| unreadable(&error))
+/// Reads a request's body and replies with what comes of it.
+async fn with_body(
+    service: &Service,
+    request: Request,
+    answer: impl AsyncFnOnce(Received) -> Outcome,
+) -> Response {
+    match service.bodies.read(request.into_body()).await {
+        Ok(body) => reply(service, answer(body).await),
+        Err(error) => closing(reply(service, Err(unreadable(&error)))),
+    }
 }
 
 fn parse(body: &[u8]) -> Result<Value<'_>, ApiError> {
@@ -258,7 +261,26 @@ fn compact(json: &str) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use pinmill_broker::MemoryLog;
+
     use super::*;
+    use crate::config::MAX_BODY_BYTES;
+    use crate::{Kinesis, KinesisConfig};
+
+    #[tokio::test]
+    async fn only_a_body_that_was_not_read_closes_its_connection() {
+        let kinesis = Kinesis::open(Arc::new(MemoryLog::new()), KinesisConfig::default()).await.unwrap();
+        for (bytes, closes) in [(1, false), (MAX_BODY_BYTES + 1, true)] {
+            for status in [408, 413, 503] {
+                let request = Request::new(Body::from(vec![b' '; bytes]));
+                let failed = Err(ApiError { status, kind: "Failed", message: None });
+                let response = with_body(&kinesis.service, request, async |_| failed).await;
+                let is_closed = response.headers().contains_key("connection");
+                assert_eq!(is_closed, closes, "{status} after {bytes} bytes");
+            }
+        }
+    }
 
     #[test]
     fn compacting_removes_blanks_between_tokens_alone() {

@@ -302,9 +302,12 @@ pub(crate) async fn records(service: &Service, input: &Value<'_>) -> Outcome {
     let is_dry = input.is_true("DryRun");
     let live = service.catalog.get(&state.name).filter(|_| service.config.enforce_throughput);
     let throttle = live.as_ref().map(|live| &live.throttle);
-    let may_read = throttle.is_none_or(|throttle| match is_dry {
-        true => throttle.may_read(iterator.shard, now_ms),
-        false => throttle.take_read(iterator.shard, now_ms),
+    let may_read = throttle.is_none_or(|throttle| {
+        if is_dry {
+            throttle.may_read(iterator.shard, now_ms)
+        } else {
+            throttle.take_read(iterator.shard, now_ms)
+        }
     });
     if !may_read {
         let shard = shard_id(iterator.shard);

@@ -115,7 +115,7 @@ pub(crate) fn check_all_shards(
     }
     Err(ApiError::limit(format!(
         "There may be at most {limit} shards in all, those that were split or merged included, and there are {current}; \
-         a stream that is deleted takes its own along."
+         deleting a stream frees its shards."
     )))
 }
 

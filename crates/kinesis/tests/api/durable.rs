@@ -135,12 +135,34 @@ async fn the_catalog_of_streams_that_come_and_go_does_not_grow_on_disk() {
     assert_eq!(world.ok("ListStreams", json!({})).await["StreamNames"], json!(["kept"]));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_catalog_that_is_read_from_before_its_compactions_is_whole() {
+    let dir = pinmill_testkit::temp_dir();
+    let world = open(dir.path()).await;
+    world.create("s", 2).await;
+    let scale = json!({"StreamName": "s", "TargetShardCount": 4, "ScalingType": "UNIFORM_SCALING"});
+    world.ok("UpdateShardCount", scale).await;
+    // Twice as many as are kept before a compaction: the second one has the log let go what lies before the first.
+    for n in 0..2100 {
+        world.ok("AddTagsToStream", json!({"StreamName": "s", "Tags": {"n": n.to_string()}})).await;
+    }
+    let before = world.kinesis.stream("s").unwrap();
+    let log = world.kinesis.log();
+    let (topic, reader) = (pinmill_kinesis::catalog::TOPIC, pinmill_kinesis::catalog::READER);
+    let beginning = log.offsets(topic, 0).await.unwrap().beginning;
+    assert!(beginning > 0 && log.position(reader, topic, 0).await.unwrap().unwrap() > beginning);
+    log.commit_position(reader, topic, 0, 0).await.unwrap();
+    world.stop().await;
+    let world = open(dir.path()).await;
+    assert_eq!(world.kinesis.stream("s").unwrap(), before);
+}
+
 /// Bytes of all files in a folder and below it.
 fn bytes_of(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-    let bytes = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
-        true => bytes_of(&entry.path()),
-        false => entry.metadata().unwrap().len(),
+    let bytes = entries.map(|entry| {
+        let is_dir = entry.file_type().unwrap().is_dir();
+        if is_dir { bytes_of(&entry.path()) } else { entry.metadata().unwrap().len() }
     });
     bytes.sum()
 }

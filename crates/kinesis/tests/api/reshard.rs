@@ -361,8 +361,8 @@ async fn a_stream_has_its_limits_of_shards() {
     let message = world.fails("UpdateShardCount", scale(2), "LimitExceededException").await;
     assert_eq!(
         message,
-        "There may be at most 5 shards in all, those that were split or merged included, and there are 4; a stream that is \
-         deleted takes its own along."
+        "There may be at most 5 shards in all, those that were split or merged included, and there are 4; deleting a stream \
+         frees its shards."
     );
     let many = json!({"StreamName": "t", "ShardCount": 2});
     world.fails("CreateStream", many, "LimitExceededException").await;

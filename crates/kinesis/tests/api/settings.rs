@@ -1,5 +1,10 @@
 //! Tags by ARN, metrics of shards, encryption, regions; and what is asked of things that are not there.
 
+use std::sync::Arc;
+
+use pinmill_broker::MemoryLog;
+use pinmill_gateway::Memory;
+use pinmill_kinesis::{Kinesis, KinesisConfig, LEAST_ANSWER_MEMORY, OpenError};
 use serde_json::{Value, json};
 
 use crate::world::{World, text};
@@ -264,4 +269,26 @@ async fn with_one_region_arns_have_it_whatever_was_signed() {
     let answer = world.call_in("eu-central-1", "DescribeStream", r#"{"StreamName":"s"}"#).await;
     let arn = answer.json()["StreamDescription"]["StreamARN"].clone();
     assert_eq!(arn, "arn:aws:kinesis:us-east-1:000000000000:stream/s");
+}
+
+#[tokio::test]
+async fn memory_that_is_too_small_for_the_largest_request_or_answer_is_refused() {
+    const LEAST_BODY_MEMORY: usize = 16 * 1024 * 1024;
+    for (bodies, answers, refused) in [
+        (LEAST_BODY_MEMORY, LEAST_ANSWER_MEMORY, None),
+        (LEAST_BODY_MEMORY - 1, LEAST_ANSWER_MEMORY, Some("body_memory")),
+        (LEAST_BODY_MEMORY, LEAST_ANSWER_MEMORY - 1, Some("answer_memory")),
+    ] {
+        let config = KinesisConfig {
+            body_memory: Memory::new(bodies),
+            answer_memory: Memory::new(answers),
+            ..KinesisConfig::default()
+        };
+        let opened = Kinesis::open(Arc::new(MemoryLog::new()), config).await;
+        let setting = opened.err().map(|error| match error {
+            OpenError::Setting { setting, .. } => setting,
+            error => panic!("{error}"),
+        });
+        assert_eq!(setting, refused);
+    }
 }

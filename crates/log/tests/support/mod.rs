@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use pinmill_log::sim::SimDisk;
 use pinmill_log::{Clock, Disk, Error, Log, LogConfig, Record, RecoveryReport};
@@ -104,6 +104,43 @@ pub(crate) fn appends(count: usize) -> Vec<Vec<String>> {
 /// What reading all of these appends gives.
 pub(crate) fn expected(appends: &[Vec<String>]) -> BTreeMap<u64, String> {
     (0..).zip(appends.iter().flatten().cloned()).collect()
+}
+
+/// What a call logs as errors on this thread, and its result.
+pub(crate) fn errors_of<T>(call: impl FnOnce() -> T) -> (T, Vec<String>) {
+    let said = Arc::<Mutex<Vec<String>>>::default();
+    let result = tracing::subscriber::with_default(Errors(Arc::clone(&said)), call);
+    let said = said.lock().unwrap().clone();
+    (result, said)
+}
+
+/// Takes note of errors alone.
+struct Errors(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Vec::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            fields.push(format!("{field}={value:?}"));
+        });
+        self.0.lock().unwrap().push(fields.join(" "));
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// Asserts that a damaged log was refused in words that help: the file, and the way out.
