@@ -30,6 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::durable::create_dirs_durably;
+
 /// Where staged files lie within a lake.
 const FOLDER: &str = "_pinmill/staging";
 const LOCK: &str = "lock";
@@ -77,12 +79,12 @@ impl Staging {
             return Ok(Arc::clone(owner));
         }
         let root = self.lake.join(FOLDER);
-        match root.is_dir() {
-            true => sweep(&root),
-            false => {
-                sweep_beside(&self.lake);
-                std::fs::create_dir_all(&root)?;
-            }
+        if root.is_dir() {
+            sweep(&root);
+        } else {
+            sweep_beside(&self.lake);
+            // What lies beside it in the same folder must not go with the folder's name.
+            create_dirs_durably(&root)?;
         }
         let made = Arc::new(Owner::in_folder(&root)?);
         *owner = Some(Arc::clone(&made));

@@ -16,6 +16,7 @@ const CALLS: &str = "openat,mkdir,mkdirat,write,writev,pwrite64,pwritev,pwritev2
                      rename,renameat,renameat2";
 const TOPIC: &str = "traced.user";
 const STREAM: &str = "streaming-traced-user";
+const STAGING: &str = "_pinmill/staging";
 
 /// What a traced call did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +134,10 @@ impl Trace {
         let mut names = 0;
         for call in self.0.iter().filter(|call| call.end < before) {
             let name = match &call.did {
+                // What is staged has no name yet that anybody looks for.
+                Did::Folder(path) if path.ancestors().skip(1).any(|above| above.ends_with(STAGING)) => {
+                    continue;
+                }
                 Did::Name(from, to) if to.starts_with(place) => {
                     self.assert_whole(from, call);
                     to
