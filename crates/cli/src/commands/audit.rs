@@ -62,6 +62,9 @@ fn write_words(out: &mut dyn Write, report: &AuditReport) -> Result<(), Failure>
     for gap in &report.gaps {
         writeln!(out, "  {gap}")?;
     }
+    for range in &report.counted_only {
+        writeln!(out, "  {range}: counted only, as 0.1 noted no hash of the rows that it committed")?;
+    }
     for halves in &report.halves {
         let (batch, stream) = (halves.batch.rows, halves.stream.rows);
         match halves.same {

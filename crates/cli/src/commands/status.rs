@@ -97,6 +97,12 @@ impl Found {
                     writeln!(out, "{gap}")?;
                 }
                 rows(&tables, format).write(out, format)?;
+                for TableStatus { half, dataset, lost, .. } in tables.iter().filter(|table| table.lost > 0) {
+                    writeln!(
+                        out,
+                        "{half}/{dataset}: retention removed {lost} records before they were loaded"
+                    )?;
+                }
                 for (archive, unread) in &unread {
                     writeln!(out, "the latest clean did not read, of {archive}:")?;
                     for Unread { path, why, .. } in unread.iter().filter(|unread| unread.may_hold_records) {
