@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod command;
 mod environments;
+mod mutants;
 mod services;
 mod test;
 
@@ -21,6 +22,8 @@ cargo xtask COMMAND
   check                  format, lints, documentation, and rules of the house that no compiler knows
   bench [NAME…] [--quick] [--build]
                          benches in release mode; results go to bench/results (names: see bench/README.md)
+  mutants [--list] [NAME…]
+                         plants each bug of testing/mutants in a clone of the last commit: its test must fail
   services [list|install|start NAME]
                          what tests want from the machine: database servers, Python packages, Delta's jars
 
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("check") => check::run(rest),
         Some("bench") => bench::run(rest),
+        Some("mutants") => mutants::run(rest),
         Some("services") => services::run(rest),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
