@@ -20,6 +20,11 @@ use crate::command::{FEATURES, cache, cannot_start, cargo, output, root, run as 
 
 const USAGE: &str = "cargo xtask mutants [--list] [NAME…]";
 
+/// A test that a bug makes wait for ever is ended after so many seconds. Builds do not count.
+const LIMIT: &str = "1200";
+/// What `timeout` answers then.
+const TIMED_OUT: i32 = 124;
+
 /// The line that names the test.
 const TEST: &str = "Test: ";
 
@@ -49,6 +54,7 @@ enum Outcome {
     Caught,
     Survived,
     NoSuchTest,
+    DoesNotEnd,
     DoesNotApply,
     DoesNotCompile,
 }
@@ -59,6 +65,7 @@ impl Outcome {
             Self::Caught => "caught",
             Self::Survived => "SURVIVED: its test passed, or left itself out",
             Self::NoSuchTest => "NO SUCH TEST: name the test by its whole path",
+            Self::DoesNotEnd => "DOES NOT END: name a test that says what is wrong",
             Self::DoesNotApply => "DOES NOT APPLY: the code has changed; make the patch anew",
             Self::DoesNotCompile => "DOES NOT COMPILE: a bug that the compiler finds needs no test",
         }
@@ -151,7 +158,9 @@ impl Tree {
         let tree = Self { path: cache()?.join("mutants"), target: target_folder()? };
         let commit = output(Command::new("git").current_dir(root()).args(["rev-parse", "HEAD"]))?;
         if !tree.path.join(".git").exists() {
-            run_command(Command::new("git").args(["clone", "--quiet", "--shared"]).arg(root()).arg(&tree.path))?;
+            run_command(
+                Command::new("git").args(["clone", "--quiet", "--shared"]).arg(root()).arg(&tree.path),
+            )?;
         }
         tree.git(&["fetch", "--quiet", &root().to_string_lossy(), commit.trim()])?;
         tree.git(&["checkout", "--quiet", "--force", "--detach", commit.trim()])?;
@@ -227,27 +236,45 @@ fn marked(manifest: &str) -> Option<String> {
 /// Runs the test; shows what it printed unless it failed as it must.
 fn run_test(command: &mut Command) -> Result<Outcome> {
     println!("$ {}", shown(command));
-    let ended = command.stdin(Stdio::null()).output().map_err(|e| cannot_start(command, &e))?;
+    let mut command = with_limit(command);
+    let ended = command.stdin(Stdio::null()).output().map_err(|e| cannot_start(&command, &e))?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
-    let outcome = outcome(ended.status.success(), &said);
+    let outcome = outcome(ended.status.code(), &said);
     if outcome != Outcome::Caught {
         println!("{said}{}", String::from_utf8_lossy(&ended.stderr));
     }
     Ok(outcome)
 }
 
+/// The command under `timeout`, which also ends what it has started.
+fn with_limit(command: &Command) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.args(["--kill-after=10", LIMIT]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        limited.current_dir(dir);
+    }
+    limited
+}
+
 /// What the end of `cargo test` means, when no other test was to be run.
 ///
 /// A test that takes its process with it prints no result: that it was started is enough.
-fn outcome(ended_well: bool, said: &str) -> Outcome {
+fn outcome(code: Option<i32>, said: &str) -> Outcome {
     let started: u64 = said
         .lines()
         .filter_map(|line| line.strip_prefix("running ")?.split(' ').next()?.parse::<u64>().ok())
         .sum();
-    match (started, ended_well) {
+    match (started, code) {
         (0, _) => Outcome::NoSuchTest,
-        (_, true) => Outcome::Survived,
-        (_, false) => Outcome::Caught,
+        (_, Some(0)) => Outcome::Survived,
+        (_, Some(TIMED_OUT)) => Outcome::DoesNotEnd,
+        _ => Outcome::Caught,
     }
 }
 
@@ -268,7 +295,8 @@ mod tests {
             let applies = git(&["apply", "--check", &mutant.patch.to_string_lossy()]);
             assert!(applies.is_ok(), "{}: {}", mutant.name, applies.unwrap_err());
             let function = format!("fn {}(", mutant.test.rsplit("::").next().unwrap());
-            let found = git(&["grep", "--quiet", "--untracked", "--fixed-strings", &function, "--", "crates"]);
+            let found =
+                git(&["grep", "--quiet", "--untracked", "--fixed-strings", &function, "--", "crates"]);
             assert!(found.is_ok(), "{}: there is no test {}", mutant.name, mutant.test);
         }
     }
@@ -298,11 +326,19 @@ mod tests {
     fn only_a_test_that_was_started_and_did_not_pass_catches_a_bug() {
         let none = "running 0 tests\n\ntest result: ok. 0 passed; 0 failed\n";
         let failed = format!("{none}running 1 test\ntest a ... FAILED\n");
-        assert_eq!(outcome(false, &failed), Outcome::Caught);
-        assert_eq!(outcome(false, "running 1 test\n"), Outcome::Caught);
-        assert_eq!(outcome(true, "running 1 test\ntest a ... ok\n"), Outcome::Survived);
-        assert_eq!(outcome(true, none), Outcome::NoSuchTest);
-        assert_eq!(outcome(false, ""), Outcome::NoSuchTest);
+        assert_eq!(outcome(Some(101), &failed), Outcome::Caught);
+        assert_eq!(outcome(Some(101), "running 1 test\n"), Outcome::Caught);
+        assert_eq!(outcome(Some(0), "running 1 test\ntest a ... ok\n"), Outcome::Survived);
+        assert_eq!(outcome(Some(124), "running 1 test\n"), Outcome::DoesNotEnd);
+        assert_eq!(outcome(Some(0), none), Outcome::NoSuchTest);
+        assert_eq!(outcome(Some(101), ""), Outcome::NoSuchTest);
+    }
+
+    #[test]
+    fn a_limit_changes_nothing_else_about_a_command() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $PINMILL_WORD; pwd"]).env("PINMILL_WORD", "said").current_dir("/");
+        assert_eq!(output(&mut with_limit(&command)).unwrap(), "said\n/\n");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! `cargo test -p pinmill-lake --features failpoints --test failpoints`
 #![allow(clippy::unwrap_used, reason = "a test that fails there has failed")]
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::Schema;
@@ -50,6 +51,31 @@ async fn a_crash_at_any_point_leaves_every_record_in_once() {
         }
     }
     scenario.teardown();
+}
+
+/// All files below a folder that are no objects, also hidden ones.
+fn strangers(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let below = paths.flat_map(|path| if path.is_dir() { strangers(&path) } else { vec![path] });
+    below.filter(|path| path.extension().is_none_or(|ending| ending != "json")).collect()
+}
+
+/// Readers of the archive take what they find there for objects, and a put may die at any moment.
+#[tokio::test]
+async fn a_file_that_is_being_written_does_not_lie_among_the_objects() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path().to_str().unwrap()).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (topics, looks) = (dir.path().join("topics"), Arc::clone(&seen));
+    let look = move || looks.lock().unwrap().push(strangers(&topics));
+    fail::cfg_callback("lake::store::before_name", look).unwrap();
+    archive(&lake, 0, 10).await.unwrap();
+    scenario.teardown();
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() >= 2, "an object and its manifest are put: {seen:?}");
+    assert!(seen.iter().all(Vec::is_empty), "{seen:?}");
 }
 
 /// How a point fails: the task that comes there dies, or gets an error.
