@@ -1,7 +1,7 @@
 //! A child process that cannot outlive the test.
 
 use std::io::{self, BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -46,6 +46,11 @@ impl KillOnDrop {
         }
         line.truncate(line.trim_end_matches(['\r', '\n']).len());
         Ok(line)
+    }
+
+    /// The child's standard error, where `command` had it piped and nobody has taken it yet.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
     }
 
     /// The process id.
@@ -114,6 +119,13 @@ mod tests {
         assert_eq!(child.read_line().unwrap(), "two");
         assert_eq!(child.read_line().unwrap(), "");
         assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn stderr_is_given_once_and_only_where_it_is_piped() {
+        let mut child = KillOnDrop::spawn(Command::new("true").stderr(Stdio::piped())).unwrap();
+        assert!(child.take_stderr().is_some() && child.take_stderr().is_none());
+        assert!(KillOnDrop::spawn(&mut Command::new("true")).unwrap().take_stderr().is_none());
     }
 
     #[test]

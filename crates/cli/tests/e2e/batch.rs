@@ -8,7 +8,7 @@ use crate::world::{Client, World, await_some, block_on, write};
 /// Another program's object stands where the archiver is to put its first one of a topic.
 #[test]
 fn a_topic_that_cannot_be_archived_does_not_keep_the_others_from_being_cleaned_and_answered() {
-    let world = World::new();
+    let world = World::new().expecting(&["archiving failed", "the batch half failed"]);
     let lake = world.data().join("lake");
     let obstacle = "topics/bad.user/partition=0/bad.user+0+0000000000.json";
     write(&lake.join(obstacle), "{\"something\":\"else\"}\n");

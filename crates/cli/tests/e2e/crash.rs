@@ -137,12 +137,11 @@ fn a_death_at_any_named_crash_point_changes_no_answer() {
             }
         });
         server.kill();
-        let mut child = world
-            .serve_with(&["--batch-every", "50ms", "--set", "archive.max-age=10ms", "-qq"], |command| {
-                command.env("PINMILL_CRASH_AT", point).stderr(std::process::Stdio::null());
-            })
-            .child;
-        let ended = await_end(&mut child, PATIENCE, point);
+        let quick = ["--batch-every", "50ms", "--set", "archive.max-age=10ms", "-qq"];
+        let mut armed = world.serve_with(&quick, |command| {
+            command.env("PINMILL_CRASH_AT", point).stderr(std::process::Stdio::null());
+        });
+        let ended = await_end(&mut armed.child, PATIENCE, point);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(6), "{point}: {ended}");
         world.serve(&["--batch-every", "off"]).stop();
         world.ok(&["clean"]);

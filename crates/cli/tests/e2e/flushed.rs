@@ -189,7 +189,7 @@ fn serve_traced(world: &World, strace: &Path, trace: &Path) -> Server {
     }
     let mut child = KillOnDrop::spawn_piped(&mut command).unwrap();
     let url = child.read_line().unwrap();
-    Server { child, url }
+    Server::heard(child, url, &[])
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod read_only;
 mod readers;
 mod reference_client;
 mod run;
+mod said;
 mod shrunk;
 mod stderr;
 mod stream;

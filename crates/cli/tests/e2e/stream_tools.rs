@@ -28,7 +28,7 @@ fn refusal(world: &World, args: &[&str], code: i32) -> String {
 
 #[test]
 fn tail_prints_what_was_put_byte_for_byte_and_follows() {
-    let world = World::new();
+    let world = World::new().expecting(&["no dataset takes stream `talk`"]);
     let server = world.serve(&["--batch-every", "off"]);
     let client = Client::new(&server.url);
     let texts =
@@ -62,7 +62,7 @@ fn tail_prints_what_was_put_byte_for_byte_and_follows() {
 
 #[test]
 fn tail_of_a_name_that_is_none_or_two_says_what_to_do() {
-    let world = World::new();
+    let world = World::new().expecting(&["no dataset takes stream `talk`", "no dataset takes topic `talk`"]);
     let server = world.serve(&["--batch-every", "off"]);
     let client = Client::new(&server.url);
     block_on(async {
@@ -173,7 +173,7 @@ fn tables_can_be_looked_through_put_together_and_vacuumed() {
 #[test]
 fn files_that_were_put_together_are_removed_by_the_server_itself_when_their_time_is_over() {
     const PINS: u64 = 20;
-    let world = World::new();
+    let world = World::new().expecting(&["commits came and went while files were listed"]);
     let often = ["--set", "stream.tidy-every=50ms", "--set", "stream.history=200ms"];
     let server = pins_in_commits_of_their_own(&world, PINS, &often);
     await_some("a vacuum", || (data_files(&world) < PINS as usize).then_some(()));

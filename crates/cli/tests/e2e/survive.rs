@@ -14,6 +14,24 @@ use crate::world::{Client, Server, World, await_some, block_on};
 const TOPIC: &str = "load.user";
 const QUICK: &[&str] = &["--batch-every", "100ms", "--commit-every", "50ms"];
 
+/// What a server says while one of its parts cannot work.
+const TROUBLE: &[&str] = &[
+    "failed, retrying in",
+    "the batch half failed",
+    "was not cleaned",
+    "were not cleaned",
+    "could not be compared with the lake",
+    "leftovers of killed processes were not removed",
+    "new shards may lose records to retention",
+    "tidying failed",
+    "no checkpoint of the table's log",
+];
+
+/// A world whose servers may say that they are in trouble.
+fn troubled() -> World {
+    World::new().expecting(TROUBLE)
+}
+
 /// Posts a row to both halves; it must be accepted. Multiples of 7 cannot be cleaned, so its id is not one.
 fn post(server: &Server, n: u64) {
     let client = Client::new(&server.url);
@@ -55,7 +73,7 @@ fn assert_whole(world: &World, server: Server, rows: u64) {
 
 #[test]
 fn a_server_starts_while_its_lake_is_out_of_reach_and_loads_when_it_is_there() {
-    let world = World::new();
+    let world = troubled();
     std::fs::create_dir(world.data()).unwrap();
     let lake = world.data().join("lake");
     std::fs::write(&lake, "in the way").unwrap();
@@ -81,7 +99,8 @@ fn a_server_starts_while_its_lake_is_out_of_reach_and_loads_when_it_is_there() {
 
 #[test]
 fn a_server_that_is_stopped_while_its_lake_is_out_of_reach_ends_with_1_and_loses_nothing() {
-    let world = World::new();
+    let world =
+        troubled().expecting(&["stopped; fix the cause", "stopped before everything was done", "error: "]);
     std::fs::create_dir(world.data()).unwrap();
     let lake = world.data().join("lake");
     std::fs::write(&lake, "in the way").unwrap();
@@ -97,7 +116,7 @@ fn a_server_that_is_stopped_while_its_lake_is_out_of_reach_ends_with_1_and_loses
 /// Root may write everywhere but where nobody may.
 #[test]
 fn a_server_whose_lake_may_not_be_written_goes_on_when_it_may() {
-    let world = World::new();
+    let world = troubled();
     let place = world.path("lake");
     let world = world.with(&["--lake", place.to_str().unwrap()]);
     let Some(disk) = small_disk(&place) else { return };
@@ -120,7 +139,7 @@ fn a_server_whose_lake_may_not_be_written_goes_on_when_it_may() {
 
 #[test]
 fn a_server_whose_lake_is_on_a_full_disk_goes_on_when_there_is_room() {
-    let world = World::new();
+    let world = troubled();
     let place = world.path("lake");
     let world = world.with(&["--lake", place.to_str().unwrap()]);
     let Some(disk) = small_disk(&place) else { return };
@@ -139,7 +158,7 @@ fn a_server_whose_lake_is_on_a_full_disk_goes_on_when_there_is_room() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_server_whose_store_fails_for_a_while_goes_on_when_it_does_not() {
-    let world = World::new();
+    let world = troubled();
     let faults = world.path("faults");
     let server = world.serve_with(QUICK, |command| {
         command.env("PINMILL_STORE_FAULTS", &faults);
@@ -160,7 +179,7 @@ fn a_server_whose_store_fails_for_a_while_goes_on_when_it_does_not() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_store_that_does_not_answer_holds_up_the_end_no_longer_than_the_drain_timeout() {
-    let world = World::new();
+    let world = troubled();
     let (faults, words) = (world.path("faults"), world.path("words"));
     let said = std::fs::File::create(&words).unwrap();
     let args = [QUICK, &["--set", "gateway.drain-timeout=2s"]].concat();
@@ -184,7 +203,7 @@ fn a_store_that_does_not_answer_holds_up_the_end_no_longer_than_the_drain_timeou
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_panic_in_one_loop_touches_no_other_and_the_loop_begins_again() {
-    let world = World::new();
+    let world = troubled();
     let words = world.path("words");
     let said = std::fs::File::create(&words).unwrap();
     let args = ["--batch-every", "off", "--commit-every", "50ms"];

@@ -9,6 +9,8 @@ use pinmill_testkit::KillOnDrop;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde_json::{Value, json};
 
+use crate::said::Said;
+
 /// How long a test waits for something that will come; long, because machines are busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -16,16 +18,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) struct World {
     dir: tempfile::TempDir,
     extra: Vec<String>,
+    expected: Vec<String>,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { dir: pinmill_testkit::temp_dir(), extra: Vec::new() }
+        Self { dir: pinmill_testkit::temp_dir(), extra: Vec::new(), expected: Vec::new() }
     }
 
     /// Options that every command of this world gets.
     pub(crate) fn with(mut self, extra: &[&str]) -> Self {
         self.extra.extend(extra.iter().map(|text| (*text).to_owned()));
+        self
+    }
+
+    /// Words of warnings and errors that the servers of this world may say on stderr. Any other fails the test.
+    pub(crate) fn expecting(mut self, words: &[&str]) -> Self {
+        self.expected.extend(words.iter().map(|text| (*text).to_owned()));
         self
     }
 
@@ -124,17 +133,21 @@ impl World {
         self.serve_with(args, |_| {})
     }
 
-    /// `pinmill serve` on a free port, with a last word on its environment.
+    /// `pinmill serve` on a free port, with a last word on its environment. Where its stderr is sent elsewhere, the test reads
+    /// it itself.
     pub(crate) fn serve_with(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Server {
         let mut command = self.command(&[&["serve", "--listen", "127.0.0.1:0", "-q"], args].concat());
+        command.stderr(Stdio::piped());
         change(&mut command);
         let mut child = KillOnDrop::spawn_piped(&mut command).unwrap();
         let url = child.read_line().unwrap();
+        let server = Server::heard(child, url, &self.expected);
+        let url = &server.url;
         assert!(
             url.starts_with("http://127.0.0.1:"),
             "the first line of `serve` must be its URL, not {url:?}"
         );
-        Server { child, url }
+        server
     }
 
     /// `pinmill serve` that tells its warnings and errors to a file.
@@ -193,9 +206,28 @@ pub(crate) fn pinmill() -> Command {
 pub(crate) struct Server {
     pub(crate) child: KillOnDrop,
     pub(crate) url: String,
+    /// `None` where the test reads its stderr itself.
+    said: Option<Said>,
+}
+
+impl Drop for Server {
+    /// Kills it where it still lives. Fails where it has said something that the test did not expect.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let unexpected = self.said.take().map(Said::unexpected).unwrap_or_default();
+        if !std::thread::panicking() {
+            assert!(unexpected.is_empty(), "the server said unexpectedly:\n{}", unexpected.join("\n"));
+        }
+    }
 }
 
 impl Server {
+    /// A server whose stderr is listened to, where it is piped.
+    pub(crate) fn heard(mut child: KillOnDrop, url: String, expected: &[String]) -> Self {
+        let said = child.take_stderr().map(|stderr| Said::on(stderr, expected));
+        Self { child, url, said }
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
