@@ -39,7 +39,7 @@ impl Said {
 }
 
 /// All warnings and errors. Everything is passed on to the test's stderr.
-#[expect(clippy::print_stderr, reason = "who looks into a failed test wants to see what the server said")]
+#[allow(clippy::print_stderr, reason = "who looks into a failed test wants to see what the server said")]
 fn alarms(stderr: impl Read) -> Vec<String> {
     let mut alarms = Vec::new();
     for line in BufReader::new(stderr).split(b'\n') {
