@@ -194,8 +194,8 @@ impl To {
     /// is not looked at.
     ///
     /// # Errors
-    /// When nothing says where the topics or the streams are, or a URL does not fit them: one that names topics (`…/topics/ID.`)
-    /// can be used for topics alone, one that names streams for streams alone.
+    /// When nothing says where the topics or the streams are, or a URL does not fit them: one that names topics
+    /// (`…/topics/ID.`) can be used for topics alone, one that names streams for streams alone.
     pub fn targets(
         self,
         url: Option<&str>,

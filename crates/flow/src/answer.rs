@@ -1,11 +1,11 @@
 //! The pipeline's questions, and any other SQL, over the clean tables.
 //!
 //! Every dataset is registered from the snapshot of its table at one moment, so all answers of a run are about the
-//! same rows. An answer is written to `answers/<name>` (from the streaming half to `live/<name>`) as a Delta table that is replaced as a whole; where its rows
-//! are what they were, only a newer origin of them is noted. An answer notes the version of each table that it was computed
-//! from, and never replaces one that was computed from a newer version of any of them: two runs at once may come to the
-//! lake in any order ([`pinmill_lake::table::Origin`]). A crash in between leaves some answers of this run and some of the one
-//! before, each whole; the next run writes the rest.
+//! same rows. An answer is written to `answers/<name>` (from the streaming half to `live/<name>`) as a Delta table that
+//! is replaced as a whole; where its rows are what they were, only a newer origin of them is noted. An answer notes the
+//! version of each table that it was computed from, and never replaces one that was computed from a newer version of
+//! any of them: two runs at once may come to the lake in any order ([`pinmill_lake::table::Origin`]). A crash in
+//! between leaves some answers of this run and some of the one before, each whole; the next run writes the rest.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Measures the log against the disk it stands on, and prints one JSON object.
 //!
-//! `cargo run --release -p pinmill-log --example bench_log -- [--dir DIR] [--rounds N]`. Ratios within one run are what counts: both
-//! sides of each are measured in turn, round by round.
+//! `cargo run --release -p pinmill-log --example bench_log -- [--dir DIR] [--rounds N]`. Ratios within one run are what
+//! counts: both sides of each are measured in turn, round by round.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

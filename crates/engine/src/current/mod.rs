@@ -1,8 +1,9 @@
 //! The current view: of all records, the newest of each key.
 //!
-//! Only the key and the narrow columns that say where a row comes from are read to find out which rows those are; the columns that a query wants are then
-//! read of the chosen rows alone. Which rows they are is found once for a registered table, and shared by all its
-//! queries. A table with too many keys for the memory pool is viewed by a plain SQL query instead, which spills.
+//! Only the key and the narrow columns that say where a row comes from are read to find out which rows those are; the
+//! columns that a query wants are then read of the chosen rows alone. Which rows they are is found once for a
+//! registered table, and shared by all its queries. A table with too many keys for the memory pool is viewed by a plain
+//! SQL query instead, which spills.
 
 mod keys;
 mod winners;

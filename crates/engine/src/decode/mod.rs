@@ -5,9 +5,9 @@
 //! the records came in, unless the string has escapes.
 //!
 //! What a record may be: a JSON object; an array of one object; a JSON string that holds either (double-encoded);
-//! base64 of any of them, as a JSON string or bare. A member is looked for where the row before had it, then by name, by alias, and last without
-//! regard to case. Where several members name one field, the most preferred name wins and the other is counted as
-//! drift; the same name twice is an error, because no one can say which of the two was meant.
+//! base64 of any of them, as a JSON string or bare. A member is looked for where the row before had it, then by name,
+//! by alias, and last without regard to case. Where several members name one field, the most preferred name wins and
+//! the other is counted as drift; the same name twice is an error, because no one can say which of the two was meant.
 
 mod columns;
 mod drift;

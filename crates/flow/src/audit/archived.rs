@@ -85,8 +85,8 @@ impl Survey<'_> {
         self.objects.binary_search_by_key(&offset, |object| object.first_offset).is_ok()
     }
 
-    /// One range an object that begins before `until`, by its manifest. Objects without a manifest are read, and so are those that one of the cuts
-    /// runs through.
+    /// One range an object that begins before `until`, by its manifest. Objects without a manifest are read, and so are
+    /// those that one of the cuts runs through.
     async fn sum_up(&mut self, until: u64) -> Result<()> {
         // Runs of objects without a manifest are read together: there may be tens of thousands of them.
         let mut unread: Option<u64> = None;

@@ -1,7 +1,8 @@
 //! From the archive to clean tables: only what is new since the last run, each record once.
 //!
-//! For each dataset, each of its topic partitions, those of earlier lives of the topic's name first, goes on after the table's position (Delta `txn`), reads the newer
-//! archive objects in chunks, and has them loaded in steps (see the module `load`, also for what a crash leaves).
+//! For each dataset, each of its topic partitions, those of earlier lives of the topic's name first, goes on after the
+//! table's position (Delta `txn`), reads the newer archive objects in chunks, and has them loaded in steps (see the
+//! module `load`, also for what a crash leaves).
 //!
 //! Where a rule says `stop`, nothing of the step is committed. Steps before it are: a backlog of more than
 //! [`StepLimit`] is several batches.

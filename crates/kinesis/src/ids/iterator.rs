@@ -1,8 +1,9 @@
 //! Shard iterators: opaque to clients, without state in the service, good for five minutes.
 //!
 //! Base64 of: eight bytes `00…01` | 16 bytes of SHA-256 over the rest | version (1) | created, ms (8) | offset (8) | the
-//! stream's creation, ms (8) | shard (4) | salt (8), so that no two are the same | length of the name (1) | name | zeros, up to the
-//! length that Amazon's have. All numbers are big-endian. The digest finds damage; it is no signature, as an iterator gives nothing that its bearer could not ask for.
+//! stream's creation, ms (8) | shard (4) | salt (8), so that no two are the same | length of the name (1) | name |
+//! zeros, up to the length that Amazon's have. All numbers are big-endian. The digest finds damage; it is no signature,
+//! as an iterator gives nothing that its bearer could not ask for.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A line is the value exactly as received when it is one line of valid JSON, and a wrapper of it otherwise
-//! (`line.rs`). `.lineage<n>` stands in the names of all lives of a topic's name but the first ([`crate::lineage`]). A manifest says what the lines do not (`manifest.rs`). What reads Confluent's objects reads these.
+//! (`line.rs`). `.lineage<n>` stands in the names of all lives of a topic's name but the first ([`crate::lineage`]). A
+//! manifest says what the lines do not (`manifest.rs`). What reads Confluent's objects reads these.
 //!
 //! # Invariants
 //!

@@ -3,7 +3,8 @@
 //! # What a commit holds
 //!
 //! One Delta commit carries the data files, one `txn` action a topic partition (app id
-//! `pinmill/<topic>/<partition>`, with `/lineage/<n>` behind it from lineage 1 on; version = last offset covered), and in its `commitInfo` under the key `pinmill`:
+//! `pinmill/<topic>/<partition>`, with `/lineage/<n>` behind it from lineage 1 on; version = last offset covered), and
+//! in its `commitInfo` under the key `pinmill`:
 //!
 //! ```text
 //! {"version":2, "commit":"<uuid>", "actions":N, "run":"…"?,
