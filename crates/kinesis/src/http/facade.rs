@@ -27,7 +27,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::ApiError;
-use crate::http::{closing, respond, respond_reserved, unreadable};
+use crate::http::{closing, respond, respond_reserved, respond_within, unreadable};
 use crate::ops::{self, Answer, Operation, Outcome};
 use crate::service::Service;
 use crate::sigv4::query_pairs;
@@ -59,26 +59,33 @@ async fn method_not_allowed() -> Response {
     respond(405, Some(JSON), json::write(&error.body()))
 }
 
-fn reply(service: &Service, outcome: Outcome) -> Response {
-    match outcome {
+async fn reply(service: &Service, operation: Operation, outcome: Outcome) -> Response {
+    let answer = match outcome {
         // Scripts parse whatever they get.
-        Ok(Answer::Empty) => respond(200, Some(JSON), "{}"),
-        Ok(Answer::Value(value)) => respond(200, Some(JSON), json::write(&value)),
-        Ok(Answer::Stored(value, memory)) => respond_reserved(JSON, json::write(&value), memory),
-        Ok(Answer::Events(events)) => respond(200, None, events),
-        Err(error) => {
-            let status = match error.kind {
-                "ResourceNotFoundException" => 404,
-                "ProvisionedThroughputExceededException" | "LimitExceededException" => 429,
-                "ResourceInUseException" => 409,
-                _ => error.status,
-            };
-            let status = if service.config.facade_errors_are_200 { 200 } else { status };
-            let response = respond(status, Some(JSON), json::write(&error.body()));
-            // With these the rest of the body is unread.
-            if matches!(error.status, 408 | 413 | 503) { closing(response) } else { response }
-        }
-    }
+        Ok(Answer::Empty) => Ok(respond(200, Some(JSON), "{}")),
+        Ok(Answer::Value(value)) => respond_within(service, operation, JSON, json::write(&value)).await,
+        Ok(Answer::Stored(value, memory)) => Ok(respond_reserved(JSON, json::write(&value), memory)),
+        Ok(Answer::Events(events)) => Ok(respond(200, None, events)),
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|error| refuse(service, &error))
+}
+
+fn refuse(service: &Service, error: &ApiError) -> Response {
+    let status = match error.kind {
+        "ResourceNotFoundException" => 404,
+        "ProvisionedThroughputExceededException" | "LimitExceededException" => 429,
+        "ResourceInUseException" => 409,
+        _ => error.status,
+    };
+    let status = if service.config.facade_errors_are_200 { 200 } else { status };
+    let response = respond(status, Some(JSON), json::write(&error.body()));
+    // With these the rest of the body is unread.
+    if matches!(error.status, 408 | 413 | 503) { closing(response) } else { response }
+}
+
+async fn run(service: &Arc<Service>, operation: Operation, input: Value<'_>) -> Response {
+    reply(service, operation, ops::run(service, operation, input).await).await
 }
 
 async fn list(State(service): Shared, OriginalUri(uri): OriginalUri) -> Response {
@@ -97,17 +104,17 @@ async fn list(State(service): Shared, OriginalUri(uri): OriginalUri) -> Response
             _ => {}
         }
     }
-    reply(&service, ops::run(&service, Operation::ListStreams, input).await)
+    run(&service, Operation::ListStreams, input).await
 }
 
 async fn describe(State(service): Shared, Path(name): Path<String>) -> Response {
     let input = Value::map([("StreamName", Value::text(name))]);
-    reply(&service, ops::run(&service, Operation::DescribeStream, input).await)
+    run(&service, Operation::DescribeStream, input).await
 }
 
 async fn delete(State(service): Shared, Path(name): Path<String>) -> Response {
     let input = Value::map([("StreamName", Value::text(name))]);
-    reply(&service, ops::run(&service, Operation::DeleteStream, input).await)
+    run(&service, Operation::DeleteStream, input).await
 }
 
 async fn create(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
@@ -119,7 +126,7 @@ async fn create(State(service): Shared, Path(name): Path<String>, request: Reque
         let input = Value::map([("StreamName", Value::text(name)), ("ShardCount", count)]);
         ops::call(&service, Operation::CreateStream, input).await
     };
-    reply(&service, outcome.await)
+    reply(&service, Operation::CreateStream, outcome.await).await
 }
 
 async fn shard_iterator(
@@ -132,7 +139,7 @@ async fn shard_iterator(
     if let Some(shard) = query_pairs(&uri).remove("shard-id") {
         input.push("ShardId", Value::text(shard));
     }
-    reply(&service, ops::run(&service, Operation::GetShardIterator, input).await)
+    run(&service, Operation::GetShardIterator, input).await
 }
 
 async fn get_records(State(service): Shared, Path(_): Path<String>, headers: HeaderMap) -> Response {
@@ -140,7 +147,7 @@ async fn get_records(State(service): Shared, Path(_): Path<String>, headers: Hea
     if let Some(iterator) = headers.get("shard-iterator").and_then(|value| value.to_str().ok()) {
         input.push("ShardIterator", Value::text(iterator.to_owned()));
     }
-    reply(&service, ops::run(&service, Operation::GetRecords, input).await)
+    run(&service, Operation::GetRecords, input).await
 }
 
 /// A record as the façade's clients write it.
@@ -188,7 +195,7 @@ async fn put_record(State(service): Shared, Path(name): Path<String>, request: R
         input.push("StreamName", Value::text(name.as_str()));
         put_or_create(&service, &name, Operation::PutRecord, input).await
     };
-    reply(&service, outcome.await)
+    reply(&service, Operation::PutRecord, outcome.await).await
 }
 
 async fn put_records(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
@@ -202,7 +209,7 @@ async fn put_records(State(service): Shared, Path(name): Path<String>, request: 
         }
         put_or_create(&service, &name, Operation::PutRecords, input).await
     };
-    reply(&service, outcome.await)
+    reply(&service, Operation::PutRecords, outcome.await).await
 }
 
 /// Puts, and where the stream is missing and may be made, makes it and puts again. The request was refused as a whole then.
