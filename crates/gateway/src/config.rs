@@ -1,4 +1,4 @@
-//! What a gateway is told: where it listens, what it lets strangers do, and how much.
+//! Settings of a gateway: where it listens, what it allows, and its limits.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -17,24 +17,25 @@ const MIN_HEADER_BYTES: usize = 8 * 1024;
 pub struct GatewayConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Lets `listen` be an address that other machines can reach, though nobody is asked who they are.
+    /// Allows `listen` to be an address that other machines can reach, although the gateway authenticates nobody.
     pub allow_unauthenticated_remote: bool,
-    /// Makes a topic when something is posted to it that does not exist yet.
+    /// Creates a topic when a record is posted to it and it does not exist.
     pub auto_create_topics: bool,
-    /// Partitions of a topic made on first use.
+    /// Partitions of a topic that is created on first use.
     pub default_partitions: u32,
-    /// How many topics there may be before no more are made on first use.
+    /// Number of topics from which on no more are created on first use.
     pub max_topics: usize,
     /// Most characters of a topic's name, below what the log itself allows: what stands behind the log (an archive of
     /// files) must have room for it.
     pub max_topic_name: usize,
-    /// Which web pages may call, and what they may do.
+    /// What web pages of other origins may do.
     pub cors: Cors,
-    /// Names besides `localhost` under which a gateway on a loopback address may be called; `*` is every name.
+    /// Host names of this gateway besides `localhost` and IP addresses; `*` is every name. On a loopback address it answers
+    /// to no others, and a web page counts as its own only under one of them.
     pub hosts: Vec<String>,
-    /// How much one client may ask for.
+    /// Bounds on what clients may use.
     pub limits: Limits,
-    /// How long requests in flight have to end once the gateway is told to stop.
+    /// How long requests in flight may take to end after a stop was requested.
     pub drain_timeout: Duration,
 }
 
@@ -55,21 +56,20 @@ impl Default for GatewayConfig {
     }
 }
 
-/// Cross-origin requests: what web pages of other places may do. What they may not is refused with 403.
+/// What web pages of other origins may do. Anything else is refused with 403.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cors {
-    /// Every page may post records, and nothing else: to topics, and to streams that there are or that are made on first
-    /// use. No credentials are ever allowed with it.
+    /// Every page may post records to topics and streams, without credentials, and do nothing else.
     Records,
     /// Every page may do everything.
     AnyOrigin,
-    /// Pages of these origins (`https://example.org`), compared byte by byte, may do everything, and others nothing.
+    /// Pages of these origins (`https://example.org`, compared byte by byte) may do everything, others nothing.
     Origins(Vec<String>),
-    /// Pages of other places may do nothing.
+    /// Pages of other origins may do nothing.
     Off,
 }
 
-/// Bounds on everything that a stranger can make grow (invariant I10).
+/// Bounds on everything that a client can make grow (invariant I10).
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest request body, in bytes; over it the answer is 413.
@@ -82,25 +82,26 @@ pub struct Limits {
     pub json_depth: usize,
     /// Largest request head, in bytes (at least 8 KiB); over it the answer is 431. Also the read buffer of a connection.
     pub header_bytes: usize,
-    /// How long a request head may take, and how long an idle connection is kept; then the answer is 408, or none
-    /// when nothing of a request came.
+    /// How long a request head may take; after that the answer is 408. Over HTTP/1.1 also how long a connection without a
+    /// request is kept, which is then closed without an answer.
     pub header_timeout: Duration,
-    /// How long a request body may take; then the answer is 408.
+    /// How long a request body may take; after that the answer is 408.
     pub body_timeout: Duration,
-    /// How long a client may take for each 64 KiB of an answer; then the connection is closed.
+    /// How long a client may take to read each 64 KiB of an answer; after that the connection is closed.
     pub write_timeout: Duration,
-    /// How long a connection without a request is kept. Over HTTP/1.1 it is kept for `header_timeout` at most, over
-    /// HTTP/2 for that time until its first request.
+    /// How long a connection without a request is kept. Until its first request it is kept for `header_timeout`; over
+    /// HTTP/1.1 for the shorter of the two.
     pub idle_timeout: Duration,
-    /// Requests at once on one connection of HTTP/2.
+    /// Concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// Connections open at once. More wait, unaccepted, until one closes. It is lowered to three quarters of the file
-    /// descriptors that the process may open, so that the log is never left without one.
+    /// Open connections. Further ones wait, unaccepted, until one closes. Lowered to three quarters of the file descriptors
+    /// that the process may open, so that the log always has some.
     pub connections: usize,
-    /// Memory for request bodies, over all connections; when it is used up, the answer is 503. It must be more than the
-    /// largest body: an eighth of it is for bodies of up to 64 KiB alone.
+    /// Memory for the request bodies of all connections; a body that gets none in time is refused with 503. Seven eighths of
+    /// it must hold the largest body: the last eighth is for bodies of up to 64 KiB alone.
     pub body_memory: Memory,
-    /// Memory for answers on their way to clients that take them slowly; when it is used up, the answer is 503.
+    /// Memory for answers that clients have not read yet. When it is used up, reads with long answers, and posts of which
+    /// nothing is stored yet, are refused with 503. Records that were stored are acknowledged all the same.
     pub answer_memory: Memory,
 }
 

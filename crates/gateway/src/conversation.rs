@@ -5,8 +5,10 @@
 //! how much may be sent to it; what it does not ask for stays in memory. The whole connection is closed and not the one
 //! stream, because the h2 crate keeps what was handed to it for a stream even after the stream was given up.
 //!
-//! The memory of an answer is reserved until its last piece is gone (see [`pinmill_http::Memory`]). A short answer over
-//! HTTP/1.1 needs none of this: there is one at a time on a connection, and the socket's own time-out watches it.
+//! The memory of an answer is reserved until its last piece is gone (see [`pinmill_http::Memory`]). Whatever there is too
+//! little of, an answer is never replaced by another: what it acknowledges was done. Who may refuse does so before anything
+//! is done, or is a read. A short answer over HTTP/1.1 needs none of this: there is one at a time on a connection, and the
+//! socket's own time-out watches it.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,16 +20,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Response, Version};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use pinmill_http::{Memory, Peer, Reservation, Reserved};
+use pinmill_http::{Memory, Peer, Reservation, Reserved, SHORT};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::ApiError;
-
 /// What is handed to the connection at a time, in bytes.
 const PIECE: usize = 64 * 1024;
-/// Answers over HTTP/1.1 of up to this size are not watched.
-const SHORT: u64 = 16 * 1024;
 /// Deliveries after which those that are over are forgotten.
 const MANY: usize = 256;
 
@@ -86,26 +84,18 @@ impl Conversation {
         waited.max().unwrap_or_default()
     }
 
-    /// Makes an answer one that is watched, and reserves memory for it where that was not done.
-    pub(crate) async fn deliver(&self, answer: Response<Body>, over: Version, open: Open) -> Response<Body> {
-        let size = answer.body().size_hint().exact();
+    /// Makes an answer one that is watched, and takes memory for it where that was not done.
+    pub(crate) fn deliver(&self, answer: Response<Body>, over: Version, open: Open) -> Response<Body> {
+        let size = answer.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
         if over < Version::HTTP_2 && size.is_some_and(|size| size <= SHORT) {
             return answer;
         }
+        let is_reserved = answer.extensions().get::<Reserved>().is_some();
         // Streams reserve for each of their pieces.
-        let is_reserved =
-            answer.extensions().get::<Reserved>().is_some() || size.is_none_or(|size| size == 0);
-        let reservation = match size.and_then(|size| usize::try_from(size).ok()) {
-            Some(size) if !is_reserved => match self.memory.reserve(size).await {
-                Some(reservation) => Some(reservation),
-                None => {
-                    return ApiError::unavailable("no memory is left for answers; try again").into_response();
-                }
-            },
-            _ => None,
-        };
+        let size = size.unwrap_or_default();
+        let reservation = (size > 0 && !is_reserved).then(|| self.memory.charge(size));
         let client = self.memory.peer(self.hang_up.clone());
-        client.holds(size.and_then(|size| usize::try_from(size).ok()).unwrap_or_default());
+        client.holds(size);
         let progress =
             Arc::new(Progress { client, handed: Mutex::default(), _reservation: reservation, _open: open });
         let mut deliveries = self.deliveries();
@@ -253,15 +243,15 @@ mod tests {
         Arc::new(Conversation::new(Memory::new(1024 * 1024)))
     }
 
-    async fn deliver(conversation: &Arc<Conversation>, body: Body) -> Response<Body> {
+    fn deliver(conversation: &Arc<Conversation>, body: Body) -> Response<Body> {
         let open = conversation.request();
-        conversation.deliver(Response::new(body), Version::HTTP_2, open).await
+        conversation.deliver(Response::new(body), Version::HTTP_2, open)
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_holds_its_memory_and_its_request_until_the_last_piece_is_sent() {
         let conversation = conversation();
-        let mut answer = deliver(&conversation, Body::from(vec![7; PIECE + 1])).await;
+        let mut answer = deliver(&conversation, Body::from(vec![7; PIECE + 1]));
         assert_eq!(answer.body().size_hint().exact(), Some(PIECE as u64 + 1));
         let mut pieces = Vec::new();
         while let Some(frame) = answer.body_mut().frame().await {
@@ -283,28 +273,28 @@ mod tests {
     async fn an_answer_that_nobody_asks_for_is_stalled_and_one_that_has_no_more_yet_is_not() {
         let conversation = conversation();
         let endless = stream::pending::<Result<Bytes, Infallible>>();
-        let mut waiting = deliver(&conversation, Body::from_stream(endless)).await;
+        let mut waiting = deliver(&conversation, Body::from_stream(endless));
         assert!(futures::poll!(waiting.body_mut().frame()).is_pending());
         tokio::time::advance(TIMEOUT).await;
         assert_eq!(conversation.stalled_for(), Duration::ZERO);
-        let _unread = deliver(&conversation, Body::from("x")).await;
+        let _unread = deliver(&conversation, Body::from("x"));
         tokio::time::advance(TIMEOUT).await;
         assert!(conversation.stalled_for() >= TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_without_memory_is_a_503_and_one_that_holds_its_own_is_not_charged() {
+    async fn an_answer_is_never_replaced_and_one_that_holds_its_own_memory_is_not_charged() {
         let conversation = conversation();
-        let all = conversation.memory.try_reserve(pinmill_http::SMALL).unwrap();
-        let rest = conversation.memory.try_reserve(1024 * 1024 / 8 * 7 - pinmill_http::SMALL).unwrap();
-        let refused = deliver(&conversation, Body::from(vec![0; 200_000])).await;
-        assert_eq!(refused.status(), 503);
+        let all = conversation.memory.charge(conversation.memory.total());
+        let done = deliver(&conversation, Body::from(vec![0; 200_000]));
+        assert_eq!((done.status().as_u16(), done.body().size_hint().exact()), (200, Some(200_000)));
+        assert_eq!(conversation.memory.used(), all.bytes() + 200_000, "above the bound, but counted");
         let open = conversation.request();
         let mut reserved = Response::new(Body::from(vec![0; 200_000]));
         reserved.extensions_mut().insert(Reserved);
-        let answer = conversation.deliver(reserved, Version::HTTP_11, open).await;
+        let answer = conversation.deliver(reserved, Version::HTTP_11, open);
         assert_eq!(answer.status(), 200);
-        drop((all, rest, answer));
+        drop((all, done));
         assert_eq!(conversation.memory.used(), 0);
     }
 }

@@ -4,8 +4,14 @@
 //! may not do is refused before it is done, and the headers only say who may read the answer.
 //!
 //! By default a page may do what the stage of API Gateway that is replaced was used for: post records. It may not read,
-//! make or delete anything. On a loopback address a page could also give this machine a name of its own (DNS rebinding)
-//! and then count as this server's own page; so only names are taken that cannot be given so.
+//! make or delete anything.
+//!
+//! A stranger can let a name of his own lead to this machine (DNS rebinding). His page then calls this server by the very
+//! name that the page came from. So a page counts as this server's own only under a name that cannot be given so: an
+//! address, `localhost`, or one that is listed. On a loopback address, which nobody else should reach, requests under any
+//! other name are refused altogether.
+//!
+//! This is the one place that decides about pages, for every route and protocol.
 
 use std::net::IpAddr;
 
@@ -44,7 +50,24 @@ pub(crate) enum Page {
     Refused,
 }
 
-impl Cors {
+/// Who may call, and under which names.
+#[derive(Debug)]
+pub(crate) struct Callers {
+    /// What pages of other origins may do.
+    pub(crate) cors: Cors,
+    /// Names besides `localhost` and addresses that are this server's own; `*` is every name.
+    pub(crate) hosts: Vec<String>,
+    /// Whether it listens on a loopback address.
+    pub(crate) on_loopback: bool,
+}
+
+impl Callers {
+    /// Whether a request names this server by a name that it answers to. A request that names none comes from no browser.
+    pub(crate) fn is_named_rightly<B>(&self, request: &Request<B>) -> bool {
+        let is_right = |host: &str| is_listed(host, &self.hosts) || is_of_machine(host, IpAddr::is_loopback);
+        !self.on_loopback || named_hosts(request).all(|host| host.is_some_and(is_right))
+    }
+
     /// Decides about a request that is no preflight; `path` without its stage.
     pub(crate) fn judge<B>(&self, request: &Request<B>, path: &str) -> Page {
         let is_put = |target: &HeaderValue| PUTS.contains(&target.as_bytes());
@@ -66,7 +89,7 @@ impl Cors {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let answer = response.headers_mut();
-        let methods = if *self == Self::Records { RECORD_METHODS } else { METHODS };
+        let methods = if self.cors == Cors::Records { RECORD_METHODS } else { METHODS };
         match page {
             Page::Refused => return None,
             Page::Own => {
@@ -88,13 +111,25 @@ impl Cors {
         let Some(origin) = request.headers().get(ORIGIN) else { return Page::Own };
         let is_listed = |listed: &String| origin.as_bytes() == listed.as_bytes();
         let any = || Page::Allowed(HeaderValue::from_static("*"));
-        match self {
-            Self::AnyOrigin => any(),
-            _ if is_own(origin, request) => Page::Own,
-            Self::Records if takes_records() => any(),
-            Self::Origins(listed) if listed.iter().any(is_listed) => Page::Allowed(origin.clone()),
-            Self::Records | Self::Origins(_) | Self::Off => Page::Refused,
+        match &self.cors {
+            Cors::AnyOrigin => any(),
+            _ if self.is_own(origin, request) => Page::Own,
+            Cors::Records if takes_records() => any(),
+            Cors::Origins(listed) if listed.iter().any(is_listed) => Page::Allowed(origin.clone()),
+            Cors::Records | Cors::Origins(_) | Cors::Off => Page::Refused,
         }
+    }
+
+    /// Whether a page comes from the place that it calls, under a name that no stranger can give this machine.
+    fn is_own<B>(&self, origin: &HeaderValue, request: &Request<B>) -> bool {
+        let Ok(origin) = origin.to_str() else { return false };
+        let Some(place) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else {
+            return false;
+        };
+        let is_safe = |host: &str| is_listed(host, &self.hosts) || is_of_machine(host, |_| true);
+        let is_own = |host: &str| host.eq_ignore_ascii_case(place) && is_safe(host);
+        let mut named = named_hosts(request).peekable();
+        named.peek().is_some() && named.all(|host| host.is_some_and(is_own))
     }
 }
 
@@ -117,36 +152,29 @@ fn names_target(headers: &HeaderMap) -> bool {
     names.any(|name| name.trim().eq_ignore_ascii_case(TARGET.as_str()))
 }
 
-/// Whether a page comes from the place that it calls.
-fn is_own<B>(origin: &HeaderValue, request: &Request<B>) -> bool {
-    let Ok(origin) = origin.to_str() else { return false };
-    let Some(place) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else {
-        return false;
-    };
-    let mut named = named_hosts(request).peekable();
-    named.peek().is_some() && named.all(|host| host.is_some_and(|host| host.eq_ignore_ascii_case(place)))
-}
-
-/// Whether a request to a loopback address names it by a name that no stranger can give it, or one of `hosts`. A request
-/// that names none comes from no browser.
-pub(crate) fn is_named_safely<B>(request: &Request<B>, hosts: &[String]) -> bool {
-    named_hosts(request).all(|host| host.is_some_and(|host| is_safe(host, hosts)))
-}
-
 /// What a request calls this server, with the port: in its URI, and in its header `Host`. `None` is unreadable.
 fn named_hosts<B>(request: &Request<B>) -> impl Iterator<Item = Option<&str>> {
     let authority = request.uri().authority().map(|authority| Some(authority.as_str()));
     authority.into_iter().chain(request.headers().get_all(HOST).into_iter().map(|host| host.to_str().ok()))
 }
 
-fn is_safe(host: &str, hosts: &[String]) -> bool {
+/// Whether a host, its port aside, is `localhost` or such an address.
+fn is_of_machine(host: &str, such: impl Fn(&IpAddr) -> bool) -> bool {
+    let name = bare(host);
+    let address = name.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| such(&address.to_canonical()))
+}
+
+/// Whether a host, its port aside, is one of `hosts`.
+fn is_listed(host: &str, hosts: &[String]) -> bool {
+    hosts.iter().any(|listed| listed == "*" || bare(listed).eq_ignore_ascii_case(bare(host)))
+}
+
+/// A host without its port and the dot of a name that is written in full.
+fn bare(host: &str) -> &str {
     let name = without_port(host);
-    let bare = name.strip_suffix('.').unwrap_or(name);
-    let address = bare.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(bare);
-    let is_listed = |listed: &String| listed == "*" || without_port(listed).eq_ignore_ascii_case(bare);
-    bare.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-        || hosts.iter().any(is_listed)
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 fn without_port(host: &str) -> &str {
@@ -166,6 +194,10 @@ mod tests {
     use super::*;
 
     const PAGE: &str = "https://page.example";
+
+    fn callers(cors: Cors) -> Callers {
+        Callers { cors, hosts: Vec::new(), on_loopback: true }
+    }
 
     fn request(method: &str, origin: Option<&str>, more: &[(&str, &str)]) -> Request<()> {
         let mut request = Request::builder().method(method).uri("/").header("host", "localhost:8082");
@@ -196,7 +228,7 @@ mod tests {
             ("HEAD", "/streams", false),
         ] {
             for origin in [PAGE, "null", "http://localhost:3000", "http://127.0.0.1:8082", "file://"] {
-                let judged = Cors::Records.judge(&request(method, Some(origin), &[]), path);
+                let judged = callers(Cors::Records).judge(&request(method, Some(origin), &[]), path);
                 assert_eq!(judged != Page::Refused, is_allowed, "{method} {path} of {origin}");
             }
             for (cors, origin) in [
@@ -205,11 +237,11 @@ mod tests {
                 (Cors::Off, Some("http://localhost:8082")),
                 (Cors::Records, Some("http://LOCALHOST:8082")),
             ] {
-                assert_eq!(cors.judge(&request(method, origin, &[]), path), Page::Own);
+                assert_eq!(callers(cors).judge(&request(method, origin, &[]), path), Page::Own);
             }
-            assert_eq!(Cors::Off.judge(&request(method, Some(PAGE), &[]), path), Page::Refused);
+            assert_eq!(callers(Cors::Off).judge(&request(method, Some(PAGE), &[]), path), Page::Refused);
             assert!(matches!(
-                Cors::AnyOrigin.judge(&request(method, Some(PAGE), &[]), path),
+                callers(Cors::AnyOrigin).judge(&request(method, Some(PAGE), &[]), path),
                 Page::Allowed(_)
             ));
         }
@@ -227,14 +259,14 @@ mod tests {
         ] {
             let put = request("POST", Some(PAGE), &[("x-amz-target", target)]);
             // The path says nothing then.
-            let judged = Cors::Records.judge(&put, "/topics/a");
+            let judged = callers(Cors::Records).judge(&put, "/topics/a");
             assert_eq!(judged != Page::Refused, is_allowed, "{target}");
         }
     }
 
     #[test]
     fn listed_pages_may_do_everything_and_no_other_anything() {
-        let listed = Cors::Origins(vec![PAGE.to_owned()]);
+        let listed = callers(Cors::Origins(vec![PAGE.to_owned()]));
         let judged = listed.judge(&request("DELETE", Some(PAGE), &[]), "/streams/s");
         assert_eq!(judged, Page::Allowed(HeaderValue::from_static(PAGE)));
         let mut answer = HeaderMap::new();
@@ -250,25 +282,25 @@ mod tests {
 
     #[test]
     fn a_preflight_is_answered_for_what_may_be_done() {
-        let ask = |cors: &Cors, method: &str, names: &str, path: &str| {
+        let ask = |cors: Cors, method: &str, names: &str, path: &str| {
             let more = [("access-control-request-method", method), ("access-control-request-headers", names)];
-            cors.preflight(&request("OPTIONS", Some(PAGE), &more), path)
+            callers(cors).preflight(&request("OPTIONS", Some(PAGE), &more), path)
         };
-        let answer = ask(&Cors::Records, "POST", "content-type,x-trace", "/topics/a").unwrap();
+        let answer = ask(Cors::Records, "POST", "content-type,x-trace", "/topics/a").unwrap();
         assert_eq!(answer.status(), 204);
         assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_HEADERS], "content-type,x-trace");
         assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_METHODS], "OPTIONS, POST, PUT");
-        assert!(ask(&Cors::Records, "PUT", "content-type", "/streams/s/record").is_some());
-        assert!(ask(&Cors::Records, "POST", "content-type, X-Amz-Target", "/").is_some());
+        assert!(ask(Cors::Records, "PUT", "content-type", "/streams/s/record").is_some());
+        assert!(ask(Cors::Records, "POST", "content-type, X-Amz-Target", "/").is_some());
         for (method, path) in
             [("DELETE", "/streams/s"), ("POST", "/streams/s"), ("PUT", "/topics/a"), ("", "/topics/a")]
         {
-            assert!(ask(&Cors::Records, method, "", path).is_none(), "{method} {path}");
-            assert!(ask(&Cors::Off, method, "", path).is_none());
-            assert!(ask(&Cors::AnyOrigin, method, "", path).is_some());
+            assert!(ask(Cors::Records, method, "", path).is_none(), "{method} {path}");
+            assert!(ask(Cors::Off, method, "", path).is_none());
+            assert!(ask(Cors::AnyOrigin, method, "", path).is_some());
         }
-        let plain = Cors::Off.preflight(&request("OPTIONS", None, &[]), "/streams/s").unwrap();
+        let plain = callers(Cors::Off).preflight(&request("OPTIONS", None, &[]), "/streams/s").unwrap();
         assert!(plain.headers().contains_key(ALLOW));
         assert!(!plain.headers().contains_key(ACCESS_CONTROL_ALLOW_METHODS));
     }
@@ -276,6 +308,8 @@ mod tests {
     #[test]
     fn a_loopback_listener_answers_to_its_own_names_alone() {
         let listed = ["gate.example".to_owned(), "other.example:9000".to_owned()];
+        let is_right =
+            |host: &str, hosts: &[String]| is_listed(host, hosts) || is_of_machine(host, IpAddr::is_loopback);
         for host in [
             "localhost",
             "localhost:8082",
@@ -290,7 +324,7 @@ mod tests {
             "GATE.example:8082",
             "other.example",
         ] {
-            assert!(is_safe(host, &listed), "{host}");
+            assert!(is_right(host, &listed), "{host}");
         }
         for host in [
             "",
@@ -309,9 +343,9 @@ mod tests {
             "localhost:x",
             "notgate.example",
         ] {
-            assert!(!is_safe(host, &listed), "{host}");
+            assert!(!is_right(host, &listed), "{host}");
         }
-        assert!(is_safe("anything", &["*".to_owned()]));
+        assert!(is_right("anything", &["*".to_owned()]));
     }
 
     #[test]
@@ -321,11 +355,38 @@ mod tests {
             for host in hosts {
                 request = request.header(HOST, *host);
             }
-            is_named_safely(&request.body(()).unwrap(), &[])
+            callers(Cors::Records).is_named_rightly(&request.body(()).unwrap())
         };
         assert!(of("/", &[]) && of("/", &["localhost"]) && of("http://127.0.0.1:1/", &["localhost"]));
         assert!(!of("/", &["localhost", "evil.example"]));
         assert!(!of("http://evil.example/", &["localhost"]));
         assert!(!of("http://localhost/", &["evil.example"]));
+    }
+
+    #[test]
+    fn off_loopback_a_page_is_this_servers_own_only_under_a_name_that_no_stranger_can_give_it() {
+        let judged = |host: &str, hosts: &[&str]| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            let callers = Callers { cors: Cors::Records, hosts, on_loopback: false };
+            let request = Request::delete("/streams/s").header(HOST, host);
+            let request = request.header(ORIGIN, format!("http://{host}")).body(()).unwrap();
+            assert!(callers.is_named_rightly(&request), "others may call it what they like");
+            callers.judge(&request, "/streams/s")
+        };
+        for host in [
+            "192.168.1.5:8082",
+            "[fe80::1]:8082",
+            "10.0.0.1",
+            "localhost:8082",
+            "127.0.0.1",
+            "gate.example:1",
+        ] {
+            assert_eq!(judged(host, &["gate.example"]), Page::Own, "{host}");
+        }
+        // A name of a stranger's own that leads here.
+        for host in ["evil.example:8082", "192.168.1.5.evil.example", "localhost.evil.example"] {
+            assert_eq!(judged(host, &["gate.example"]), Page::Refused, "{host}");
+        }
+        assert_eq!(judged("any.example", &["*"]), Page::Own);
     }
 }

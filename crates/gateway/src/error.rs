@@ -40,7 +40,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Seconds that a client is told to wait when the log refuses writes: it looks for space about that often.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+pub(crate) const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// What a client is told when its request was not begun for want of memory for its answer.
+pub(crate) const NO_MEMORY_FOR_ANSWERS: &str =
+    "nothing was done: no memory is left for answers that clients have not read yet; try again later";
 
 /// An answer that is an error: a status, and `{"error_code":…,"message":…}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +92,11 @@ impl ApiError {
 
     pub(crate) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 50302, message)
+    }
+
+    /// A read, or a write of which nothing was done, that found no memory for its answer.
+    pub(crate) fn no_memory_for_answers() -> Self {
+        Self::unavailable(NO_MEMORY_FOR_ANSWERS)
     }
 
     /// Ends the connection after the answer, because the rest of the request is not read.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::ready;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -10,17 +11,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
 use futures::future::{BoxFuture, Either};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
 use pinmill_broker::EventLog;
+use pinmill_http::Memory;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::config::{Cors, GatewayConfig};
-use crate::cors::{self, Page, TARGET};
-use crate::error::{ApiError, Result};
+use crate::config::GatewayConfig;
+use crate::cors::{Callers, Page, TARGET};
+use crate::error::{ApiError, NO_MEMORY_FOR_ANSWERS, RETRY_AFTER_SECONDS, Result};
 use crate::metrics::{Metrics, Route, SharedRecorder};
 use crate::path;
 use crate::ready::Readiness;
@@ -62,11 +64,11 @@ impl Listening {
 const AMAZON_JSON: &str = "application/x-amz-json-1.1";
 /// What a request of Amazon's protocol is told where nothing was given that takes it. The answer of any other route would
 /// pass for that of a put.
-const NO_STREAMS: &str = "nothing was done: this server keeps no streams (serve --streams off); use one that does, or \
+const NO_STREAMS: &str = "nothing was done: this server has no streams (serve --streams off); use one that has, or \
                           post to topics";
-const OTHER_ORIGIN: &str = "pages of other origins may not do this; the setting gateway.cors can allow it";
-const OTHER_HOST: &str = "this server listens on a loopback address and is not called like this; call it localhost, or add the \
-                          name to the setting gateway.hosts";
+const OTHER_ORIGIN: &str = "pages of other origins are not allowed to make this request; to allow it, change the setting gateway.cors";
+const OTHER_HOST: &str = "this server listens on a loopback address and does not answer to this host name; use localhost, or add \
+                          the name to the setting gateway.hosts";
 
 impl Gateway {
     /// Listens, on the configured address, for records to put into `log`.
@@ -109,8 +111,9 @@ impl Gateway {
     }
 
     /// Hands every request that has the header `X-Amz-Target` to these routes, whatever its path: the native protocol of
-    /// Kinesis on the same port. They answer such requests alone and whole: headers, errors and cross-origin rules too.
-    /// Without this call such requests are refused in Amazon's shape.
+    /// Kinesis on the same port. They answer errors in their own shape. Which names and web pages may call is decided here,
+    /// as for every route, and browsers' preflight requests never come to them. Without this call such requests are
+    /// refused in Amazon's shape.
     #[must_use]
     pub fn with_native(mut self, routes: Router) -> Self {
         self.native = Some(routes);
@@ -162,8 +165,12 @@ impl Gateway {
         let shared = Shared {
             router: routes::router(Arc::new(app)).merge(counted(self.more, &self.metrics)),
             native: self.native,
-            cors: self.config.cors,
-            hosts: self.config.listen.ip().is_loopback().then_some(self.config.hosts),
+            callers: Callers {
+                cors: self.config.cors,
+                hosts: self.config.hosts,
+                on_loopback: self.config.listen.ip().is_loopback(),
+            },
+            answers: self.config.limits.answer_memory,
             metrics: self.metrics,
         };
         (self.server, Front(Arc::new(shared)))
@@ -187,9 +194,8 @@ struct Front(Arc<Shared>);
 struct Shared {
     router: Router,
     native: Option<Router>,
-    cors: Cors,
-    /// On a loopback address, the names besides `localhost` to which it answers.
-    hosts: Option<Vec<String>>,
+    callers: Callers,
+    answers: Memory,
     metrics: Arc<Metrics>,
 }
 
@@ -205,33 +211,34 @@ impl Service<Request<Incoming>> for Front {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Answering {
+    fn call(&mut self, request: Request<Incoming>) -> Answering {
         let shared = &self.0;
-        if let Some((route, answer)) = shared.answer_before_routes(&request) {
-            shared.metrics.answered(route, answer.status());
-            return Either::Right(Box::pin(ready(Ok(answer))));
-        }
-        let page = match request.headers().get(ORIGIN) {
-            Some(_) => shared.cors.judge(&request, &path::canonical(request.uri().path())),
-            None => Page::Own,
-        };
-        let is_native = request.headers().contains_key(TARGET);
-        let answer = match &shared.native {
-            Some(native) if is_native => native.clone().call(request),
-            _ => {
-                to_route(request.uri_mut());
-                shared.router.clone().call(request)
+        let page = match shared.admit(&request) {
+            ControlFlow::Continue(page) => page,
+            ControlFlow::Break((route, answer)) => {
+                shared.metrics.answered(route, answer.status());
+                return Either::Right(Box::pin(ready(Ok(answer))));
             }
         };
-        if !is_native && page == Page::Own {
-            return Either::Left(answer);
+        let is_native = is_native(&request);
+        let must_wait = shared.answers.is_full() && !asks_how_it_is(&request);
+        if !is_native && !must_wait && page == Page::Own {
+            return Either::Left(shared.route(request));
         }
         let shared = Arc::clone(shared);
         Either::Right(Box::pin(async move {
-            let mut answer = answer.await?;
-            if is_native {
-                shared.metrics.answered(Route::Kinesis, answer.status());
-            }
+            // An answer to what was done is never refused. So nothing is begun while there is no memory for any.
+            let mut answer = if must_wait && shared.answers.reserve(1).await.is_none() {
+                let answer = refuse(&request, &OUT_OF_MEMORY);
+                shared.metrics.answered(route_of(&request), answer.status());
+                answer
+            } else {
+                let answer = shared.route(request).await?;
+                if is_native {
+                    shared.metrics.answered(Route::Kinesis, answer.status());
+                }
+                answer
+            };
             page.share(answer.headers_mut());
             Ok(answer)
         }))
@@ -239,43 +246,109 @@ impl Service<Request<Incoming>> for Front {
 }
 
 impl Shared {
-    /// The answer to what is refused, and to preflights: no route sees them.
-    fn answer_before_routes(&self, request: &Request<Incoming>) -> Option<(Route, Response<Body>)> {
-        let headers = request.headers();
-        if self.hosts.as_deref().is_some_and(|hosts| !cors::is_named_safely(request, hosts)) {
-            return Some((Route::Other, refuse(request, StatusCode::MISDIRECTED_REQUEST, OTHER_HOST)));
+    /// What the page that sent a request may do, where the request is to go on to a route; else its answer: of preflights,
+    /// and of what is refused.
+    fn admit(&self, request: &Request<Incoming>) -> ControlFlow<(Route, Response<Body>), Page> {
+        if !self.callers.is_named_rightly(request) {
+            return ControlFlow::Break((Route::Other, refuse(request, &MISDIRECTED)));
         }
-        let (is_options, is_native) = (request.method() == Method::OPTIONS, headers.contains_key(TARGET));
-        let from_page = headers.contains_key(ORIGIN);
-        if is_options && (from_page || !is_native || self.native.is_none()) {
-            let answer = self.cors.preflight(request, &path::canonical(request.uri().path()));
-            let answer = answer.unwrap_or_else(|| refuse(request, StatusCode::FORBIDDEN, OTHER_ORIGIN));
-            return Some((Route::Preflight, answer));
+        let is_native = is_native(request);
+        let from_page = request.headers().contains_key(ORIGIN);
+        let path = || path::canonical(request.uri().path());
+        if request.method() == Method::OPTIONS && (from_page || !is_native || self.native.is_none()) {
+            let answer = self.callers.preflight(request, &path());
+            return ControlFlow::Break((
+                Route::Preflight,
+                answer.unwrap_or_else(|| refuse(request, &OF_OTHER_PAGE)),
+            ));
         }
-        let page = || self.cors.judge(request, &path::canonical(request.uri().path()));
-        if from_page && page() == Page::Refused {
-            let route = if is_native { Route::Kinesis } else { Route::Other };
-            return Some((route, refuse(request, StatusCode::FORBIDDEN, OTHER_ORIGIN)));
+        let page = if from_page { self.callers.judge(request, &path()) } else { Page::Own };
+        if page == Page::Refused {
+            return ControlFlow::Break((route_of(request), refuse(request, &OF_OTHER_PAGE)));
         }
         if is_native && self.native.is_none() {
             let error = ("UnknownOperationException", NO_STREAMS);
             let mut answer = amazons(StatusCode::BAD_REQUEST, AMAZON_JSON, error);
-            page().share(answer.headers_mut());
-            return Some((Route::Kinesis, closing(request, answer)));
+            page.share(answer.headers_mut());
+            return ControlFlow::Break((Route::Kinesis, closing(request, answer)));
         }
-        None
+        ControlFlow::Continue(page)
+    }
+
+    fn route(&self, mut request: Request<Incoming>) -> RouteFuture<Infallible> {
+        match &self.native {
+            Some(native) if is_native(&request) => native.clone().call(request),
+            _ => {
+                to_route(request.uri_mut());
+                self.router.clone().call(request)
+            }
+        }
     }
 }
 
-/// A refusal in the shape in which the client looks for errors.
-fn refuse(request: &Request<Incoming>, status: StatusCode, why: &'static str) -> Response<Body> {
-    let is_facade = path::canonical(request.uri().path()).starts_with("/streams");
-    let answer = if request.headers().contains_key(TARGET) {
-        amazons(status, AMAZON_JSON, ("AccessDeniedException", why))
-    } else if is_facade {
-        amazons(status, "application/json", ("AccessDeniedException", why))
+fn is_native(request: &Request<Incoming>) -> bool {
+    request.headers().contains_key(TARGET)
+}
+
+fn is_facades(request: &Request<Incoming>) -> bool {
+    path::canonical(request.uri().path()).starts_with("/streams")
+}
+
+/// Whether an operator asks how the process is, which is answered whatever there is too little of.
+fn asks_how_it_is(request: &Request<Incoming>) -> bool {
+    let path = path::canonical(request.uri().path());
+    !is_native(request)
+        && [Route::Healthz, Route::Readyz, Route::Metrics].iter().any(|route| route.path() == path)
+}
+
+/// What a request is counted as that came to no route.
+fn route_of(request: &Request<Incoming>) -> Route {
+    if is_native(request) {
+        Route::Kinesis
+    } else if is_facades(request) {
+        Route::Streams
     } else {
-        ApiError::plain(status, why).into_response()
+        Route::Other
+    }
+}
+
+/// Why a request comes to no route, in both protocols' terms.
+struct Refusal {
+    status: StatusCode,
+    why: &'static str,
+    /// Kafka REST's code, and Amazon's exception.
+    code: u32,
+    exception: &'static str,
+}
+
+const MISDIRECTED: Refusal = Refusal {
+    status: StatusCode::MISDIRECTED_REQUEST,
+    why: OTHER_HOST,
+    code: 421,
+    exception: "AccessDeniedException",
+};
+const OF_OTHER_PAGE: Refusal = Refusal {
+    status: StatusCode::FORBIDDEN,
+    why: OTHER_ORIGIN,
+    code: 403,
+    exception: "AccessDeniedException",
+};
+const OUT_OF_MEMORY: Refusal = Refusal {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    why: NO_MEMORY_FOR_ANSWERS,
+    code: 50302,
+    exception: "ServiceUnavailable",
+};
+
+/// A refusal in the shape in which the client looks for errors.
+fn refuse(request: &Request<Incoming>, refusal: &Refusal) -> Response<Body> {
+    let Refusal { status, why, code, exception } = *refusal;
+    let answer = if is_native(request) {
+        amazons(status, AMAZON_JSON, (exception, why))
+    } else if is_facades(request) {
+        amazons(status, "application/json", (exception, why))
+    } else {
+        ApiError::new(status, code, why).into_response()
     };
     closing(request, answer)
 }
@@ -288,6 +361,9 @@ fn amazons(status: StatusCode, media: &'static str, (kind, why): (&'static str, 
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
     answer
 }
 

@@ -10,6 +10,10 @@ use serde_json::value::RawValue;
 
 /// Objects with more members than this look for repeated names by hash instead of one by one.
 const FEW_MEMBERS: usize = 16;
+/// Most zeros at the end of a whole number's canonical form. Every 64-bit number is written as digits alone.
+const MOST_ZEROS: usize = 20;
+/// Powers of ten that are told apart; every number beyond is as good as this. No double comes near it.
+const FARTHEST: i64 = 1 << 60;
 /// Digits that a double holds, wherever its point is: the largest double has 309 of them.
 const SAFE_DIGITS: usize = 300;
 
@@ -142,7 +146,8 @@ pub(crate) fn canonical(compact: &[u8]) -> Cow<'_, [u8]> {
     let is_plain = |byte: &u8| !matches!(byte, b'\\' | b'.' | b'e' | b'E' | b'-');
     let is_text = compact.len() >= 2 && compact.starts_with(b"\"") && !compact.contains(&b'\\');
     let Ok(text) = std::str::from_utf8(compact) else { return Cow::Borrowed(compact) };
-    if is_text || compact.iter().all(is_plain) {
+    let has_long_number = || compact.windows(MOST_ZEROS + 1).any(|run| run.iter().all(|byte| *byte == b'0'));
+    if is_text || compact.iter().all(is_plain) && !has_long_number() {
         return Cow::Borrowed(compact);
     }
     let (mut written, mut at) = (Vec::with_capacity(compact.len()), 0);
@@ -164,38 +169,34 @@ pub(crate) fn canonical(compact: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(written)
 }
 
-/// A number of JSON in the one form of all that have its value: as digits, where these are not too many, else with an
-/// exponent.
+/// A number of JSON in the one form of all that have its value: as digits, where no more than [`MOST_ZEROS`] stand at its
+/// end and no more than six behind its point, else with an exponent. So it is never much longer than it was written.
 fn decimal(number: &str) -> String {
     let (sign, unsigned) = number.strip_prefix('-').map_or(("", number), |unsigned| ("-", unsigned));
     let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // Only what is too far from zero for any double does not fit; it is as good as the farthest that does.
-    let negative = exponent.starts_with('-');
-    let exponent = exponent.parse().unwrap_or(if negative { i64::MIN / 4 } else { i64::MAX / 4 });
+    let farthest = if exponent.starts_with('-') { -2 * FARTHEST } else { 2 * FARTHEST };
+    let exponent =
+        exponent.parse::<i64>().map_or(farthest, |exponent| exponent.clamp(-2 * FARTHEST, 2 * FARTHEST));
     let all = [whole, fraction].concat();
-    let digits = all.trim_start_matches('0').trim_end_matches('0');
+    let significant = all.trim_start_matches('0');
+    let digits = significant.trim_end_matches('0');
     if digits.is_empty() {
         return "0".to_owned();
     }
-    let zeros = all.len() - all.trim_end_matches('0').len();
+    // A text's length is far from what does not fit.
+    let length = |text: &str| i64::try_from(text.len()).unwrap_or(FARTHEST);
     // The value is 0.DIGITS times ten to the power of `point`.
-    let lowest =
-        exponent.saturating_sub_unsigned(fraction.len() as u64).saturating_add_unsigned(zeros as u64);
-    let point = lowest.saturating_add_unsigned(digits.len() as u64);
-    let length = i64::try_from(digits.len()).unwrap_or(i64::MAX);
+    let point = (exponent - length(fraction) + length(significant)).clamp(-FARTHEST, FARTHEST);
+    let zeros = point - length(digits);
+    let written = |count: i64| "0".repeat(usize::try_from(count).unwrap_or_default());
     match usize::try_from(point) {
-        Ok(point) if point >= digits.len() && point <= SAFE_DIGITS => {
-            format!("{sign}{digits}{}", "0".repeat(point - digits.len()))
+        _ if usize::try_from(zeros).is_ok_and(|zeros| zeros <= MOST_ZEROS) => {
+            format!("{sign}{digits}{}", written(zeros))
         }
-        Ok(point) if point > 0 && point < digits.len() => {
-            format!("{sign}{}.{}", &digits[..point], &digits[point..])
-        }
-        _ if (-6..=0).contains(&point) => {
-            let zeros = usize::try_from(-point).unwrap_or_default();
-            format!("{sign}0.{}{digits}", "0".repeat(zeros))
-        }
-        _ => format!("{sign}{digits}e{}", point.saturating_sub(length)),
+        Ok(point @ 1..) if zeros < 0 => format!("{sign}{}.{}", &digits[..point], &digits[point..]),
+        _ if (-6..=0).contains(&point) => format!("{sign}0.{}{digits}", written(-point)),
+        _ => format!("{sign}{digits}e{zeros}"),
     }
 }
 
@@ -389,6 +390,18 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_never_written_much_longer_than_it_came() {
+        for exponent in
+            ["1000000", "999999999999", "99999999999999999999", "300", "21", "20", "-7", "-99999999"]
+        {
+            for mantissa in ["1", "12.5", "-0.001"] {
+                let number = format!("{mantissa}e{exponent}");
+                assert!(canonical_text(&number).len() <= number.len() + 20, "{number}");
+            }
+        }
+    }
+
+    #[test]
     fn one_key_is_written_in_one_way_however_it_came() {
         for (expected, spellings) in [
             (r#""a""#, &[r#""a""#, r#""\u0061""#][..]),
@@ -401,6 +414,15 @@ mod tests {
             ("1500", &["1500", "1.5e3", "15E2", "1500.0"]),
             ("25e-9", &["25e-9", "0.000000025", "2.5e-8"]),
             ("12345678901234567890123", &["12345678901234567890123", "1.2345678901234567890123e22"]),
+            ("100000000000000000000", &["100000000000000000000", "1e20", "10E19", "0.1e+21"]),
+            ("1e21", &["1000000000000000000000", "1e21", "1.0e21", "1000e18"]),
+            ("1e1000000", &["1e1000000", "10e999999", "1.0E+1000000", "0.01e1000002"]),
+            ("-15e300", &["-15e300", "-1.5e301"]),
+            ("12e-1000000", &["12e-1000000", "1.2e-999999", "120e-1000001"]),
+            (
+                "1e-1152921504606846977",
+                &["1e-9223372036854775808", "10e-9223372036854775809", "0.1e-99999999999999999999"],
+            ),
             (r#"{"b":1,"a":["x",0.5]}"#, &[r#"{"b":1.0,"\u0061":["\u0078",5e-1]}"#]),
             ("null", &["null"]),
             (r#"[true,false,"1.0"]"#, &[r#"[true,false,"1.0"]"#]),

@@ -26,9 +26,9 @@
 //! | `GET /metrics` | Prometheus text |
 //!
 //! One segment, a stage, may stand before every route but the root (`/dev/topics/x`), and slashes after it; several slashes
-//! in a row count as one. OPTIONS is answered for every path. Pages of other origins may only post records ([`Cors`]), and a
-//! loopback listener only answers to names of this machine ([`GatewayConfig::hosts`]). Every answer with a body is JSON (but `/metrics`); an error is
-//! `{"error_code":…,"message":…}`.
+//! in a row count as one. OPTIONS is answered for every path. By default, pages of other origins may only post records
+//! ([`Cors`]), and a loopback listener only answers to names of this machine ([`GatewayConfig::hosts`]). Every answer with a
+//! body is JSON (but `/metrics`); an error is `{"error_code":…,"message":…}`.
 //!
 //! # Values
 //!

@@ -293,9 +293,14 @@ impl Outcome {
         Self::Refused { retriable: true, error: Cow::Borrowed("the log gave no offset") };
 }
 
+/// Bytes of the answer about so many records when all of them are stored, or a little more.
+pub(crate) fn usual_size(records: usize) -> usize {
+    64 + records * 80
+}
+
 /// The body of an answer to a produce request.
 pub(crate) fn answer(outcomes: &[Outcome]) -> String {
-    let mut body = String::with_capacity(64 + outcomes.len() * 80);
+    let mut body = String::with_capacity(usual_size(outcomes.len()));
     body.push_str(r#"{"offsets":["#);
     for (index, outcome) in outcomes.iter().enumerate() {
         if index > 0 {

@@ -13,7 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Body as _;
 use pinmill_broker::{EventLog, PartitionDescription};
-use pinmill_http::{BodyReader, Received};
+use pinmill_http::{BodyReader, Received, Reservation, Reserved, SHORT};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,30 @@ impl App {
             metrics,
             stop,
             readiness,
+        }
+    }
+
+    /// The answer to a read. Where there is no memory for it the read is refused, which changes nothing.
+    async fn json<T: Serialize + Sync>(&self, media: HeaderValue, answer: &T) -> Answer {
+        let failed = |error| {
+            ApiError::plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the answer cannot be written as JSON: {error}"),
+            )
+        };
+        let body = serde_json::to_vec(answer).map_err(failed)?;
+        let memory = self.memory_for_answer(body.len()).await?;
+        Ok(respond_reserved(media, body, memory))
+    }
+
+    /// Memory for an answer of this size, where that is not charged when the answer is sent.
+    async fn memory_for_answer(&self, bytes: usize) -> Result<Option<Reservation>, ApiError> {
+        if bytes <= SHORT {
+            return Ok(None);
+        }
+        match self.limits.answer_memory.reserve(bytes).await {
+            Some(memory) => Ok(Some(memory)),
+            None => Err(ApiError::no_memory_for_answers()),
         }
     }
 
@@ -161,7 +185,7 @@ async fn brokers(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Bo
     let answer = async {
         let media = media::acceptable(&headers)?;
         let brokers = app.log.brokers().await?;
-        json(media, &BTreeMap::from([("brokers", brokers)]))
+        app.json(media, &BTreeMap::from([("brokers", brokers)])).await
     };
     app.answered(Route::Brokers, answer.await)
 }
@@ -169,7 +193,7 @@ async fn brokers(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Bo
 async fn topics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
     let answer = async {
         let media = media::acceptable(&headers)?;
-        json(media, &app.log.topics().await?)
+        app.json(media, &app.log.topics().await?).await
     };
     app.answered(Route::Topics, answer.await)
 }
@@ -178,14 +202,12 @@ async fn topic(State(app): State<Arc<App>>, headers: HeaderMap, name: Param<Stri
     let answer = async {
         let media = media::acceptable(&headers)?;
         let described = app.log.describe(&name.map_err(|rejection| unreadable(&rejection))?).await?;
-        json(
-            media,
-            &TopicAnswer {
-                name: &described.name,
-                configs: &described.configs,
-                partitions: described.partitions.iter().map(PartitionAnswer::from).collect(),
-            },
-        )
+        let answer = TopicAnswer {
+            name: &described.name,
+            configs: &described.configs,
+            partitions: described.partitions.iter().map(PartitionAnswer::from).collect(),
+        };
+        app.json(media, &answer).await
     };
     app.answered(Route::Topic, answer.await)
 }
@@ -195,7 +217,7 @@ async fn partitions(State(app): State<Arc<App>>, headers: HeaderMap, name: Param
         let media = media::acceptable(&headers)?;
         let described = app.log.describe(&name.map_err(|rejection| unreadable(&rejection))?).await?;
         let partitions: Vec<_> = described.partitions.iter().map(PartitionAnswer::from).collect();
-        json(media, &partitions)
+        app.json(media, &partitions).await
     };
     app.answered(Route::Partitions, answer.await)
 }
@@ -210,7 +232,8 @@ async fn partition(
         let (name, partition) = topic_and_partition(path)?;
         let described = app.log.describe(&name).await?;
         let found = described.partitions.iter().find(|found| i64::from(found.partition) == partition);
-        json(media, &PartitionAnswer::from(found.ok_or_else(ApiError::partition_not_found)?))
+        let found = found.ok_or_else(ApiError::partition_not_found)?;
+        app.json(media, &PartitionAnswer::from(found)).await
     };
     app.answered(Route::Partition, answer.await)
 }
@@ -227,7 +250,7 @@ async fn offsets(
         app.log.describe(&name).await?;
         let partition = u32::try_from(partition).map_err(|_| ApiError::partition_not_found())?;
         let held = app.log.offsets(&name, partition).await?;
-        json(media, &OffsetsAnswer { beginning_offset: held.beginning, end_offset: held.end })
+        app.json(media, &OffsetsAnswer { beginning_offset: held.beginning, end_offset: held.end }).await
     };
     app.answered(Route::Offsets, answer.await)
 }
@@ -287,7 +310,7 @@ impl Post {
 }
 
 /// Stores what a request posts. A refused record is an error in its own place of the answer; that nothing at all could be
-/// stored for now is a 503.
+/// stored for now is a 503. Once records are stored nothing but that is answered.
 async fn produce(app: &App, Post { head, body }: Post) -> Answer {
     // The body is read before anything is refused, so that the connection can be used again.
     let Received { bytes, memory } = app.bodies.read(body).await?;
@@ -302,6 +325,8 @@ async fn produce(app: &App, Post { head, body }: Post) -> Answer {
         Some(Ok(partition)) if partition < topic.partitions => Some(partition),
         Some(_) => return Err(ApiError::partition_not_found()),
     };
+    // Now, while nothing is stored yet and sending the records again does no harm.
+    let memory_for_answer = app.memory_for_answer(produce::usual_size(posted.len())).await?;
     let sorted = store::sort(posted, embedded, &topic, partition, app.limits.record_bytes);
     let stored = store::append(&app.log, &name, sorted).await?;
     if stored.records < stored.outcomes.len() {
@@ -310,7 +335,9 @@ async fn produce(app: &App, Post { head, body }: Post) -> Answer {
     }
     drop(memory);
     app.metrics.produced(stored.records, stored.outcomes.len() - stored.records, stored.bytes, since);
-    Ok(respond(media::KAFKA_V2, produce::answer(&stored.outcomes)))
+    let answer = produce::answer(&stored.outcomes).into_bytes();
+    let memory_for_answer = memory_for_answer.map(|memory| memory.covering(answer.len()));
+    Ok(respond_reserved(media::KAFKA_V2, answer, memory_for_answer))
 }
 
 fn respond(media: HeaderValue, body: impl Into<Body>) -> Response<Body> {
@@ -319,10 +346,12 @@ fn respond(media: HeaderValue, body: impl Into<Body>) -> Response<Body> {
     response
 }
 
-fn json<T: Serialize>(media: HeaderValue, answer: &T) -> Answer {
-    let failed =
-        |error| ApiError::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer is no JSON: {error}"));
-    serde_json::to_vec(answer).map(|body| respond(media, body)).map_err(failed)
+/// An answer that holds this memory until it is sent.
+fn respond_reserved(media: HeaderValue, body: Vec<u8>, memory: Option<Reservation>) -> Response<Body> {
+    let Some(memory) = memory else { return respond(media, body) };
+    let mut response = respond(media, memory.into_bytes(body));
+    response.extensions_mut().insert(Reserved);
+    response
 }
 
 /// `GET /topics/{topic}`, members in the proxy's order.

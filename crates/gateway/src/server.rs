@@ -273,7 +273,7 @@ where
                 if answer.headers().contains_key(CONNECTION) {
                     unread.store(true, Ordering::Relaxed);
                 }
-                Ok::<_, Infallible>(conversation.deliver(answer, over, open).await)
+                Ok::<_, Infallible>(conversation.deliver(answer, over, open))
             }
         });
         let mut connection = pin!(self.http.serve_connection(io, service));

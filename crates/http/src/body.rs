@@ -117,7 +117,7 @@ impl BodyReader {
         let rest = body.size_hint().exact().and_then(|rest| usize::try_from(rest).ok());
         let most = rest.map_or(self.limit, |rest| rest.saturating_add(first.len()).min(self.limit));
         let mut bytes = Vec::new();
-        let mut memory = self.memory.grow(0, 0, None).await.ok_or(BodyError::NoMemory)?;
+        let mut memory = self.memory.try_reserve(0).ok_or(BodyError::NoMemory)?;
         let mut chunk = Some(first);
         while let Some(part) = chunk {
             client.moved_on();
@@ -253,6 +253,29 @@ mod tests {
         for idle in idle {
             idle.abort();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_bodies_that_wait_for_each_other_the_first_goes_on_and_the_last_comes_again() {
+        let reader = reader(6 * MIB, 8 * MIB);
+        // Both are half read before either can be whole.
+        let half_by_half = || {
+            let chunks = stream::iter(0..6).then(|_| async {
+                tokio::task::yield_now().await;
+                Ok::<_, Infallible>(Bytes::from(vec![b'x'; MIB]))
+            });
+            Body::from_stream(chunks)
+        };
+        let now = tokio::time::Instant::now();
+        let reads = (0..2).map(|_| async {
+            let read = reader.read(half_by_half()).await;
+            read.map(|read| read.bytes.len())
+        });
+        let (read, refused): (Vec<_>, Vec<_>) =
+            futures::future::join_all(reads).await.into_iter().partition(Result::is_ok);
+        assert_eq!(read.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [6 * MIB]);
+        assert!(matches!(refused.as_slice(), [Err(BodyError::NoMemory)]), "{refused:?}");
+        assert!(now.elapsed() < Duration::from_secs(2), "{:?}", now.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,15 +1,17 @@
 //! A bound on memory that clients make a server hold, and how it is shared.
 //!
 //! - Memory is reserved as bytes arrive, or before they are read from the log. Nothing is set aside for what a client has
-//!   only announced, so one that sends nothing holds nothing.
-//! - The last eighth is for what is [`SMALL`]: large bodies never keep a small one out.
-//! - When it is used up, the clients that have been silent for longest are hung up on, if that is [`SILENCE`] or more: they
-//!   neither sent more of a body nor took more of an answer. So no number of slow or idle clients holds memory against one
-//!   that moves on.
+//!   only announced, so a client that sends nothing holds nothing.
+//! - The last eighth is for what is [`SMALL`]. Small reservations never wait for large ones.
+//! - Large reservations are served in the order in which they came. One that needs little does not overtake one that needs
+//!   much.
+//! - When memory runs out, clients give way that have not moved on for a second ([`peers`](crate::peers) says which). So
+//!   idle clients hold memory against others for little more than that. A client that sends or takes something every
+//!   second keeps its memory until its own time-out ends.
 //! - A reservation waits for [`LONGEST_WAIT`] at most. After that the client is asked to come back later.
+//! - What must not be refused any more is charged even above the bound ([`Memory::charge`]). Callers begin nothing new then.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,16 +20,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::peers::{Budget, Peer, Peers, SILENCE};
+
 /// What is no larger than this may use all of a [`Memory`]; what is larger, seven eighths.
 pub const SMALL: usize = 64 * 1024;
-/// How long a client must have been silent before its memory may be given to another.
-const SILENCE: Duration = Duration::from_secs(1);
+/// Answers of up to this size are never refused for want of memory: it is [charged](Memory::charge) for them.
+pub const SHORT: usize = 16 * 1024;
 /// How long a reservation waits for memory at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How often those who wait look for clients that have become silent.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The time of a [`Peer`] that is not waited for.
-const NOT_AWAITED: u64 = u64::MAX;
 
 /// A budget of memory, in bytes. Clones share it.
 #[derive(Debug, Clone)]
@@ -40,33 +42,10 @@ struct Inner {
     /// Reservations that wait.
     waiting: AtomicUsize,
     freed: Notify,
+    /// Held by the large reservation whose turn it is. Whoever asked first is next.
+    turn: tokio::sync::Mutex<()>,
     peers: Mutex<Peers>,
     started: Instant,
-}
-
-#[derive(Debug, Default)]
-struct Peers {
-    next_id: u64,
-    by_id: HashMap<u64, Arc<State>>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// Milliseconds from the start of the [`Memory`] to when the client last moved on, or [`NOT_AWAITED`].
-    since_ms: AtomicU64,
-    /// Bytes that come back when it is hung up on.
-    held: AtomicUsize,
-    hang_up: CancellationToken,
-}
-
-impl State {
-    fn since_ms(&self) -> u64 {
-        self.since_ms.load(Ordering::Relaxed)
-    }
-
-    fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
 }
 
 impl Memory {
@@ -77,6 +56,7 @@ impl Memory {
             used: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             freed: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
             peers: Mutex::default(),
             started: Instant::now(),
         }))
@@ -92,12 +72,17 @@ impl Memory {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    /// Whether not a byte is left.
+    pub fn is_full(&self) -> bool {
+        self.used() >= self.total()
+    }
+
     /// How much of the budget something of this size may fill up.
     fn ceiling(&self, size: usize) -> usize {
         if size <= SMALL { self.0.total } else { self.0.total - self.0.total / 8 }
     }
 
-    /// Reserves memory that is free now.
+    /// Reserves memory that is free now, and for which nobody waits.
     pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         self.try_grow(bytes, bytes)
     }
@@ -108,103 +93,157 @@ impl Memory {
         self.grow(bytes, bytes, None).await
     }
 
-    /// As [`reserve`](Self::reserve), for `bytes` more of something that will have `size`, and comes from `client`, who is
-    /// not the one that is waited for meanwhile.
-    pub(crate) async fn grow(&self, bytes: usize, size: usize, client: Option<&Peer>) -> Option<Reservation> {
-        match self.try_grow(bytes, size) {
-            Some(reservation) => Some(reservation),
-            None => {
-                let waited = tokio::time::timeout(LONGEST_WAIT, self.wait_for(bytes, size, client));
-                Box::pin(waited).await.ok()
-            }
+    /// Takes memory without waiting, above the bound where there is no other way: for what exists already and must not be
+    /// thrown away. Idle clients give way for it.
+    pub fn charge(&self, bytes: usize) -> Reservation {
+        self.0.used.fetch_add(bytes, Ordering::AcqRel);
+        if self.used() > self.total() {
+            self.make_room();
         }
+        Reservation { memory: self.clone(), bytes }
+    }
+
+    /// As [`reserve`](Self::reserve), for `bytes` more of something that will have `size` and comes from `client`.
+    pub(crate) async fn grow(&self, bytes: usize, size: usize, client: Option<&Peer>) -> Option<Reservation> {
+        if let Some(reservation) = self.try_grow(bytes, size) {
+            return Some(reservation);
+        }
+        let waited = tokio::time::timeout(LONGEST_WAIT, self.wait_for(bytes, size, client));
+        let reservation = Box::pin(waited).await.ok()?;
+        if let Some(client) = client {
+            // It was not the one that was waited for.
+            client.moved_on();
+        }
+        Some(reservation)
     }
 
     fn try_grow(&self, bytes: usize, size: usize) -> Option<Reservation> {
         let ceiling = self.ceiling(size);
+        if size <= SMALL {
+            return self.take(bytes, ceiling);
+        }
+        // Not before those who wait for their turn.
+        let _turn = self.0.turn.try_lock().ok()?;
+        self.take(bytes, ceiling)
+    }
+
+    fn take(&self, bytes: usize, ceiling: usize) -> Option<Reservation> {
         let bytes = bytes.min(ceiling);
-        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= ceiling);
-        self.0.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
+        if bytes == 0 {
+            return Some(Reservation { memory: self.clone(), bytes });
+        }
+        let sum = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= ceiling);
+        self.0.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, sum).ok()?;
         Some(Reservation { memory: self.clone(), bytes })
     }
 
     async fn wait_for(&self, bytes: usize, size: usize, client: Option<&Peer>) -> Reservation {
-        let _waiting = Waiting::new(&self.0.waiting);
+        let ceiling = self.ceiling(size);
+        let bytes = bytes.min(ceiling);
+        let (is_small, id) = (size <= SMALL, client.map(Peer::id));
+        let mut waiting = Waiting::new(self, bytes, is_small, id);
+        let _turn = if is_small { None } else { Some(self.0.turn.lock().await) };
+        if !is_small {
+            waiting.is_next();
+        }
         loop {
             let mut freed = std::pin::pin!(self.0.freed.notified());
             // From here on no release is missed.
             freed.as_mut().enable();
-            if let Some(reservation) = self.try_grow(bytes, size) {
+            if let Some(reservation) = self.take(bytes, ceiling) {
                 return reservation;
             }
-            if let Some(client) = client {
-                client.moved_on();
-            }
-            let missing = (self.used() + bytes.min(self.ceiling(size))).saturating_sub(self.ceiling(size));
-            self.hang_up_on_the_most_silent(missing);
+            self.make_room();
             let _ = tokio::time::timeout(LOOK_EVERY, freed).await;
         }
     }
 
-    /// Gives up as many clients as hold what is missing; those that were given up and still hold theirs count.
-    fn hang_up_on_the_most_silent(&self, missing: usize) {
-        let Some(long_ago) = self.now_ms().checked_sub(millis(SILENCE)) else { return };
-        let peers = self.peers();
-        let (gone, there): (Vec<_>, Vec<_>) =
-            peers.by_id.values().partition(|peer| peer.hang_up.is_cancelled());
-        let mut missing = gone.iter().fold(missing, |missing, peer| missing.saturating_sub(peer.held()));
-        let mut silent: Vec<_> =
-            there.into_iter().filter(|peer| peer.held() > 0 && peer.since_ms() <= long_ago).collect();
-        silent.sort_by_key(|peer| peer.since_ms());
-        for peer in silent {
-            if missing == 0 {
-                break;
-            }
-            tracing::debug!("hung up on a client that held memory for bodies and did not move on");
-            peer.hang_up.cancel();
-            missing = missing.saturating_sub(peer.held());
+    /// Asks silent clients to give way, for all who wait. One look within [`LOOK_EVERY`] is enough for them all.
+    fn make_room(&self) {
+        let now_ms = self.now_ms();
+        let mut peers = self.peers();
+        if now_ms < peers.look_again_ms {
+            return;
+        }
+        peers.look_again_ms = now_ms + millis(LOOK_EVERY);
+        let Some(silent_since_ms) = now_ms.checked_sub(millis(SILENCE)) else { return };
+        let budget =
+            Budget { used: self.used(), for_small: self.total(), for_large: self.ceiling(usize::MAX) };
+        let giving_way = peers.giving_way(budget, silent_since_ms);
+        drop(peers);
+        for hang_up in giving_way {
+            tracing::debug!("hung up on a client that held memory and did not move on");
+            hang_up.cancel();
         }
     }
 
     /// Registers something whose memory comes back when a client moves on. `hang_up` is cancelled when others need that
     /// memory more; who holds it must then let go of it soon.
     pub fn peer(&self, hang_up: CancellationToken) -> Peer {
-        let since_ms = AtomicU64::new(self.now_ms());
-        let state = Arc::new(State { since_ms, held: AtomicUsize::new(0), hang_up });
-        let mut peers = self.peers();
-        let id = peers.next_id;
-        peers.next_id += 1;
-        peers.by_id.insert(id, Arc::clone(&state));
-        Peer { memory: self.clone(), id, state }
+        Peer::new(self, hang_up)
     }
 
-    fn peers(&self) -> MutexGuard<'_, Peers> {
-        // The map is whole between any two statements.
+    pub(crate) fn peers(&self) -> MutexGuard<'_, Peers> {
+        // They are whole between any two statements.
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now_ms(&self) -> u64 {
+    /// Milliseconds since this budget was made.
+    pub(crate) fn now_ms(&self) -> u64 {
         millis(self.0.started.elapsed())
     }
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(NOT_AWAITED - 1)
+    // Less than the largest, which `Peer` uses for itself.
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1)
 }
 
-/// Counts one that waits for as long as it waits.
-struct Waiting<'a>(&'a AtomicUsize);
+/// A reservation that waits, for as long as it does.
+struct Waiting<'a> {
+    memory: &'a Memory,
+    bytes: usize,
+    is_small: bool,
+    is_next: bool,
+    /// The client for whose sake it waits, where that holds memory.
+    client: Option<u64>,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
+    fn new(memory: &'a Memory, bytes: usize, is_small: bool, client: Option<u64>) -> Self {
+        memory.0.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut peers = memory.peers();
+        *peers.wanted(is_small) += bytes;
+        if let Some(id) = client {
+            peers.waits(id);
+        }
+        drop(peers);
+        Self { memory, bytes, is_small, is_next: false, client }
+    }
+
+    /// It is the large one whose turn it is.
+    fn is_next(&mut self) {
+        self.is_next = true;
+        let mut peers = self.memory.peers();
+        peers.wanted_next = self.bytes;
+        if let Some(id) = self.client {
+            peers.is_next(id);
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        let mut peers = self.memory.peers();
+        *peers.wanted(self.is_small) -= self.bytes;
+        if self.is_next {
+            peers.wanted_next = 0;
+        }
+        if let Some(id) = self.client {
+            peers.waits_no_more(id);
+        }
+        drop(peers);
+        self.memory.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -227,6 +266,17 @@ impl Reservation {
             drop(Self { memory: self.memory.clone(), bytes: rest });
             self.bytes = bytes;
         }
+    }
+
+    /// Covers so many bytes at least; what is missing is [charged](Memory::charge).
+    #[must_use]
+    pub fn covering(mut self, bytes: usize) -> Self {
+        let missing = bytes.saturating_sub(self.bytes);
+        if missing > 0 {
+            let more = self.memory.charge(missing);
+            self.merge(more);
+        }
+        self
     }
 
     /// Takes another one of the same [`Memory`] in.
@@ -275,45 +325,10 @@ impl AsRef<[u8]> for Held {
 #[derive(Debug, Clone, Copy)]
 pub struct Reserved;
 
-/// A client on which it depends when memory comes back.
-#[derive(Debug)]
-pub struct Peer {
-    memory: Memory,
-    id: u64,
-    state: Arc<State>,
-}
-
-impl Peer {
-    /// How many bytes of memory come back when this client is hung up on.
-    pub fn holds(&self, bytes: usize) {
-        self.state.held.store(bytes, Ordering::Relaxed);
-    }
-
-    /// The client has moved on, and is waited for again.
-    pub fn moved_on(&self) {
-        self.state.since_ms.store(self.memory.now_ms(), Ordering::Relaxed);
-    }
-
-    /// It is not the client that is waited for.
-    pub fn not_awaited(&self) {
-        self.state.since_ms.store(NOT_AWAITED, Ordering::Relaxed);
-    }
-
-    /// How long the client has been waited for in vain.
-    pub fn silent_for(&self) -> Duration {
-        let since = self.state.since_ms();
-        Duration::from_millis(self.memory.now_ms().saturating_sub(since))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.memory.peers().by_id.remove(&self.id);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use futures::poll;
+
     use super::*;
 
     const MIB: usize = 1024 * 1024;
@@ -394,6 +409,82 @@ mod tests {
         drop(bytes);
         assert_eq!(memory.used(), 600);
         drop(slice);
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_reservation_is_not_overtaken_by_one_that_needs_less() {
+        let memory = Memory::new(8 * MIB);
+        let (three, four) = (memory.try_reserve(3 * MIB).unwrap(), memory.try_reserve(4 * MIB).unwrap());
+        let mut first = std::pin::pin!(memory.reserve(5 * MIB));
+        let mut second = std::pin::pin!(memory.reserve(2 * MIB));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        drop(three);
+        // There would be enough for the second.
+        assert!(poll!(&mut second).is_pending() && memory.try_reserve(2 * MIB).is_none());
+        assert!(memory.try_reserve(SMALL).is_some(), "what is small does not wait for it");
+        drop(four);
+        let first = first.await.unwrap();
+        let second = second.await.unwrap();
+        assert_eq!(memory.used(), first.bytes() + second.bytes());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_turn_passes_on_when_one_in_line_goes_away() {
+        let memory = Memory::new(8 * MIB);
+        let held = memory.try_reserve(7 * MIB).unwrap();
+        let mut second = Box::pin(memory.reserve(2 * MIB));
+        {
+            let mut first = std::pin::pin!(memory.reserve(7 * MIB));
+            assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        }
+        drop(held);
+        drop(second.await.unwrap());
+        assert_eq!((memory.used(), memory.peers().wanted_next), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_clients_give_way_to_all_that_wait_at_once() {
+        let memory = Memory::new(8 * MIB);
+        let idle: Vec<_> = (0..7)
+            .map(|_| {
+                let (hang_up, held) = (CancellationToken::new(), memory.try_reserve(MIB).unwrap());
+                let peer = memory.peer(hang_up.clone());
+                peer.holds(MIB);
+                tokio::spawn(async move {
+                    hang_up.cancelled().await;
+                    drop((peer, held));
+                })
+            })
+            .collect();
+        let come = (0..3).map(|_| memory.reserve(2 * MIB));
+        let now = Instant::now();
+        let come = futures::future::join_all(come).await;
+        assert!(come.iter().all(Option::is_some));
+        // One look found them all.
+        assert!(now.elapsed() <= SILENCE + LOOK_EVERY, "{:?}", now.elapsed());
+        let gave_way = async {
+            while idle.iter().filter(|idle| idle.is_finished()).count() < 6 {
+                tokio::task::yield_now().await;
+            }
+        };
+        gave_way.await;
+        assert!(!idle.iter().all(tokio::task::JoinHandle::is_finished), "and no more than that");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_charged_is_never_refused_and_idle_clients_give_way_for_it() {
+        let memory = Memory::new(MIB);
+        let (hang_up, held) = (CancellationToken::new(), memory.try_reserve(MIB / 2).unwrap());
+        let peer = memory.peer(hang_up.clone());
+        peer.holds(held.bytes());
+        tokio::time::advance(SILENCE).await;
+        let charged = memory.charge(MIB);
+        assert!(memory.is_full() && hang_up.is_cancelled());
+        drop((peer, held));
+        let covering = memory.try_reserve(0).unwrap().covering(10);
+        assert_eq!((memory.used(), covering.bytes()), (MIB + 10, 10));
+        drop((charged, covering));
         assert_eq!(memory.used(), 0);
     }
 }

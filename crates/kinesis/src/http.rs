@@ -9,9 +9,11 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pinmill_http::{BodyError, Reservation, Reserved};
+use pinmill_http::{BodyError, Reservation, Reserved, SHORT};
 
 use crate::error::ApiError;
+use crate::ops::Operation;
+use crate::service::Service;
 
 /// Least memory for answers with which the service can do its work, in bytes: one page of the largest size.
 pub const LEAST_ANSWER_MEMORY: usize = crate::ops::PAGE_MEMORY / 7 * 8 + 8;
@@ -41,6 +43,38 @@ fn respond_reserved(content_type: &'static str, body: Vec<u8>, memory: Reservati
     let mut response = respond(StatusCode::OK.as_u16(), Some(content_type), memory.into_bytes(body));
     response.extensions_mut().insert(Reserved);
     response
+}
+
+/// The answer of an operation that did not reserve memory for it. A read whose answer is long is refused where there is no
+/// memory for it. A change was made, and is never denied: its answer is charged when it is sent.
+async fn respond_within(
+    service: &Service,
+    operation: Operation,
+    content_type: &'static str,
+    body: Vec<u8>,
+) -> Result<Response, ApiError> {
+    if body.len() <= SHORT || !is_read(operation) {
+        return Ok(respond(StatusCode::OK.as_u16(), Some(content_type), body));
+    }
+    match service.config.answer_memory.reserve(body.len()).await {
+        Some(memory) => Ok(respond_reserved(content_type, body, memory)),
+        None => Err(ApiError::limit(
+            "Rate exceeded: no memory is left for answers that clients have not read yet.",
+        )),
+    }
+}
+
+/// Whether an operation changes nothing, and its answer grows with what there is.
+fn is_read(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::DescribeStream
+            | Operation::ListShards
+            | Operation::ListStreamConsumers
+            | Operation::ListStreams
+            | Operation::ListTagsForResource
+            | Operation::ListTagsForStream
+    )
 }
 
 /// An answer with the ids that every answer of the service has.

@@ -196,7 +196,7 @@ section! {
         max_streams: Count<1, MOST_PARTITIONS> = Count::new(128),
         /// what web pages of other origins may do: records (post them), off, any, or origins such as https://a.example
         cors: Pages = Pages(Cors::Records),
-        /// names besides localhost for a `listen` on loopback, separated by commas; *: any
+        /// host names of this server besides localhost, separated by commas; *: any
         hosts: Names = Names(Vec::new()),
         /// make a topic when it is first posted to
         auto_create_topics: Switch = Switch(true),

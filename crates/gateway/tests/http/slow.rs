@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::support::{Client, Served, get, post_json, serve, within};
+use crate::support::{Served, get, post_json, serve, within};
 
 const MIB: usize = 1024 * 1024;
 const LONG: Duration = Duration::from_secs(3600);
@@ -32,44 +32,144 @@ fn ask_for(path: &str) -> http::Request<Full<Bytes>> {
     http::Request::get(format!("http://localhost{path}")).body(Full::default()).unwrap()
 }
 
-/// Begins a body with so many bytes of it, and sends no more.
-async fn begin_body(served: &Served, bytes: usize) -> Client {
-    let mut client = served.connect().await;
-    let head = "POST /topics/t HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-                Transfer-Encoding: chunked\r\n\r\n";
-    client.send(head).await;
-    client.send(format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes))).await;
-    client
+const HEAD: &str = "POST /topics/t HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+
+fn records(bytes: usize) -> String {
+    format!("{{\"records\":[{{\"value\":\"{}\"}}]}}", "x".repeat(bytes))
 }
 
-#[tokio::test]
-async fn idle_bodies_never_keep_out_those_that_come() {
-    let memory = Memory::new(16 * MIB);
-    let served = serve(|config| {
+/// Posts until there is memory for it, as a client does that is told to come again.
+async fn post_until_taken(served: &Served, body: &str) {
+    within(async {
+        loop {
+            let answer = served.ask(post_json("/topics/large", body)).await;
+            if answer.status == 200 {
+                return;
+            }
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.head);
+        }
+    })
+    .await;
+}
+
+async fn serve_bodies_within(memory: &Memory) -> Served {
+    serve(|config| {
         config.limits.body_timeout = LONG;
         config.limits.body_bytes = 8 * MIB;
         config.limits.record_bytes = 8 * MIB;
         config.limits.body_memory = memory.clone();
     })
-    .await;
-    let mut idle = Vec::new();
-    for _ in 0..40 {
-        idle.push(begin_body(&served, MIB).await);
-    }
+    .await
+}
+
+async fn until_used(memory: &Memory, bytes: usize) {
     within(async {
-        while memory.used() < 13 * MIB {
+        while memory.used() < bytes {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let record = |bytes: usize| format!("{{\"records\":[{{\"value\":\"{}\"}}]}}", "x".repeat(bytes));
-    assert_eq!(served.ask(post_json("/topics/small", record(4096))).await.status, 200);
-    assert_eq!(served.ask(post_json("/topics/large", record(6 * MIB))).await.status, 200);
+}
+
+#[tokio::test]
+async fn idle_bodies_never_keep_out_those_that_come() {
+    let memory = Memory::new(16 * MIB);
+    let served = serve_bodies_within(&memory).await;
+    // Each lacks one byte of a mebibyte, and never sends it.
+    let mut idle = Vec::new();
+    for _ in 0..13 {
+        let mut client = served.connect().await;
+        client.send(format!("{HEAD}Content-Length: {MIB}\r\n\r\n{}", "x".repeat(MIB - 1))).await;
+        idle.push(client);
+    }
+    until_used(&memory, 13 * MIB).await;
+    assert_eq!(served.ask(post_json("/topics/small", records(4096))).await.status, 200);
+    post_until_taken(&served, &records(6 * MIB)).await;
     assert!(memory.used() <= memory.total());
-    // Those that gave way were told to come again.
-    let refused = within(idle[0].answer(false)).await.expect("a word");
+    // Those that gave way were told to come again: as many as were in the way, and whichever was silent for longest.
+    let told = futures::future::select_all(idle.iter_mut().map(|client| Box::pin(client.answer(false))));
+    let refused = within(told).await.0.expect("a word");
     assert_eq!((refused.status, refused.error_code()), (503, 50302));
     assert_eq!((refused.header("retry-after"), refused.header("connection")), (Some("1"), Some("close")));
+}
+
+#[tokio::test]
+async fn bodies_that_wait_for_memory_and_never_end_do_not_keep_out_a_large_one() {
+    let memory = Memory::new(16 * MIB);
+    let served = serve_bodies_within(&memory).await;
+    let mut endless = Vec::new();
+    for _ in 0..40 {
+        let mut client = served.connect().await;
+        let chunk = format!("{MIB:x}\r\n{}\r\n", "x".repeat(MIB));
+        client.send(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n{chunk}")).await;
+        endless.push(client);
+    }
+    until_used(&memory, 8 * MIB).await;
+    post_until_taken(&served, &records(6 * MIB)).await;
+    assert!(memory.used() <= memory.total());
+}
+
+#[tokio::test]
+async fn what_was_done_is_never_answered_by_a_refusal_and_what_is_refused_was_not_done() {
+    let memory = Memory::new(MIB);
+    let served = serve(|config| config.limits.answer_memory = memory.clone()).await;
+    for index in 0..100 {
+        served.make_topic(&format!("{index}.{}", "x".repeat(200)), 1).await;
+    }
+    let many = format!("{{\"records\":[{}]}}", vec![r#"{"value":1}"#; 1000].join(","));
+    // One byte is left.
+    let held = memory.charge(MIB - 1);
+    let (mut sender, _connection) = http2(&served, 65_535).await;
+    let post = http::Request::post("http://localhost/topics/one").header("content-type", "application/json");
+    let post = post.body(Full::from(r#"{"records":[{"value":1}]}"#)).unwrap();
+    let answer = within(sender.send_request(post)).await.unwrap();
+    assert_eq!(answer.status(), 200, "its record is stored");
+    drop(answer);
+    assert_eq!(served.count("one"), 1);
+    // What has a long answer is refused before anything is done.
+    let (refused_post, refused_read, health) = tokio::join!(
+        served.ask(post_json("/topics/many", &many)),
+        served.ask(get("/topics")),
+        served.ask(get("/healthz")),
+    );
+    for refused in [&refused_post, &refused_read] {
+        assert_eq!((refused.status, refused.error_code()), (503, 50302), "{}", refused.head);
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    assert_eq!((served.count("many"), health.status), (0, 200));
+    for route in ["/topics/{topic}", "/topics"] {
+        let line = format!("pinmill_gateway_requests_total{{route=\"{route}\",status=\"503\"}} ");
+        assert_eq!(served.metric(&line).await, Some(1.0), "{route}");
+    }
+    drop(held);
+    assert_eq!(served.ask(post_json("/topics/many", &many)).await.status, 200);
+    assert_eq!(served.count("many"), 1000);
+}
+
+#[tokio::test]
+async fn nothing_is_begun_while_answers_use_more_than_their_memory() {
+    let memory = Memory::new(MIB);
+    let served = serve(|config| config.limits.answer_memory = memory.clone()).await;
+    let held = memory.charge(MIB);
+    let one = r#"{"records":[{"value":1}]}"#;
+    let native = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nX-Amz-Target: Kinesis_20131202.PutRecord\r\n\r\n{}";
+    let (posted, sorry, health) = tokio::join!(
+        served.ask(post_json("/topics/t", one)),
+        served.ask("PUT /streams/s/record HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"),
+        served.ask(get("/healthz")),
+    );
+    assert_eq!((posted.status, posted.error_code()), (503, 50302));
+    assert_eq!((sorry.status, sorry.json()["__type"].as_str()), (503, Some("ServiceUnavailable")));
+    for refused in [&posted, &sorry] {
+        assert_eq!(refused.header("retry-after"), Some("1"), "{}", refused.head);
+    }
+    assert_eq!((health.status, served.count("t")), (200, 0));
+    let line = "pinmill_gateway_requests_total{route=\"other\",status=\"503\"} ";
+    assert_eq!(served.metric(line).await, Some(1.0));
+    // Who waits is served as soon as there is memory again.
+    let (waited, ()) = tokio::join!(served.ask(post_json("/topics/t", one)), async { drop(held) });
+    assert_eq!(waited.status, 200);
+    assert_eq!(served.ask(native).await.status, 400, "there are no streams here");
 }
 
 #[tokio::test]

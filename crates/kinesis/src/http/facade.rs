@@ -27,7 +27,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::ApiError;
-use crate::http::{closing, respond, respond_reserved, unreadable};
+use crate::http::{closing, respond, respond_reserved, respond_within, unreadable};
 use crate::ops::{self, Answer, Operation, Outcome};
 use crate::service::Service;
 use crate::sigv4::query_pairs;
@@ -59,24 +59,31 @@ async fn method_not_allowed() -> Response {
     respond(405, Some(JSON), json::write(&error.body()))
 }
 
-fn reply(service: &Service, outcome: Outcome) -> Response {
-    match outcome {
+async fn reply(service: &Service, operation: Operation, outcome: Outcome) -> Response {
+    let answer = match outcome {
         // Scripts parse whatever they get.
-        Ok(Answer::Empty) => respond(200, Some(JSON), "{}"),
-        Ok(Answer::Value(value)) => respond(200, Some(JSON), json::write(&value)),
-        Ok(Answer::Stored(value, memory)) => respond_reserved(JSON, json::write(&value), memory),
-        Ok(Answer::Events(events)) => respond(200, None, events),
-        Err(error) => {
-            let status = match error.kind {
-                "ResourceNotFoundException" => 404,
-                "ProvisionedThroughputExceededException" | "LimitExceededException" => 429,
-                "ResourceInUseException" => 409,
-                _ => error.status,
-            };
-            let status = if service.config.facade_errors_are_200 { 200 } else { status };
-            respond(status, Some(JSON), json::write(&error.body()))
-        }
-    }
+        Ok(Answer::Empty) => Ok(respond(200, Some(JSON), "{}")),
+        Ok(Answer::Value(value)) => respond_within(service, operation, JSON, json::write(&value)).await,
+        Ok(Answer::Stored(value, memory)) => Ok(respond_reserved(JSON, json::write(&value), memory)),
+        Ok(Answer::Events(events)) => Ok(respond(200, None, events)),
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|error| refuse(service, &error))
+}
+
+fn refuse(service: &Service, error: &ApiError) -> Response {
+    let status = match error.kind {
+        "ResourceNotFoundException" => 404,
+        "ProvisionedThroughputExceededException" | "LimitExceededException" => 429,
+        "ResourceInUseException" => 409,
+        _ => error.status,
+    };
+    let status = if service.config.facade_errors_are_200 { 200 } else { status };
+    respond(status, Some(JSON), json::write(&error.body()))
+}
+
+async fn run(service: &Arc<Service>, operation: Operation, input: Value<'_>) -> Response {
+    reply(service, operation, ops::run(service, operation, input).await).await
 }
 
 async fn list(State(service): Shared, OriginalUri(uri): OriginalUri) -> Response {
@@ -95,21 +102,21 @@ async fn list(State(service): Shared, OriginalUri(uri): OriginalUri) -> Response
             _ => {}
         }
     }
-    reply(&service, ops::run(&service, Operation::ListStreams, input).await)
+    run(&service, Operation::ListStreams, input).await
 }
 
 async fn describe(State(service): Shared, Path(name): Path<String>) -> Response {
     let input = Value::map([("StreamName", Value::text(name))]);
-    reply(&service, ops::run(&service, Operation::DescribeStream, input).await)
+    run(&service, Operation::DescribeStream, input).await
 }
 
 async fn delete(State(service): Shared, Path(name): Path<String>) -> Response {
     let input = Value::map([("StreamName", Value::text(name))]);
-    reply(&service, ops::run(&service, Operation::DeleteStream, input).await)
+    run(&service, Operation::DeleteStream, input).await
 }
 
 async fn create(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
-    with_body(&service, request, async |body| {
+    with_body(&service, Operation::CreateStream, request, async |body| {
         let parsed = if body.bytes.trim_ascii().is_empty() { Value::map([]) } else { parse(&body.bytes)? };
         let count = parsed.get("ShardCount").cloned().unwrap_or(Value::Int(DEFAULT_SHARDS));
         // Through the type check: the count may be anything.
@@ -129,7 +136,7 @@ async fn shard_iterator(
     if let Some(shard) = query_pairs(&uri).remove("shard-id") {
         input.push("ShardId", Value::text(shard));
     }
-    reply(&service, ops::run(&service, Operation::GetShardIterator, input).await)
+    run(&service, Operation::GetShardIterator, input).await
 }
 
 async fn get_records(State(service): Shared, Path(_): Path<String>, headers: HeaderMap) -> Response {
@@ -137,7 +144,7 @@ async fn get_records(State(service): Shared, Path(_): Path<String>, headers: Hea
     if let Some(iterator) = headers.get("shard-iterator").and_then(|value| value.to_str().ok()) {
         input.push("ShardIterator", Value::text(iterator.to_owned()));
     }
-    reply(&service, ops::run(&service, Operation::GetRecords, input).await)
+    run(&service, Operation::GetRecords, input).await
 }
 
 /// A record as the façade's clients write it.
@@ -179,7 +186,7 @@ fn partition_key(json: &str) -> Result<Value<'_>, ApiError> {
 }
 
 async fn put_record(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
-    with_body(&service, request, async |body| {
+    with_body(&service, Operation::PutRecord, request, async |body| {
         let mut input = parse_as::<Posted<'_>>(&body.bytes)?.into_value()?;
         input.push("StreamName", Value::text(name.as_str()));
         put_or_create(&service, &name, Operation::PutRecord, input).await
@@ -188,7 +195,7 @@ async fn put_record(State(service): Shared, Path(name): Path<String>, request: R
 }
 
 async fn put_records(State(service): Shared, Path(name): Path<String>, request: Request) -> Response {
-    with_body(&service, request, async |body| {
+    with_body(&service, Operation::PutRecords, request, async |body| {
         let posted = parse_as::<PostedMany<'_>>(&body.bytes)?;
         let mut input = Value::map([("StreamName", Value::text(name.as_str()))]);
         if let Some(records) = posted.records {
@@ -222,12 +229,13 @@ async fn put_or_create(
 /// Reads a request's body and replies with what comes of it.
 async fn with_body(
     service: &Service,
+    operation: Operation,
     request: Request,
     answer: impl AsyncFnOnce(Received) -> Outcome,
 ) -> Response {
     match service.bodies.read(request.into_body()).await {
-        Ok(body) => reply(service, answer(body).await),
-        Err(error) => closing(reply(service, Err(unreadable(&error)))),
+        Ok(body) => reply(service, operation, answer(body).await).await,
+        Err(error) => closing(refuse(service, &unreadable(&error))),
     }
 }
 
@@ -275,7 +283,8 @@ mod tests {
             for status in [408, 413, 503] {
                 let request = Request::new(Body::from(vec![b' '; bytes]));
                 let failed = Err(ApiError { status, kind: "Failed", message: None });
-                let response = with_body(&kinesis.service, request, async |_| failed).await;
+                let response =
+                    with_body(&kinesis.service, Operation::PutRecord, request, async |_| failed).await;
                 let is_closed = response.headers().contains_key("connection");
                 assert_eq!(is_closed, closes, "{status} after {bytes} bytes");
             }

@@ -1,5 +1,6 @@
-//! The native protocol: `X-Amz-Target` on any path, and the order in which Amazon checks a request: body size, cross-origin
-//! headers, method, empty body, content type, parsing, operation, signature, types, limits, and at last the action.
+//! The native protocol: `X-Amz-Target` on any path, and the order in which Amazon checks a request: body size, method, empty
+//! body, content type, parsing, operation, signature, types, limits, and at last the action. Whoever serves these routes
+//! decides which web pages may call, and answers preflight requests.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::config::Credentials;
 use crate::error::ApiError;
-use crate::http::{closing, eventstream, respond, respond_reserved, set, unreadable};
+use crate::http::{closing, eventstream, respond, respond_reserved, respond_within, set, unreadable};
 use crate::ops::{self, Answer, Operation, Outcome};
 use crate::service::Service;
 use crate::sigv4;
@@ -34,39 +35,10 @@ async fn handle(State(service): State<Arc<Service>>, request: Request) -> Respon
         Ok(body) => body,
         Err(error) => return closing(refuse(Encoding::of(&parts.headers), &unreadable(&error))),
     };
-    let mut response = answer(&service, &parts, &body.bytes).await;
-    if parts.headers.contains_key(header::ORIGIN) {
-        share_with_browsers(&parts, &mut response);
-    }
-    response
-}
-
-/// Cross-origin headers; a preflight has no second id.
-fn share_with_browsers(parts: &Parts, response: &mut Response) {
-    let headers = response.headers_mut();
-    set(headers, "access-control-allow-origin", "*");
-    if parts.method != Method::OPTIONS {
-        let exposed =
-            "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date";
-        set(headers, "access-control-expose-headers", exposed);
-        return;
-    }
-    headers.remove("x-amz-id-2");
-    set(headers, "access-control-max-age", "172800");
-    for (asked, allowed) in [
-        ("access-control-request-headers", "access-control-allow-headers"),
-        ("access-control-request-method", "access-control-allow-methods"),
-    ] {
-        if let Some(value) = parts.headers.get(asked) {
-            headers.insert(allowed, value.clone());
-        }
-    }
+    answer(&service, &parts, &body.bytes).await
 }
 
 async fn answer(service: &Arc<Service>, parts: &Parts, body: &[u8]) -> Response {
-    if parts.method == Method::OPTIONS && parts.headers.contains_key(header::ORIGIN) {
-        return respond(200, None, Body::empty());
-    }
     if parts.method != Method::POST {
         return respond(403, Some(XML), UNDETERMINED);
     }
@@ -98,7 +70,7 @@ async fn answer(service: &Arc<Service>, parts: &Parts, body: &[u8]) -> Response 
         }
         Err(error) => Err(error),
     };
-    reply(encoding, outcome)
+    reply(service, operation, encoding, outcome).await
 }
 
 impl Encoding {
@@ -162,15 +134,14 @@ fn refuse(encoding: Encoding, error: &ApiError) -> Response {
     response
 }
 
-fn reply(encoding: Encoding, outcome: Outcome) -> Response {
-    let status = StatusCode::OK.as_u16();
-    match outcome {
-        Ok(Answer::Empty) => respond(status, Some(encoding.content_type()), Body::empty()),
-        Ok(Answer::Value(value)) => respond(status, Some(encoding.content_type()), encoding.write(&value)),
-        Ok(Answer::Stored(value, memory)) => {
-            respond_reserved(encoding.content_type(), encoding.write(&value), memory)
-        }
-        Ok(Answer::Events(events)) => respond(status, Some(eventstream::CONTENT_TYPE), events),
-        Err(error) => refuse(encoding, &error),
-    }
+async fn reply(service: &Service, operation: Operation, encoding: Encoding, outcome: Outcome) -> Response {
+    let (status, kind) = (StatusCode::OK.as_u16(), encoding.content_type());
+    let answer = match outcome {
+        Ok(Answer::Empty) => Ok(respond(status, Some(kind), Body::empty())),
+        Ok(Answer::Value(value)) => respond_within(service, operation, kind, encoding.write(&value)).await,
+        Ok(Answer::Stored(value, memory)) => Ok(respond_reserved(kind, encoding.write(&value), memory)),
+        Ok(Answer::Events(events)) => Ok(respond(status, Some(eventstream::CONTENT_TYPE), events)),
+        Err(error) => Err(error),
+    };
+    answer.unwrap_or_else(|error| refuse(encoding, &error))
 }

@@ -96,6 +96,20 @@ impl Mounted {
         self.send(put).await
     }
 
+    /// Puts until there is memory for it, as a client does that is told to come again.
+    async fn put_until_taken(&self, bytes: usize) {
+        within(async {
+            loop {
+                let (status, answer) = self.put(bytes).await;
+                if status == 200 {
+                    return;
+                }
+                assert_eq!((status, &answer["__type"]), (503, &json!("ServiceUnavailable")), "{answer}");
+            }
+        })
+        .await;
+    }
+
     async fn iterator(&self) -> Value {
         let body = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "TRIM_HORIZON"});
         self.call("GetShardIterator", body).await["ShardIterator"].clone()
@@ -135,13 +149,44 @@ async fn idle_chunked_requests_do_not_hold_up_a_put() {
             }
             idle.push(stream);
         }
-        until(|| sent == 0 || mounted.bodies.used() > 16 * MIB).await;
+        until(|| sent == 0 || mounted.bodies.used() > 10 * MIB).await;
         for bytes in [4096, MIB - 1] {
-            let (status, answer) = mounted.put(bytes).await;
-            assert_eq!(status, 200, "{bytes} bytes, after {sent}: {answer}");
+            mounted.put_until_taken(bytes).await;
         }
         assert!(mounted.bodies.used() <= mounted.bodies.total());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_never_answered_by_a_refusal_and_a_refused_read_says_so_in_its_own_shape() {
+    let mounted = mount(|_| {}).await;
+    mounted.kinesis.create_stream("s", 200).await.unwrap();
+    let all_but_a_byte = mounted.answers.charge(mounted.answers.total() - 1);
+    assert_eq!(mounted.put(100).await.0, 200);
+    let records = vec![json!({"Data": "eA==", "PartitionKey": "k"}); 500];
+    let put = mounted.call("PutRecords", json!({"StreamName": "s", "Records": records})).await;
+    assert_eq!(put["Records"].as_array().unwrap().len(), 500, "an answer of any length");
+    let described =
+        Request::get(format!("http://{}/streams/s", mounted.address)).body(Full::default()).unwrap();
+    let (native, facade, short) = tokio::join!(
+        mounted.send(mounted.native("ListShards", &json!({"StreamName": "s"}))),
+        mounted.send(described),
+        mounted.send(mounted.native("DescribeStreamSummary", &json!({"StreamName": "s"}))),
+    );
+    assert_eq!((native.0, &native.1["__type"]), (400, &json!("LimitExceededException")));
+    assert_eq!((facade.0, &facade.1["__type"]), (429, &json!("LimitExceededException")));
+    assert_eq!(short.0, 200);
+    let metrics = Request::get(format!("http://{}/metrics", mounted.address)).body(Full::default()).unwrap();
+    let metrics = within(mounted.client.request(metrics)).await.unwrap().into_body().collect().await.unwrap();
+    let metrics = String::from_utf8(metrics.to_bytes().to_vec()).unwrap();
+    for line in [
+        r#"pinmill_gateway_requests_total{route="kinesis",status="400"} 1"#,
+        r#"pinmill_gateway_requests_total{route="/streams",status="429"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
+    }
+    drop(all_but_a_byte);
+    mounted.call("ListShards", json!({"StreamName": "s"})).await;
 }
 
 /// A client of HTTP/2 that takes nothing of its answers.

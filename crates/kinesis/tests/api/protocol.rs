@@ -30,6 +30,8 @@ async fn checks_come_in_amazons_order() {
     let cases: &[(Method, &[(&str, &str)], &str, u16, &str)] = &[
         (Method::GET, &[], "", 403, DENIED),
         (Method::PUT, &[("x-amz-target", LIST)], "{}", 403, DENIED),
+        // Which pages may call is decided by whoever serves these routes.
+        (Method::OPTIONS, &[("x-amz-target", LIST), ("origin", "http://page")], "", 403, DENIED),
         (Method::POST, &[("content-type", JSON)], "", 400, r#"{"__type":"UnknownOperationException"}"#),
         (
             Method::POST,
@@ -111,32 +113,6 @@ async fn checks_come_in_amazons_order() {
     let empty = world.send(Method::POST, "/", &[], "").await;
     assert_eq!(empty.headers["content-type"], CBOR);
     assert_eq!(empty.body, &b"\xa1\x66__type\x78\x19UnknownOperationException"[..]);
-}
-
-#[tokio::test]
-async fn browsers_may_ask_from_anywhere() {
-    let world = World::start().await;
-    let headers = [
-        ("origin", "http://page"),
-        ("access-control-request-headers", "x-amz-target"),
-        ("access-control-request-method", "POST"),
-    ];
-    let preflight = world.send(Method::OPTIONS, "/", &headers, "").await;
-    assert_eq!((preflight.status, preflight.body.len()), (200, 0));
-    for (name, value) in [
-        ("access-control-allow-origin", "*"),
-        ("access-control-max-age", "172800"),
-        ("access-control-allow-headers", "x-amz-target"),
-        ("access-control-allow-methods", "POST"),
-    ] {
-        assert_eq!(preflight.headers[name], value);
-    }
-    assert!(!preflight.headers.contains_key("x-amz-id-2"));
-    let asked =
-        world.send(Method::POST, "/", &[("origin", "http://page"), ("content-type", JSON)], "{}").await;
-    assert_eq!(asked.headers["access-control-allow-origin"], "*");
-    let exposed = "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date";
-    assert_eq!(asked.headers["access-control-expose-headers"], exposed);
 }
 
 #[tokio::test]
