@@ -91,6 +91,10 @@ fn may_colour() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// deltalake calls it an error that another commit came first. That happens to any two loops on one table: ours look at the
+/// table again, and say so themselves where that is no way out.
+const OUTRUN: &str = "deltalake_core::kernel::transaction=off";
+
 /// Sends what the program logs to stderr.
 fn init_logging(cli: &Cli) {
     use tracing_subscriber::EnvFilter;
@@ -101,6 +105,7 @@ fn init_logging(cli: &Cli) {
         1 => "info,pinmill=debug",
         _ => "debug,pinmill=trace",
     };
+    let level = format!("{level},{OUTRUN}");
     let filter = std::env::var("PINMILL_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(level)))

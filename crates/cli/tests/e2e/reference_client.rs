@@ -49,7 +49,7 @@ fn a_newcomers_boto3_program_gets_each_record_back_once_from_serve() {
     if !has_boto3() {
         return pinmill_testkit::left_out("this machine's Python has no boto3");
     }
-    let world = World::new();
+    let world = World::new().expecting(&["no dataset takes stream `first-"]);
     let server = world.serve(&["--batch-every", "off"]);
     let mut program = Command::new(any_python());
     program.arg(pinmill_testkit::workspace_root().join("testing/boto3/streams.py")).arg(&server.url);
