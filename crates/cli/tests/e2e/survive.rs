@@ -16,6 +16,7 @@ const QUICK: &[&str] = &["--batch-every", "100ms", "--commit-every", "50ms"];
 
 /// What a server says while one of its parts cannot work.
 const TROUBLE: &[&str] = &[
+    "archiving failed",
     "failed, retrying in",
     "the batch half failed",
     "was not cleaned",
