@@ -172,18 +172,20 @@ fn sweep_beside(lake: &Path) {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
                 Ok(kind) if kind.is_file() && entry.file_name().to_str().is_some_and(is_staged_beside) => {
-                    match std::fs::remove_file(entry.path()) {
-                        Ok(()) => {
-                            tracing::info!(file = %entry.path().display(), "removed a file that a killed process had left")
-                        }
-                        Err(error) => {
-                            tracing::warn!(file = %entry.path().display(), %error, "a file that a killed process had left cannot be removed")
-                        }
-                    }
+                    remove_left(&entry.path());
                 }
                 _ => {}
             }
         }
+    }
+}
+
+fn remove_left(path: &Path) {
+    let file = path.display();
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(%file, %error, "a file that a killed process had left cannot be removed");
+    } else {
+        tracing::info!(%file, "removed a file that a killed process had left");
     }
 }
 
