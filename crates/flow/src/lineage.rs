@@ -82,7 +82,7 @@ pub(crate) async fn lineage_in(
     topic: &str,
     source: &SourceId,
 ) -> Result<u32> {
-    match noted_as(&table.totals().await?, topic, source) {
+    match noted_as(table.totals().await?, topic, source) {
         Some(lineage) => Ok(lineage),
         None => Ok(lineages.claim(topic, source).await?),
     }
@@ -91,11 +91,10 @@ pub(crate) async fn lineage_in(
 /// The lineage under which totals note a source.
 pub(crate) fn noted_as(totals: &Totals, topic: &str, source: &SourceId) -> Option<u32> {
     let noted = source.noted();
-    let of_source = |place: &&TopicPartition| {
-        let generation = totals.get(*place).and_then(|totals| totals.generation.as_deref());
-        place.topic == topic && generation == Some(noted.as_str())
-    };
-    totals.keys().rev().find(of_source).map(|place| place.lineage)
+    let of_topic =
+        totals.range(TopicPartition::new(topic, 0)..).take_while(|(place, _)| place.topic == topic);
+    let of_source = of_topic.filter(|(_, totals)| totals.generation.as_ref() == Some(&noted));
+    of_source.map(|(place, _)| place.lineage).last()
 }
 
 /// Brings what the tables of a half note of their sources into the registry: 0.1 has noted it nowhere else.

@@ -103,7 +103,7 @@ async fn totals(pipeline: &Pipeline, lake: &Lake) -> Result<Vec<(Half, Partition
     for half in Half::ALL {
         for dataset in &pipeline.datasets {
             if let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? {
-                all.extend(table.totals().await?.into_values().map(|totals| (half, totals)));
+                all.extend(table.totals().await?.values().map(|totals| (half, totals.clone())));
             }
         }
     }

@@ -127,7 +127,7 @@ pub async fn status(
         };
         for dataset in &pipeline.datasets {
             let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? else { continue };
-            let (totals, folded) = (table.totals().await?, table.folded().await?);
+            let (totals, folded) = (table.totals().await?.clone(), table.folded().await?);
             let lag = match log {
                 Some(log) => Some(lag(pipeline, half, &dataset.name, log, &totals).await?),
                 None => None,

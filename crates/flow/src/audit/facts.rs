@@ -112,7 +112,7 @@ pub(super) async fn tables(
         let Some(mut table) = Table::open(lake, &half.table(&dataset.name)).await? else { continue };
         // Rows and totals of one version: commits may come in between.
         register_rows(dataset, engine, lake, &table).await?;
-        let of_table = table.totals().await?;
+        let of_table = table.totals().await?.clone();
         problems.extend(rows::problems(engine, dataset, &mut table, &of_table).await?);
         let (differing, without_hash) = hashes::compare(&dataset.name, &table, &of_table).await?;
         problems.extend(differing);

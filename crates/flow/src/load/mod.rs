@@ -137,7 +137,7 @@ impl<'a> Loader<'a> {
 
     /// Whether the table has covered records of a source of this name.
     pub(crate) async fn has_of(&mut self, topic: &str, source: &SourceId) -> Result<bool> {
-        Ok(noted_as(&self.table.totals().await?, topic, source).is_some())
+        Ok(noted_as(self.table.totals().await?, topic, source).is_some())
     }
 
     /// Takes a partition of a topic on that comes from `source`, and gives its number here; the first is 0.
@@ -188,9 +188,10 @@ impl<'a> Loader<'a> {
     /// A lineage has one source. Where the registry says something else than the table, offsets would be taken for others.
     async fn same_generation(&mut self, place: &TopicPartition, given: &str) -> Result<()> {
         let totals = self.table.totals().await?;
-        let of_topic =
-            totals.iter().filter(|(key, _)| key.topic == place.topic && key.lineage == place.lineage);
-        let found = of_topic.filter_map(|(_, totals)| totals.generation.clone()).find(|found| found != given);
+        let at = |partition| TopicPartition { partition, ..place.clone() };
+        let of_lineage =
+            totals.range(at(0)..=at(u32::MAX)).filter_map(|(_, totals)| totals.generation.as_ref());
+        let found = of_lineage.into_iter().find(|found| *found != given).cloned();
         match found {
             None => Ok(()),
             Some(found) => Err(Error::Lake(pinmill_lake::Error::Generation {

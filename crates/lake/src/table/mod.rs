@@ -410,15 +410,19 @@ impl Table {
         if places.is_empty() {
             return Ok(());
         }
-        let totals = self.totals().await?;
+        let books = self.books().await?;
         // Where totals were folded, a place that has none may have a position all the same.
-        let has_all = self.folded().await?.partitions == 0;
-        for &place in places {
-            let last = totals.get(place).map(|totals| i64::try_from(totals.sum.last)).transpose();
+        let has_all = books.folded.is_empty();
+        let last = |place: &TopicPartition| books.totals.get(place).map(|totals| totals.sum.last);
+        let known: Vec<(&TopicPartition, Option<u64>)> = places
+            .iter()
+            .map(|place| (*place, last(place)))
+            .filter(|(_, last)| has_all || last.is_some())
+            .collect();
+        for (place, last) in known {
+            let last = last.map(i64::try_from).transpose();
             let last = last.map_err(|_| self.log_error(format!("the position of {place} is too large")))?;
-            if last.is_some() || has_all {
-                self.txns.entry(Self::app_id(place)).or_insert(last);
-            }
+            self.txns.entry(Self::app_id(place)).or_insert(last);
         }
         Ok(())
     }
@@ -459,8 +463,8 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::TableLog`].
-    pub async fn totals(&mut self) -> Result<Totals> {
-        Ok(self.books().await?.totals.clone())
+    pub async fn totals(&mut self) -> Result<&Totals> {
+        Ok(&self.books().await?.totals)
     }
 
     /// What was covered of partitions whose totals are not kept one by one any longer.

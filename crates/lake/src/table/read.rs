@@ -109,7 +109,7 @@ impl Table {
                 }
             }
         }
-        let totals = self.totals().await?;
+        let totals = &self.books().await?.totals;
         let is_present = |id: &&RecordId| {
             if named.contains(id) {
                 return true;
