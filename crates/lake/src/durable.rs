@@ -215,12 +215,11 @@ impl Puts {
             });
         let placed = written.and_then(|()| {
             fail::fail_point!("lake::store::before_name", |_| Err(injected()));
-            match create {
-                true => std::fs::hard_link(&staged, path),
-                false => std::fs::rename(&staged, path),
+            if create {
+                std::fs::hard_link(&staged, path)?;
+            } else {
+                std::fs::rename(&staged, path)?;
             }
-        });
-        let placed = placed.and_then(|()| {
             fail::fail_point!("lake::store::after_name", |_| Err(injected()));
             Ok(())
         });

@@ -149,6 +149,7 @@ impl<'a> Loader<'a> {
         let place = &TopicPartition::new(topic, partition).in_lineage(lineage);
         let generation = source.noted();
         self.same_generation(place, &generation).await?;
+        self.table.know_positions_of(&[place]).await?;
         let after = self.table.position(place).await?;
         let held = self.shared.quarantine.ahead(place, after).await?;
         let index = self.partitions.len();

@@ -105,6 +105,8 @@ pub(super) struct Books {
     pub(super) from: Vec<TableVersion>,
     /// The version of the newest entry that nothing before need be known of.
     whole_at: Option<u64>,
+    /// Entries that were to be known are gone: another Delta writer has cleaned up behind its own checkpoint.
+    pub(super) lacks_some: bool,
 }
 
 /// Where and when an entry is made.
@@ -121,6 +123,13 @@ pub(super) struct Moment {
 }
 
 impl Books {
+    /// What entries say that were read backwards, each with its version. `lacks_some`: there were more, and they are gone.
+    pub(super) fn of(newest_first: &[(u64, Entry)], lacks_some: bool) -> Self {
+        let mut books = Self { lacks_some, ..Self::default() };
+        newest_first.iter().rev().for_each(|(version, entry)| books.apply(*version, entry));
+        books
+    }
+
     /// What is known after one more entry.
     pub(super) fn apply(&mut self, version: u64, entry: &Entry) {
         if entry.is_whole() {
@@ -129,6 +138,7 @@ impl Books {
             self.folded = entry.folded;
             self.pending = entry.pending.clone();
             self.whole_at = Some(version);
+            self.lacks_some = false;
         } else {
             let touched = entry.totals.iter().map(|totals| (totals.place.clone(), totals.clone()));
             self.totals.extend(touched);
