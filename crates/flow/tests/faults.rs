@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use pinmill_broker::Plane;
 use pinmill_flow::{
-    ArchiveConfig, Archiver, AuditOptions, Backoff, Half, Logs, PartState, Parts, StreamConfig, StreamSource,
-    Streamer,
+    ArchiveConfig, Archiver, AuditOptions, Backoff, Half, Logs, PartState, Parts, STREAM_READER,
+    StreamConfig, StreamSource, Streamer,
 };
-use pinmill_lake::Lake;
 use pinmill_lake::faults::{Fault, FaultyStore, Plan};
+use pinmill_lake::table::Table;
+use pinmill_lake::{Lake, TopicPartition};
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,19 @@ fn plan() -> (Plan, Arc<AtomicUsize>) {
     (Arc::new(plan), calls)
 }
 
+/// What the streamer has noted as read is in its table. Asked in this order: the table only ever moves on.
+async fn assert_not_noted_ahead(world: &World, partition: u32) {
+    let noted =
+        world.event_log().position(STREAM_READER, "a-user", partition).await.unwrap().unwrap_or_default();
+    let table = Table::open(&world.lake, &Half::Stream.table("user")).await.unwrap();
+    let covered = match table {
+        Some(mut table) => table.position(&TopicPartition::new("a-user", partition)).await.unwrap(),
+        None => None,
+    };
+    let covered = covered.map_or(0, |last| last + 1);
+    assert!(noted <= covered, "partition {partition} is noted to {noted}, the table covers {covered}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streamer_and_archiver_outlive_a_store_that_fails_and_every_record_is_in_once() {
     let mut rng = pinmill_testkit::rng();
@@ -72,6 +86,7 @@ async fn streamer_and_archiver_outlive_a_store_that_fails_and_every_record_is_in
     let archiver = Arc::new(Archiver::new(world.event_log(), &lake, config).with_parts(&parts));
     let config = StreamConfig {
         commit_every: Duration::from_millis(5),
+        note_every: Duration::ZERO,
         tidy_every: Duration::from_millis(100),
         retry: QUICK,
         workers: Some(2),
@@ -95,6 +110,7 @@ async fn streamer_and_archiver_outlive_a_store_that_fails_and_every_record_is_in
             let count = rng.random_range(1..5);
             world.post_some(&mut rng, "t.user", partition, count, 5).await;
             world.post_some(&mut rng, "a-user", partition, count, 5).await;
+            assert_not_noted_ahead(&world, partition).await;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
