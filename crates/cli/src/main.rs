@@ -91,8 +91,8 @@ fn may_colour() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// deltalake calls it an error that another commit came first. That happens to any two loops on one table: ours look at the
-/// table again, and say so themselves where that is no way out.
+/// deltalake logs an error when another commit came first. Any two loops that write to one table meet this: ours read the
+/// table again and retry, and log an error only when they give up.
 const OUTRUN: &str = "deltalake_core::kernel::transaction=off";
 
 /// Sends what the program logs to stderr.

@@ -42,7 +42,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Seconds that a client is told to wait when the log refuses writes: it looks for space about that often.
 pub(crate) const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// What a client is told when its request was not begun for want of memory for its answer.
+/// The message of a request that was refused at once because no memory is left for its answer.
 pub(crate) const NO_MEMORY_FOR_ANSWERS: &str =
     "nothing was done: no memory is left for answers that clients have not read yet; try again later";
 

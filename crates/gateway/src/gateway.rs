@@ -227,7 +227,7 @@ impl Service<Request<Incoming>> for Front {
         }
         let shared = Arc::clone(shared);
         Either::Right(Box::pin(async move {
-            // An answer to what was done is never refused. So nothing is begun while there is no memory for any.
+            // Once something was done, its answer must be sent. So nothing is started while answers have no memory left.
             let mut answer = if must_wait && shared.answers.reserve(1).await.is_none() {
                 let answer = refuse(&request, &OUT_OF_MEMORY);
                 shared.metrics.answered(route_of(&request), answer.status());

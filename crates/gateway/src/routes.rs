@@ -71,7 +71,7 @@ impl App {
         }
     }
 
-    /// The answer to a read. Where there is no memory for it the read is refused, which changes nothing.
+    /// The answer to a read. If no memory is left for it, the read is refused: nothing was changed, so it can be retried.
     async fn json<T: Serialize + Sync>(&self, media: HeaderValue, answer: &T) -> Answer {
         let failed = |error| {
             ApiError::plain(

@@ -107,6 +107,6 @@ pub enum OpenError {
         /// Its value.
         value: String,
         /// What it must be.
-        reason: &'static str,
+        reason: String,
     },
 }

@@ -100,32 +100,35 @@ impl Kinesis {
 }
 
 fn check(config: &KinesisConfig) -> Result<(), OpenError> {
+    let wrong = |setting, value: String, reason: &str| {
+        Err(OpenError::Setting { setting, value, reason: reason.to_owned() })
+    };
     let account = &config.account_id;
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-        let (setting, reason) = ("account_id", "it must be twelve digits");
-        return Err(OpenError::Setting { setting, value: account.clone(), reason });
+        return wrong("account_id", account.clone(), "it must be twelve digits");
     }
     if !config.takes_any_region() && !is_region(&config.region) {
-        let (setting, reason) = ("region", "it must be `any` or a name such as `us-east-1`");
-        return Err(OpenError::Setting { setting, value: config.region.clone(), reason });
+        return wrong("region", config.region.clone(), "it must be `any` or a name such as `us-east-1`");
     }
     let limit = config.record_size_limit;
     if limit == 0 || limit > crate::schema::operations::MAX_DATA_BYTES {
-        let (setting, reason) = ("record_size_limit", "it must be 1 to 10,485,760 bytes");
-        return Err(OpenError::Setting { setting, value: limit.to_string(), reason });
+        return wrong("record_size_limit", limit.to_string(), "it must be 1 to 10,485,760 bytes");
     }
-    let least = MAX_BODY_BYTES.div_ceil(7) * 8;
-    if config.body_memory.total() < least {
-        let (setting, reason) =
-            ("body_memory", "the largest body could never be read: it must be 16 MiB or more");
-        return Err(OpenError::Setting { setting, value: config.body_memory.total().to_string(), reason });
-    }
-    if config.answer_memory.total() < LEAST_ANSWER_MEMORY {
-        let (setting, reason) = (
+    let body = MAX_BODY_BYTES.div_ceil(7) * 8;
+    for (setting, memory, least, largest) in [
+        ("body_memory", &config.body_memory, body, "body could never be read"),
+        (
             "answer_memory",
-            "the largest page of records could never be answered: it must be LEAST_ANSWER_MEMORY or more",
-        );
-        return Err(OpenError::Setting { setting, value: config.answer_memory.total().to_string(), reason });
+            &config.answer_memory,
+            LEAST_ANSWER_MEMORY,
+            "page of records could never be answered",
+        ),
+    ] {
+        let total = memory.total();
+        if total < least {
+            let reason = format!("the largest {largest}: it must be {least} bytes or more");
+            return wrong(setting, total.to_string(), &reason);
+        }
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ async fn from_archive(context: &Context, args: &Clean) -> Result<CleanReport, Fa
 }
 
 /// The archive that `--archive` names, and the directory of the topics in it: `topics`, or none where the folder of the
-/// topics was named itself (`topics.dir` of a sink may be anything). It must be there; that there is nothing in it is told.
+/// topics was named itself (`topics.dir` of a sink may be anything). It must exist; if it is empty, a warning says so.
 pub(crate) async fn archive(location: Option<&str>) -> Result<Option<(Lake, String)>, Failure> {
     const WANTED: &str =
         "--archive wants the folder in which the topics are, or the one in which `topics/` is";

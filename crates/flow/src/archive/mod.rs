@@ -120,7 +120,7 @@ pub struct Archiver {
     part: Part,
     config: ArchiveConfig,
     started: Instant,
-    /// Topics whose names are too long for the archive, as far as that was told.
+    /// Topics that were already reported because their names are too long for the archive.
     without_room: std::sync::Mutex<BTreeSet<String>>,
     /// One at a time gathers and puts, so that [`Archiver::run_once`] may be called beside [`Archiver::run`].
     slots: Mutex<Slots>,

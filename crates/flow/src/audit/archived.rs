@@ -134,7 +134,7 @@ impl Survey<'_> {
             let chunk = match reader.next().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return Ok(()),
-                // What is behind it is no more cleaned than it is.
+                // Cleaning stops at this object too.
                 Err(error) => {
                     self.damaged.push((reader.stopped_at(), Error::from(error).chain()));
                     return Ok(());

@@ -193,7 +193,7 @@ async fn a_replay_is_settled_in_the_table_without_a_restart() {
     assert_eq!(world.replay().await.unwrap().moved, 20);
     let open = || async { Table::open(&world.lake, "batch/user").await.unwrap().unwrap() };
     assert_eq!(open().await.replayed().await.unwrap(), []);
-    // One that died before its last step is settled by the next commit of whoever loads the table.
+    // If a replay dies before its last step, the next commit of a loader settles it.
     let ids: Vec<RecordId> = (0..2).map(|n| RecordId::new(TopicPartition::new("t.user", 0), n)).collect();
     let mut table = open().await;
     let files = {

@@ -47,6 +47,7 @@ mod list;
 mod manifest;
 mod name;
 mod read;
+mod small;
 mod split;
 mod unread;
 mod write;

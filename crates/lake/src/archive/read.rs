@@ -16,6 +16,7 @@ use object_store::path::{Path, PathPart};
 use tokio::sync::mpsc;
 
 use super::name::directory;
+use super::small::{Item, NOT_JSON, Small};
 use super::split::{Cursor, ObjectState, append_unwrapped, decoder};
 use super::{Archive, ArchivedObject, Compression, Directory, Manifest, ObjectName, cut, line};
 use crate::{Error, RangeSum, Result, TopicPartition};
@@ -271,15 +272,6 @@ impl Archive {
     }
 }
 
-/// One object about to be read.
-struct Item {
-    object: ArchivedObject,
-    relative: String,
-    manifest: Option<Manifest>,
-    /// The whole object, where it was fetched beforehand.
-    data: Option<Bytes>,
-}
-
 struct Source {
     archive: Archive,
     place: TopicPartition,
@@ -487,83 +479,6 @@ impl Source {
         chunk.ends_object = true;
         let _ = self.sender.blocking_send(Ok(chunk));
         failure.map_or(Ok(cursor), Err)
-    }
-}
-
-/// Why an object whose name does not promise it is not read.
-const NOT_JSON: &str = "its values are not lines of JSON";
-
-/// Small objects that become one chunk.
-#[derive(Default)]
-struct Small {
-    chunk: Chunk,
-    data: Vec<u8>,
-    unwrapped: Vec<(usize, Vec<u8>)>,
-}
-
-impl Small {
-    /// Adds an object wholly, or nothing of it.
-    fn add(&mut self, mut item: Item, cursor: &mut Cursor) -> Result<()> {
-        let corrupt = |reason: String| Error::corrupt(&item.relative, reason);
-        let mut reader = io::Cursor::new(item.data.take().unwrap_or_default());
-        let mut reader = decoder(&mut reader, item.object.compression).map_err(|e| corrupt(e.to_string()))?;
-        let mut object =
-            ObjectState::new(item.object.first_offset, item.object.modified_us, item.manifest.take());
-        let base = self.data.len();
-        // Small when stored may be large when decompressed.
-        let limit = cut::MAX_LINE as u64;
-        let read = reader.by_ref().take(limit + 1).read_to_end(&mut self.data);
-        let added = read.map_err(|e| format!("cannot be read: {e}")).and_then(|read| {
-            if read as u64 > limit {
-                return Err(format!("a small object that holds more than {limit} bytes"));
-            }
-            if item.object.bytes && !line::begins_with_json(&self.data[base..]) {
-                return Err(NOT_JSON.to_owned());
-            }
-            if !self.data.ends_with(b"\n") {
-                self.data.push(b'\n');
-            }
-            let before = Mark::of(&self.chunk, cursor);
-            let split = cursor.split(&mut object, &self.data[base..], base, &mut self.chunk);
-            let checked = split.and_then(|unwrapped| object.check().map(|()| unwrapped));
-            checked.inspect_err(|_| before.go_back(&mut self.chunk, cursor))
-        });
-        match added {
-            Ok(unwrapped) => {
-                self.unwrapped.extend(unwrapped);
-                self.chunk.objects += 1;
-                Ok(())
-            }
-            Err(reason) => {
-                self.data.truncate(base);
-                Err(corrupt(reason))
-            }
-        }
-    }
-}
-
-/// How far a chunk had come before an object.
-struct Mark {
-    records: usize,
-    gaps: usize,
-    sum: RangeSum,
-    skipped: u64,
-    repeated: u64,
-    expected: u64,
-}
-
-impl Mark {
-    fn of(chunk: &Chunk, cursor: &Cursor) -> Self {
-        let Chunk { records, gaps, sum, skipped, repeated, .. } = chunk;
-        let (records, gaps, expected) = (records.len(), gaps.len(), cursor.expected);
-        Self { records, gaps, sum: *sum, skipped: *skipped, repeated: *repeated, expected }
-    }
-
-    fn go_back(self, chunk: &mut Chunk, cursor: &mut Cursor) {
-        chunk.records.truncate(self.records);
-        chunk.gaps.truncate(self.gaps);
-        (chunk.sum, chunk.skipped, chunk.repeated) = (self.sum, self.skipped, self.repeated);
-        cursor.expected = self.expected;
     }
 }
 

@@ -134,12 +134,13 @@ impl Table {
         for CoveredRange { place, .. } in &plan.ranges {
             found.push(self.position(place).await?);
         }
+        let table = self.name.clone();
         let totals = &self.books().await?.totals;
         let decision = decide(&plan.ranges, &found, totals);
         for (CoveredRange { place, .. }, position) in plan.ranges.iter().zip(found) {
             if position.is_some() && !totals.contains_key(place) {
                 // Another Delta writer removed old log files. The position is safe in the checkpoint.
-                tracing::warn!(partition = %place, "the totals are gone and are counted anew from here");
+                tracing::warn!(table, partition = %place, "the totals are gone and are counted anew from here");
             }
         }
         Ok(decision)
