@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use pinmill_pipeline::{Answer, Dataset, Pipeline, Problems};
 
+pub use self::current::FIRST_DIRECTORY;
 pub use self::decode::{
     Decoded, Decoder, Drift, DriftKind, OTHER_NAMES, POSITION_COLUMNS, Position, ROW_COLUMN, RawValue,
     Rejected, raw_schema, timestamp_type,
@@ -108,7 +109,7 @@ pub trait Engine: Send + Sync + Debug {
     /// Registers a dataset's clean records as `<dataset>_all`, and the newest record of each key as `<dataset>`:
     /// of those of one topic's partition the one with the greatest lineage, offset and sub; of these the one with the
     /// latest `_ingested_at`; of equals the one with the greater topic, then partition. Records without a key belong to
-    /// no view.
+    /// no view. Lineages from [`FIRST_DIRECTORY`] on rank alike, in a partition of their own.
     ///
     /// `_topic`, `_lineage` and `_sub` may be NULL, or not be there at all: a row without `_topic` is of the topic
     /// `unnamed`, of which there is one; without the others it has 0.

@@ -17,7 +17,9 @@ use common::query;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
 use object_store::local::LocalFileSystem;
-use pinmill_engine::{EmbeddedEngine, Engine, EngineConfig, ParquetFile, Rows, timestamp_type};
+use pinmill_engine::{
+    EmbeddedEngine, Engine, EngineConfig, FIRST_DIRECTORY, ParquetFile, Rows, timestamp_type,
+};
 use pinmill_pipeline::{Answer, Dataset, Pipeline, SourceFile};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -42,8 +44,13 @@ impl Record {
     }
 
     /// What orders the records of one partition of one topic.
-    fn rank(&self) -> (i32, i64, i32) {
-        (self.lineage, self.offset, self.sub)
+    fn rank(&self) -> (i32, i64, i32, i64, i32) {
+        let life = if self.is_in_directory() { 0 } else { self.lineage };
+        (life, self.offset, self.sub, self.ingested_at, self.lineage)
+    }
+
+    fn is_in_directory(&self) -> bool {
+        self.lineage >= FIRST_DIRECTORY
     }
 }
 
@@ -106,11 +113,11 @@ fn batch(schema: &SchemaRef, records: &[Record]) -> RecordBatch {
 
 /// What the view must hold: by definition, in the plainest way. `unnamed` is the topic of rows that name none.
 fn newest<'a>(records: &'a [Record], unnamed: Option<&'a str>) -> Vec<&'a Record> {
-    type Place<'a> = (Option<&'a str>, i32);
+    type Place<'a> = (Option<&'a str>, i32, bool);
     let mut in_place: HashMap<(u32, Place<'_>), &Record> = HashMap::new();
     for record in records {
         let Some(key) = record.key else { continue };
-        let place = (record.topic.or(unnamed), record.partition);
+        let place = (record.topic.or(unnamed), record.partition, record.is_in_directory());
         let best = in_place.entry((key, place)).or_insert(record);
         if record.rank() > best.rank() {
             *best = record;
@@ -139,6 +146,7 @@ struct Extent {
     keys: u32,
     topics: usize,
     partitions: i32,
+    /// Two lives; what is above are directories.
     lineages: i32,
 }
 
@@ -152,6 +160,7 @@ fn records(random: &mut ChaCha8Rng, extent: Extent) -> Vec<Record> {
         .map(|_| {
             let topic = TOPICS[random.random_range(0..topics)];
             let lineage = topic.map_or(0, |_| random.random_range(0..lineages));
+            let lineage = if lineage > 1 { FIRST_DIRECTORY + lineage } else { lineage };
             let partition = random.random_range(0..partitions);
             // One count for all topics of a life: a row without a topic may be of any of them.
             let offset = next.entry((lineage, partition)).or_insert(0);
@@ -230,10 +239,10 @@ async fn the_view_holds_the_newest_record_of_each_key() {
         (of(1, 1, 1, 1, 1), DataType::Int32),
         (of(2000, 40, 1, 1, 1), DataType::Int32),
         (of(2000, 40, 1, 3, 1), DataType::Int32),
-        (of(2000, 40, 1, 1, 3), DataType::Int32),
+        (of(2000, 40, 1, 1, 4), DataType::Int32),
         (of(2000, 100_000, 2, 3, 1), DataType::Int32),
         (of(2000, 40, 4, 3, 2), DataType::Utf8View),
-        (of(2000, 300, 4, 2, 3), DataType::Int32),
+        (of(2000, 300, 4, 2, 5), DataType::Int32),
     ]
     .into_iter()
     .enumerate()
@@ -286,7 +295,7 @@ async fn the_view_of_a_table_of_0_1_is_what_it_was() {
 async fn too_many_keys_for_the_memory_are_viewed_by_a_query_that_spills() {
     // Always the same, as it is the size that counts.
     let mut random = ChaCha8Rng::seed_from_u64(11);
-    let extent = Extent { count: 250_000, keys: 220_000, topics: 4, partitions: 2, lineages: 2 };
+    let extent = Extent { count: 250_000, keys: 220_000, topics: 4, partitions: 2, lineages: 4 };
     let several = records(&mut random, extent);
     let mut one = several.clone();
     for (offset, record) in (0..).zip(&mut one) {

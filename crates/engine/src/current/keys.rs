@@ -16,7 +16,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
-use super::winners::{Candidate, Winners, life};
+use super::winners::{Candidate, Winners, is_directory};
 use crate::decode::{INGESTED_AT, LINEAGE, OFFSET, PARTITION, SUB, TOPIC};
 use crate::table::Source;
 
@@ -195,7 +195,8 @@ fn add<K: std::hash::Hash + Eq>(
             continue;
         }
         let topic = topics.name(row).or(wanted.unnamed.as_deref());
-        let ((directory, lineage), sub) = (life(or_zero(lineages, row)), or_zero(subs, row));
+        let (lineage, sub) = (or_zero(lineages, row), or_zero(subs, row));
+        let directory = is_directory(lineage);
         let place = match last {
             Some((known, of, beside, place)) if (known, of, beside) == (topic, *partition, directory) => {
                 place

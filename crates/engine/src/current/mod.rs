@@ -23,12 +23,13 @@ use datafusion::execution::memory_pool::{MemoryLimit, MemoryReservation};
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, col, lit};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, col, lit, when};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use futures::StreamExt;
 use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 
+pub use self::winners::FIRST_DIRECTORY;
 use crate::decode::{INGESTED_AT, LINEAGE, OFFSET, PARTITION, SUB, TOPIC};
 use crate::table::{ParquetTable, Sharing, Source};
 
@@ -119,27 +120,41 @@ impl CurrentView {
         let column = |name: &str| col(datafusion::common::Column::from_name(name));
         let (key, partition, ingested_at) = (column(&self.key), column(PARTITION), column(INGESTED_AT));
         // A table of 0.1 has none of these; its rows in a table of today are NULL there.
-        let or = |name: &str, default: Expr| {
-            schema.index_of(name).ok().map(|_| coalesce(vec![column(name), default])).into_iter()
+        let or = |name: &str, default: Expr| match schema.index_of(name) {
+            Ok(_) => coalesce(vec![column(name), default]),
+            Err(_) => default,
         };
-        let unnamed = || lit(ScalarValue::Utf8(self.unnamed.clone()));
-        let topic: Vec<Expr> = or(TOPIC, unnamed()).collect();
-        let place = [topic.clone(), vec![partition.clone()]].concat();
-        let in_place = or(LINEAGE, lit(0)).chain([column(OFFSET)]).chain(or(SUB, lit(0)));
-        let newest = |by: Vec<Expr>, order: Vec<Expr>| {
-            let order = order.into_iter().map(|expr| expr.sort(false, false)).collect();
-            row_number().partition_by(by).order_by(order).build()
+        let lineage = or(LINEAGE, lit(0));
+        // As `winners` has it: directories of another sink rank alike, in a place of their own.
+        let is_directory = lineage.clone().gt_eq(lit(FIRST_DIRECTORY));
+        let life = when(is_directory.clone(), lit(0)).otherwise(lineage.clone())?;
+        let computed = [
+            (or(TOPIC, lit(ScalarValue::Utf8(self.unnamed.clone()))), "_place_topic"),
+            (is_directory, "_place_directory"),
+            (life, "_place_life"),
+            (or(SUB, lit(0)), "_place_sub"),
+            (lineage, "_place_lineage"),
+        ];
+        // Columns of their own: DataFusion 55 does not always know an expression again that it has sorted by.
+        let given = schema.fields().iter().map(|field| column(field.name()));
+        let given = given.chain(computed.map(|(expr, name)| expr.alias(name)));
+        let newest = |by: &[&Expr], order: &[&Expr]| {
+            let order = order.iter().map(|expr| (*expr).clone().sort(false, false)).collect();
+            row_number().partition_by(by.iter().map(|expr| (*expr).clone()).collect()).order_by(order).build()
         };
+        let (topic, directory) = (column("_place_topic"), column("_place_directory"));
+        let (life, offset, sub) = (column("_place_life"), column(OFFSET), column("_place_sub"));
         let in_place = newest(
-            [vec![key.clone()], place.clone()].concat(),
-            in_place.chain([ingested_at.clone()]).collect(),
+            &[&key, &topic, &partition, &directory],
+            &[&life, &offset, &sub, &ingested_at, &column("_place_lineage")],
         )?;
-        let overall = newest(vec![key.clone()], [vec![ingested_at], place].concat())?;
+        let overall = newest(&[&key], &[&ingested_at, &topic, &partition, &directory])?;
         let one = |name: &str| col(name).eq(lit(1_u64));
         let wanted = columns.iter().map(|index| column(schema.field(*index).name()));
         let all: Arc<dyn TableProvider> = Arc::clone(&self.all) as _;
         let plan = LogicalPlanBuilder::scan("all", provider_as_source(all), None)?
-            .filter(key.is_not_null())?
+            .filter(key.clone().is_not_null())?
+            .project(given)?
             .window(vec![in_place.alias("_rank_in_place")])?
             .filter(one("_rank_in_place"))?
             .window(vec![overall.alias("_rank")])?

@@ -28,21 +28,23 @@ impl Candidate {
     /// Newer of the same key and place. Of two that are equal in all of that, which only rows without a topic are, the
     /// later one counts.
     fn beats_in_place(&self, other: &Self) -> bool {
-        let rank = |c: &Self| (c.lineage, c.offset, c.sub, c.ingested_at, c.part, c.row);
+        let rank = |c: &Self| (life(c.lineage), c.offset, c.sub, c.ingested_at, c.lineage, c.part, c.row);
         rank(self) > rank(other)
     }
 }
 
 /// Lineages from here on are directories of an archive that another sink left. They stand beside each other, and their
 /// offsets are counted in common.
-const FIRST_DIRECTORY: i32 = 1_000_000;
+pub const FIRST_DIRECTORY: i32 = 1_000_000;
 
-/// Whether a lineage is a directory, and how it ranks among the lives of its topic: directories rank alike.
-pub(super) fn life(lineage: i32) -> (bool, i32) {
-    match lineage >= FIRST_DIRECTORY {
-        true => (true, 0),
-        false => (false, lineage),
-    }
+/// Whether a lineage is a directory of another sink's archive.
+pub(super) fn is_directory(lineage: i32) -> bool {
+    lineage >= FIRST_DIRECTORY
+}
+
+/// How a lineage ranks among the lives of its topic: directories rank alike.
+fn life(lineage: i32) -> i32 {
+    if is_directory(lineage) { 0 } else { lineage }
 }
 
 /// A topic (`None` is the one without a name), a partition, and whether it lies in directories of another sink.
@@ -205,8 +207,7 @@ mod tests {
             let mut winners = Winners::new();
             for row in range {
                 let (key, topic, lineage, partition, offset, sub, ingested_at) = records[row];
-                let (directory, lineage) = life(lineage);
-                let place = winners.places.number(topic, partition, directory);
+                let place = winners.places.number(topic, partition, is_directory(lineage));
                 let candidate = Candidate { lineage, offset, sub, ingested_at, part: 0, row: row as u32 };
                 winners.add(key, place, candidate);
             }
@@ -263,6 +264,10 @@ mod tests {
         let directory = |number| FIRST_DIRECTORY + number;
         let rows = [(1, A, directory(9), 0, 3, 0, 900), (1, A, directory(0), 0, 50, 0, 100)];
         assert_eq!(selected(&rows), [1]);
+        // Of two at one offset the later arrival, and then the greater number.
+        let at = |number, ingested_at| (1, A, directory(number), 0, 7, 0, ingested_at);
+        assert_eq!(selected(&[at(0, 200), at(9, 100)]), [0]);
+        assert_eq!(selected(&[at(9, 100), at(0, 100)]), [0]);
         // Beside the lives of the topic, which they neither follow nor precede.
         assert_eq!(selected(&[rows[1], (1, A, 2, 0, 0, 0, 200)]), [1]);
         assert_eq!(selected(&[rows[1], (1, A, 2, 0, 0, 0, 50)]), [0]);

@@ -10,6 +10,9 @@ use pinmill_lake::{Lake, TopicPartition};
 
 use crate::{Error, Result};
 
+// The engine ranks directories by the lineages that the lake gives them.
+const _: () = assert!(FIRST_DIRECTORY == pinmill_engine::FIRST_DIRECTORY.cast_unsigned());
+
 /// Whether directories that are new are given numbers, or only seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
