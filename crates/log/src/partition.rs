@@ -344,13 +344,8 @@ impl Partition {
             writer.file_len = writer.len;
         }
         if let Err(error) = written {
-            return Err(match open.file.truncate(writer.len) {
-                Ok(()) => {
-                    writer.file_len = writer.len;
-                    self.shared.refused(path, error)
-                }
-                Err(worse) => self.shared.poison("take back a failed write to", path, &worse),
-            });
+            self.cut(writer, &*open.file, "take back a failed write to")?;
+            return Err(self.shared.refused(&writer.segment.path, error));
         }
         if self.shared.config.durability == Durability::Fsync {
             open.file.sync_data().map_err(|error| self.shared.poison("sync", path, &error))?;
@@ -411,16 +406,21 @@ impl Partition {
         room.min(self.segment_bytes.saturating_sub(end))
     }
 
-    /// Cuts the room behind the batches off, durably.
+    /// Cuts the room behind the batches off.
     pub(crate) fn give_back_room(&self, writer: &mut Writer) -> Result<()> {
         if writer.file_len > writer.len {
-            let path = &writer.segment.path;
             let open =
                 writer.segment.open(&self.shared).map_err(|error| self.shared.nothing_stored(error))?;
-            let cut = open.file.truncate(writer.len).and_then(|()| open.file.sync_data());
-            cut.map_err(|error| self.shared.poison("cut the room off", path, &error))?;
-            writer.file_len = writer.len;
+            self.cut(writer, &*open.file, "cut the room off")?;
         }
+        Ok(())
+    }
+
+    /// Cuts the file to its batches, durably: what stood behind them would be back after a power loss.
+    fn cut(&self, writer: &mut Writer, file: &dyn DiskFile, action: &str) -> Result<()> {
+        let cut = file.truncate(writer.len).and_then(|()| file.sync_data());
+        cut.map_err(|error| self.shared.poison(action, &writer.segment.path, &error))?;
+        writer.file_len = writer.len;
         Ok(())
     }
 
@@ -447,19 +447,17 @@ impl Partition {
                 return Err(shared.poison("sync", &new.path, &error));
             }
             Ok(Err(error)) | Err(error) => {
-                // Where the removal fails too, recovery removes it: no record can follow an unsealed segment.
-                let _ = shared.disk.remove_file(&new.path);
+                self.take_back(&new.path)?;
                 return Err(shared.refused(&new.path, error));
             }
         }
 
         let seal = BatchHeader::seal(writer.next, writer.last_ms).encode(self.salt);
         if let Err(error) = write_all_at(&*open.file, writer.len, &mut [IoSlice::new(&seal)]) {
-            let _ = shared.disk.remove_file(&new.path);
-            return Err(match open.file.truncate(writer.len) {
-                Ok(()) => shared.refused(&old.path, error),
-                Err(worse) => shared.poison("take back a failed write to", &old.path, &worse),
-            });
+            // First the seal, which may be there whole: a seal says that a segment follows.
+            self.cut(writer, &*open.file, "take back a failed write to")?;
+            self.take_back(&new.path)?;
+            return Err(shared.refused(&old.path, error));
         }
         open.file.sync_data().map_err(|error| shared.poison("sync", &old.path, &error))?;
 
@@ -474,6 +472,17 @@ impl Partition {
         self.held.write().unwrap_or_else(PoisonError::into_inner).segments.push(new);
         self.end.send_replace(base);
         Ok(())
+    }
+
+    /// Removes the segment of a roll that failed. Where it stays, the log takes nothing more: records that the old segment
+    /// took now would lie on both sides of it, and recovery could not tell it from a damaged one.
+    fn take_back(&self, new: &Path) -> Result<()> {
+        match self.shared.disk.remove_file(new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(self.shared.poison("take back the unused segment", new, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Flushes what [`Durability::Os`] left to the system.

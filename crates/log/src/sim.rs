@@ -74,6 +74,8 @@ struct FileNode {
     /// Ranges written since the last sync, and the shortest length the file had.
     dirty: Vec<(usize, usize)>,
     shortest: usize,
+    /// What it held before it was first cut since the last sync.
+    uncut: Option<Vec<u8>>,
 }
 
 impl Default for State {
@@ -101,6 +103,18 @@ fn failure(what: &str) -> io::Error {
 }
 
 impl FileNode {
+    /// A file that holds these bytes for certain.
+    fn holding(bytes: Vec<u8>) -> Self {
+        Self { shortest: bytes.len(), live: bytes.clone(), durable: bytes, ..Self::default() }
+    }
+
+    /// Changes the length; what is new is zeros.
+    fn cut(&mut self, len: usize) {
+        self.uncut.get_or_insert_with(|| self.live.clone());
+        self.live.resize(len, 0);
+        self.shortest = self.shortest.min(len);
+    }
+
     fn sync(&mut self) {
         self.durable.truncate(self.shortest);
         self.durable.resize(self.live.len(), 0);
@@ -111,13 +125,16 @@ impl FileNode {
             }
         }
         self.shortest = self.live.len();
+        self.uncut = None;
     }
 
     /// Bytes after a power loss that kept some pages.
     fn torn(&self, dice: &mut Dice) -> Vec<u8> {
-        match dice.roll(3) {
+        match dice.roll(4) {
             0 => return self.durable.clone(),
             1 => return self.live.clone(),
+            // All that was written was on the disk, the cut was not.
+            2 => return self.uncut.as_ref().unwrap_or(&self.live).clone(),
             _ => {}
         }
         let mut bytes = self.durable.clone();
@@ -251,12 +268,7 @@ impl SimDisk {
             match (node, &mut dice) {
                 (Node::File(file), dice) => {
                     let kept = dice.as_mut().map_or_else(|| file.durable.clone(), |dice| file.torn(dice));
-                    *file = FileNode {
-                        shortest: kept.len(),
-                        live: kept.clone(),
-                        durable: kept,
-                        dirty: Vec::new(),
-                    };
+                    *file = FileNode::holding(kept);
                 }
                 (Node::Dir(dir), dice) => {
                     let kept = dice.as_mut().map_or(0, |dice| dice.roll(dir.changes.len() + 1));
@@ -353,8 +365,7 @@ impl SimDisk {
     pub fn set_bytes(&self, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
         let mut state = lock(&self.0);
         let number = state.find(path)?;
-        *state.file(number)? =
-            FileNode { shortest: bytes.len(), live: bytes.clone(), durable: bytes, dirty: Vec::new() };
+        *state.file(number)? = FileNode::holding(bytes);
         Ok(())
     }
 }
@@ -388,8 +399,8 @@ impl Disk for SimDisk {
                 match found {
                     Ok(number) => {
                         let file = state.file(number)?;
-                        file.live.clear();
-                        (file.shortest, file.dirty) = (0, Vec::new());
+                        file.cut(0);
+                        file.dirty.clear();
                         number
                     }
                     Err(_) => {

@@ -164,6 +164,41 @@ fn a_disk_that_fails_at_random_loses_nothing_that_was_acknowledged() {
     assert!(met > 0, "no fault was met");
 }
 
+#[test]
+fn a_roll_that_fails_anywhere_leaves_a_log_that_opens() {
+    let mut dice = StdRng::seed_from_u64(pinmill_testkit::seed());
+    let mut met = 0;
+    for number in 0..pinmill_testkit::count("PINMILL_ROLLS", 300) {
+        let disk = SimDisk::new();
+        let (log, _) = open(&disk, &config()).unwrap();
+        log.create_topic(TOPIC, 1).unwrap();
+        let mut told = Told::default();
+        for _ in 0..6 {
+            append_some(&log, &mut told, &mut dice);
+        }
+        // The next one does not fit.
+        let faults = Faults { writes: 400, full: 200, names: 400, seed: dice.random(), ..Faults::default() };
+        disk.set_faults(Some(faults));
+        let _ = append(&log, &["x".repeat(1_400)]).inspect_err(|error| {
+            assert!(error.is_retriable() || matches!(error, Error::Poisoned { .. }), "{error}");
+        });
+        met += disk.faults_met();
+        disk.set_faults(None);
+        // What is small fits, and moves the place of the next roll.
+        told.values.extend(read_all(&log).unwrap());
+        for _ in 0..dice.random_range(0..8) {
+            append_some(&log, &mut told, &mut dice);
+        }
+        drop(log);
+        let disk = match dice.random_range(0..2) {
+            0 => disk.after_kill(),
+            _ => disk.restart(PowerLoss::Random(dice.random())),
+        };
+        check(&disk, &told, &format!("log {number}, {faults:?}"));
+    }
+    assert!(met > 0, "no fault was met");
+}
+
 /// Takes note of what an append has stored that did not say so.
 fn settle(disk: &SimDisk, told: &mut Told) {
     let (log, _) = open(&disk.after_kill(), &config()).unwrap();

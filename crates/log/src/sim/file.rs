@@ -91,9 +91,7 @@ impl DiskFile for SimFile {
         if state.faults.strikes(|faults| faults.writes) {
             return Err(rustix::io::Errno::IO.into());
         }
-        let file = state.file(self.number)?;
-        file.live.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
-        file.shortest = file.shortest.min(file.live.len());
+        state.file(self.number)?.cut(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(())
     }
 
