@@ -474,8 +474,8 @@ impl Partition {
         Ok(())
     }
 
-    /// Removes the segment of a roll that failed. Where it stays, the log takes nothing more: records that the old segment
-    /// took now would lie on both sides of it, and recovery could not tell it from a damaged one.
+    /// Removes the segment of a roll that failed. If that fails too, the log is poisoned. Otherwise the old segment would
+    /// grow past this one's first offset, and the next recovery would report the leftover as damage.
     fn take_back(&self, new: &Path) -> Result<()> {
         match self.shared.disk.remove_file(new) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

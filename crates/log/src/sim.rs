@@ -26,6 +26,8 @@ pub enum PowerLoss {
     LoseAll,
     /// Each page and each change of a folder may or may not have reached the disk; the number seeds the dice.
     Random(u64),
+    /// All that was written is there, and no cut that was not synced.
+    UndoCuts,
 }
 
 /// The simulated disk. Clones are the same disk.
@@ -128,13 +130,17 @@ impl FileNode {
         self.uncut = None;
     }
 
+    /// Bytes after a power loss that kept what was written, and not that it was cut.
+    fn uncut(&self) -> Vec<u8> {
+        self.uncut.as_ref().unwrap_or(&self.live).clone()
+    }
+
     /// Bytes after a power loss that kept some pages.
     fn torn(&self, dice: &mut Dice) -> Vec<u8> {
         match dice.roll(4) {
             0 => return self.durable.clone(),
             1 => return self.live.clone(),
-            // All that was written was on the disk, the cut was not.
-            2 => return self.uncut.as_ref().unwrap_or(&self.live).clone(),
+            2 => return self.uncut(),
             _ => {}
         }
         let mut bytes = self.durable.clone();
@@ -260,18 +266,26 @@ impl SimDisk {
     #[must_use]
     pub fn restart(&self, how: PowerLoss) -> Self {
         let mut dice = match how {
-            PowerLoss::LoseAll => None,
+            PowerLoss::LoseAll | PowerLoss::UndoCuts => None,
             PowerLoss::Random(seed) => Some(Dice(seed)),
         };
         let mut nodes = lock(&self.0).nodes.clone();
         for node in &mut nodes {
             match (node, &mut dice) {
                 (Node::File(file), dice) => {
-                    let kept = dice.as_mut().map_or_else(|| file.durable.clone(), |dice| file.torn(dice));
+                    let kept = match (how, dice) {
+                        (PowerLoss::UndoCuts, _) => file.uncut(),
+                        (_, Some(dice)) => file.torn(dice),
+                        (_, None) => file.durable.clone(),
+                    };
                     *file = FileNode::holding(kept);
                 }
                 (Node::Dir(dir), dice) => {
-                    let kept = dice.as_mut().map_or(0, |dice| dice.roll(dir.changes.len() + 1));
+                    let kept = match (how, dice) {
+                        (PowerLoss::UndoCuts, _) => dir.changes.len(),
+                        (_, Some(dice)) => dice.roll(dir.changes.len() + 1),
+                        (_, None) => 0,
+                    };
                     for change in dir.changes.drain(..).take(kept) {
                         apply(&mut dir.durable, &change);
                     }

@@ -168,7 +168,7 @@ fn a_disk_that_fails_at_random_loses_nothing_that_was_acknowledged() {
 fn a_roll_that_fails_anywhere_leaves_a_log_that_opens() {
     let mut dice = StdRng::seed_from_u64(pinmill_testkit::seed());
     let mut met = 0;
-    for number in 0..pinmill_testkit::count("PINMILL_ROLLS", 300) {
+    for number in 0..pinmill_testkit::count("PINMILL_ROLLS", 3_000) {
         let disk = SimDisk::new();
         let (log, _) = open(&disk, &config()).unwrap();
         log.create_topic(TOPIC, 1).unwrap();
@@ -177,18 +177,25 @@ fn a_roll_that_fails_anywhere_leaves_a_log_that_opens() {
             append_some(&log, &mut told, &mut dice);
         }
         // The next one does not fit.
-        let faults = Faults { writes: 400, full: 200, names: 400, seed: dice.random(), ..Faults::default() };
+        let faults = Faults { writes: 500, full: 100, names: 250, seed: dice.random(), ..Faults::default() };
         disk.set_faults(Some(faults));
-        let _ = append(&log, &["x".repeat(1_400)]).inspect_err(|error| {
-            assert!(error.is_retriable() || matches!(error, Error::Poisoned { .. }), "{error}");
-        });
+        let large = "x".repeat(1_400);
+        match append(&log, std::slice::from_ref(&large)) {
+            Ok(_) => {}
+            // Nothing was stored, it says.
+            Err(error) if error.is_retriable() => {}
+            Err(Error::Poisoned { .. }) => told.unknown.push(large),
+            Err(error) => panic!("log {number}, {faults:?}: {error}"),
+        }
         met += disk.faults_met();
         disk.set_faults(None);
         // What is small fits, and moves the place of the next roll.
         told.values.extend(read_all(&log).unwrap());
-        for _ in 0..dice.random_range(0..8) {
+        for _ in 0..dice.random_range(0..3) * 3 {
             append_some(&log, &mut told, &mut dice);
         }
+        // A log that is poisoned does not close in good order.
+        let _ = if dice.random() { log.close() } else { Ok(()) };
         drop(log);
         let disk = match dice.random_range(0..2) {
             0 => disk.after_kill(),
@@ -197,6 +204,25 @@ fn a_roll_that_fails_anywhere_leaves_a_log_that_opens() {
         check(&disk, &told, &format!("log {number}, {faults:?}"));
     }
     assert!(met > 0, "no fault was met");
+}
+
+#[test]
+fn a_write_that_failed_does_not_come_back_behind_a_clean_close() {
+    let disk = SimDisk::new();
+    let (log, _) = open(&disk, &config()).unwrap();
+    log.create_topic(TOPIC, 1).unwrap();
+    let mut told = Told::default();
+    told.values.insert(append(&log, &["kept".to_owned()]).unwrap(), "kept".to_owned());
+    // Some writes fail, and leave nothing, a part, or all.
+    disk.set_faults(Some(Faults { writes: 500, short: 500, seed: 7, ..Faults::default() }));
+    let refused =
+        (0..50).any(|_| append(&log, &["refused".to_owned()]).is_err_and(|error| error.is_retriable()));
+    disk.set_faults(None);
+    assert!(refused);
+    told.values.extend(read_all(&log).unwrap());
+    log.close().unwrap();
+    drop(log);
+    check(&disk.restart(PowerLoss::UndoCuts), &told, "cuts undone");
 }
 
 /// Takes note of what an append has stored that did not say so.

@@ -49,8 +49,12 @@ impl DiskFile for SimFile {
         }
         let fails = state.faults.strikes(|faults| faults.writes);
         if fails {
-            // Some of it may be there all the same.
-            len = state.faults.part_of(len + 1) - 1;
+            // None of it may be there, some, or all.
+            len = match state.faults.part_of(3) {
+                1 => 0,
+                2 => len,
+                _ => state.faults.part_of(len + 1) - 1,
+            };
         }
         let position = usize::try_from(position).unwrap_or(usize::MAX);
         let free = state.quota.map(|quota| quota.saturating_sub(state.used()));
