@@ -40,7 +40,7 @@ pub(crate) struct Global {
     /// Says less on stderr; twice: errors only
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) quiet: u8,
-    /// Says more on stderr; twice: everything
+    /// Says more on stderr; twice: everything, the words of libraries too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Words on stderr as text or as JSON lines

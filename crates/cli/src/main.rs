@@ -91,21 +91,23 @@ fn may_colour() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// deltalake logs an error when another commit came first. Any two loops that write to one table meet this: ours read the
-/// table again and retry, and log an error only when they give up.
-const OUTRUN: &str = "deltalake_core::kernel::transaction=off";
+/// What is logged with so many `-v` less `-q`. Words of dependencies come at `-vv` only: every error that they log they
+/// also return, and pinmill says it with the place and what becomes of it, or goes on because it is none (another commit
+/// came first, a checkpoint is not there yet).
+fn log_level(verbosity: i16) -> &'static str {
+    match verbosity {
+        ..=-2 => "off,pinmill=error",
+        -1 => "off,pinmill=warn",
+        0 => "off,pinmill=info",
+        1 => "off,pinmill=debug",
+        _ => "debug,pinmill=trace",
+    }
+}
 
 /// Sends what the program logs to stderr.
 fn init_logging(cli: &Cli) {
     use tracing_subscriber::EnvFilter;
-    let level = match i16::from(cli.global.verbose) - i16::from(cli.global.quiet) {
-        ..=-2 => "error",
-        -1 => "warn",
-        0 => "warn,pinmill=info",
-        1 => "info,pinmill=debug",
-        _ => "debug,pinmill=trace",
-    };
-    let level = format!("{level},{OUTRUN}");
+    let level = log_level(i16::from(cli.global.verbose) - i16::from(cli.global.quiet));
     let filter = std::env::var("PINMILL_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(level)))
@@ -133,4 +135,44 @@ fn log_panics() {
             stderr::say(format!("{trace}").as_bytes());
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _};
+    use std::sync::Mutex;
+
+    use tracing_subscriber::EnvFilter;
+
+    use super::*;
+
+    /// What is logged at this verbosity when a dependency fails and pinmill tells the failure.
+    fn told(verbosity: i16) -> String {
+        let mut said = tempfile::tempfile().unwrap();
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(log_level(verbosity)))
+            .with_ansi(false)
+            .with_writer(Mutex::new(said.try_clone().unwrap()));
+        tracing::subscriber::with_default(log.finish(), || {
+            tracing::error!(target: "buoyant_kernel::snapshot", "theirs");
+            tracing::error!(target: "pinmill_lake::table", "ours");
+            tracing::debug!(target: "pinmill", "a step");
+        });
+        let mut text = String::new();
+        said.rewind().unwrap();
+        said.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_dependencys_words_come_with_two_v_only_and_our_own_errors_always() {
+        for (verbosity, theirs, step) in
+            [(-2, false, false), (0, false, false), (1, false, true), (2, true, true)]
+        {
+            let told = told(verbosity);
+            assert!(told.contains("ours"), "{verbosity}: {told}");
+            assert_eq!(told.contains("theirs"), theirs, "{verbosity}: {told}");
+            assert_eq!(told.contains("a step"), step, "{verbosity}: {told}");
+        }
+    }
 }
